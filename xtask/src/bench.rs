@@ -1,0 +1,101 @@
+//! `cargo xtask bench`: builds the benchmark in release mode and runs it.
+
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode, Stdio};
+
+use serde_json::Value;
+
+use crate::workspace::Workspace;
+use crate::{Result, Verdict};
+
+/// Becomes `cargo run`: cargo shows its progress on a terminal, and standard output is the benchmark's alone.
+pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
+    let error = command(workspace).args(args).exec();
+    Err(format!("cannot run cargo: {error}").into())
+}
+
+/// A run of a few seconds, whose JSON must have rows that measured something.
+pub(crate) fn smoke(workspace: &Workspace) -> Result<Verdict> {
+    let output = command(workspace)
+        .args(["--quick", "--json"])
+        .stderr(Stdio::inherit())
+        .output()?;
+    if !output.status.success() {
+        println!("the benchmark failed: {}", output.status);
+        return Ok(Verdict::Red);
+    }
+    Ok(match check(&output.stdout) {
+        Ok(rows) => {
+            println!("the benchmark's JSON is valid: {rows} rows");
+            Verdict::Green
+        }
+        Err(error) => {
+            println!("the benchmark's JSON is not as promised: {error}");
+            println!("{}", String::from_utf8_lossy(&output.stdout));
+            Verdict::Red
+        }
+    })
+}
+
+fn command(workspace: &Workspace) -> Command {
+    let mut cargo = workspace.cargo();
+    cargo.args([
+        "run",
+        "--release",
+        "--package",
+        "multi-bench",
+        "--bin",
+        "multi-bench",
+        "--",
+    ]);
+    cargo
+}
+
+/// The number of rows in the benchmark's JSON.
+fn check(json: &[u8]) -> Result<usize> {
+    let report: Value = serde_json::from_slice(json)?;
+    let tables = report["tables"].as_array().ok_or("no list \"tables\"")?;
+    let mut rows = 0;
+    for row in tables
+        .iter()
+        .flat_map(|table| table["rows"].as_array().into_iter().flatten())
+    {
+        let median = row["median"]
+            .as_f64()
+            .ok_or_else(|| format!("a row without a median: {row}"))?;
+        if median <= 0.0 {
+            return Err(format!("a median of nothing: {row}").into());
+        }
+        rows += 1;
+    }
+    if rows == 0 {
+        return Err("no rows".into());
+    }
+    Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_without_figures_are_refused() {
+        assert_eq!(
+            check(br#"{"tables":[{"rows":[{"median":1.5},{"median":2}]}]}"#).expect("good"),
+            2
+        );
+        for bad in [
+            &b"not json"[..],
+            b"{}",
+            br#"{"tables":[]}"#,
+            br#"{"tables":[{"rows":[{"median":0}]}]}"#,
+            br#"{"tables":[{"rows":[{}]}]}"#,
+        ] {
+            assert!(
+                check(bad).is_err(),
+                "{} was accepted",
+                String::from_utf8_lossy(bad)
+            );
+        }
+    }
+}

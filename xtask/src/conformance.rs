@@ -1,0 +1,364 @@
+//! `cargo xtask conformance`: the contract's rules over every backend, as a table of rules × backends.
+//!
+//! A backend is a member with a `tests/conformance.rs`. Its rules append one JSON line each to the file named by
+//! `MULTI_CONFORMANCE_REPORT`; a rule that one backend has and another lacks counts as failed for the other, so a run that dies
+//! half-way cannot pass.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::process::Stdio;
+use std::time::Duration;
+
+use comfy_table::Table;
+use comfy_table::presets::UTF8_FULL_CONDENSED;
+use serde_json::Value;
+
+use crate::workspace::Workspace;
+use crate::{Result, Verdict, limit};
+
+/// Names the file that the rules append to.
+const REPORT_VARIABLE: &str = "MULTI_CONFORMANCE_REPORT";
+
+/// What a rule found of a backend, best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Mark {
+    Passed,
+    NotApplicable,
+    Failed,
+    /// No line in the report.
+    Missing,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Cell {
+    mark: Mark,
+    reason: String,
+}
+
+/// Rules × backends, both in the order in which they were first seen.
+#[derive(Debug, Default)]
+struct Matrix {
+    rules: Vec<Rule>,
+    backends: Vec<String>,
+    cells: HashMap<(String, String), Cell>,
+    /// What went wrong beside the rules: a run that ended badly, a report that cannot be read.
+    troubles: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Rule {
+    name: String,
+    doc: String,
+}
+
+/// Runs the rules and ends with the line `N passed, N failed`.
+pub(crate) fn run(workspace: &Workspace, limit: Duration, docs: bool) -> Result<Verdict> {
+    let crates: Vec<&str> = workspace
+        .members_with_test("conformance")
+        .map(|member| &*member.name)
+        .collect();
+    if crates.is_empty() {
+        return Err("no member has a tests/conformance.rs".into());
+    }
+    let mut build = workspace.cargo();
+    build.args(["test", "--no-run", "--test", "conformance"]);
+    build.args(crates.iter().flat_map(|name| ["--package", name]));
+    if !build.status()?.success() {
+        return Err("the conformance tests do not build".into());
+    }
+    let folder = workspace.target.join("conformance");
+    fs::create_dir_all(&folder)?;
+    let mut matrix = Matrix::default();
+    for name in crates {
+        let report = folder.join(format!("{name}.jsonl"));
+        // An empty file, not none: a run that reports nothing is then seen as such.
+        fs::write(&report, "")?;
+        let mut cargo = limit::cargo_test(workspace, limit)?;
+        cargo
+            .args(["--quiet", "--package", name, "--test", "conformance"])
+            .env(REPORT_VARIABLE, &report);
+        let output = cargo.stdin(Stdio::null()).output()?;
+        matrix.add_run(name, &fs::read_to_string(&report)?, output.status.success());
+        if !output.status.success() {
+            println!("{}", String::from_utf8_lossy(&output.stdout));
+            eprintln!("{}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+    print!("{}", matrix.render(docs));
+    Ok(Verdict::green_if(matrix.count().failed == 0))
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Count {
+    passed: usize,
+    not_applicable: usize,
+    failed: usize,
+}
+
+impl Matrix {
+    /// Takes in what one crate reported. A crate may be several backends (green and locked tasks).
+    fn add_run(&mut self, name: &str, report: &str, success: bool) {
+        let mut saw_failure = false;
+        let mut lines = 0;
+        for line in report.lines().filter(|line| !line.trim().is_empty()) {
+            match self.add_line(line) {
+                Ok(mark) => saw_failure |= mark == Mark::Failed,
+                Err(error) => self.troubles.push(format!(
+                    "{name}: unreadable line in the report: {error}: {line}"
+                )),
+            }
+            lines += 1;
+        }
+        if lines == 0 {
+            self.troubles
+                .push(format!("{name}: its rules reported nothing"));
+            self.add_backend(name.strip_prefix("multi-").unwrap_or(name));
+        } else if !success && !saw_failure {
+            self.troubles.push(format!(
+                "{name}: the run failed, although no rule that reported did; its output is above"
+            ));
+        }
+    }
+
+    fn add_line(&mut self, line: &str) -> Result<Mark> {
+        let value: Value = serde_json::from_str(line)?;
+        let text = |field: &str| {
+            value[field]
+                .as_str()
+                .ok_or_else(|| format!("no text {field:?}"))
+        };
+        let (backend, rule) = (text("backend")?.to_owned(), text("rule")?.to_owned());
+        let mark = match text("verdict")? {
+            "passed" => Mark::Passed,
+            "not applicable" => Mark::NotApplicable,
+            "failed" => Mark::Failed,
+            other => return Err(format!("unknown verdict {other:?}").into()),
+        };
+        let cell = Cell {
+            mark,
+            reason: text("reason").unwrap_or_default().to_owned(),
+        };
+        if !self.rules.iter().any(|known| known.name == rule) {
+            let doc = text("doc").unwrap_or_default().trim().to_owned();
+            self.rules.push(Rule {
+                name: rule.clone(),
+                doc,
+            });
+        }
+        self.add_backend(&backend);
+        // The worse of two: a rule that ran twice passed twice or did not pass.
+        let slot = self
+            .cells
+            .entry((rule, backend))
+            .or_insert_with(|| cell.clone());
+        if cell.mark > slot.mark {
+            *slot = cell;
+        }
+        Ok(mark)
+    }
+
+    fn add_backend(&mut self, backend: &str) {
+        if !self.backends.iter().any(|known| known == backend) {
+            self.backends.push(backend.to_owned());
+        }
+    }
+
+    fn cell(&self, rule: &str, backend: &str) -> Cell {
+        self.cells.get(&(rule.to_owned(), backend.to_owned())).cloned().unwrap_or_else(|| Cell {
+            mark: Mark::Missing,
+            reason: "no verdict: the run ended before this rule, or it is not in this backend's list".to_owned(),
+        })
+    }
+
+    fn count(&self) -> Count {
+        let mut count = Count {
+            failed: self.troubles.len(),
+            ..Count::default()
+        };
+        for rule in &self.rules {
+            for backend in &self.backends {
+                match self.cell(&rule.name, backend).mark {
+                    Mark::Passed => count.passed += 1,
+                    Mark::NotApplicable => count.not_applicable += 1,
+                    Mark::Failed | Mark::Missing => count.failed += 1,
+                }
+            }
+        }
+        count
+    }
+
+    /// The table, its footnotes, the troubles, and the closing line.
+    fn render(&self, docs: bool) -> String {
+        let mut notes = Footnotes::default();
+        let mut table = Table::new();
+        table.load_style(UTF8_FULL_CONDENSED);
+        table.set_header(std::iter::once("rule".to_owned()).chain(self.backends.iter().cloned()));
+        for rule in &self.rules {
+            let row = self.backends.iter().map(|backend| {
+                let cell = self.cell(&rule.name, backend);
+                match cell.mark {
+                    Mark::Passed => "passed".to_owned(),
+                    Mark::NotApplicable => format!("n/a [{}]", notes.number(&cell.reason)),
+                    Mark::Failed => format!("FAILED [{}]", notes.number(&cell.reason)),
+                    Mark::Missing => format!("MISSING [{}]", notes.number(&cell.reason)),
+                }
+            });
+            table.add_row(
+                std::iter::once(rule.name.clone())
+                    .chain(row)
+                    .collect::<Vec<_>>(),
+            );
+        }
+        let mut out = format!("{table}\n");
+        for (number, note) in notes.in_order() {
+            out += &format!("[{number}] {note}\n");
+        }
+        if docs {
+            out += "\n";
+            for rule in &self.rules {
+                out += &format!("{}: {}\n", rule.name, rule.doc);
+            }
+        }
+        for trouble in &self.troubles {
+            out += &format!("FAILED: {trouble}\n");
+        }
+        let Count {
+            passed,
+            not_applicable,
+            failed,
+        } = self.count();
+        out += &format!(
+            "\n{} rules × {} backends; {not_applicable} not applicable\n",
+            self.rules.len(),
+            self.backends.len()
+        );
+        out += &format!("{passed} passed, {failed} failed\n");
+        out
+    }
+}
+
+/// Numbers for reasons: the same text, the same number.
+#[derive(Debug, Default)]
+struct Footnotes(BTreeMap<String, usize>);
+
+impl Footnotes {
+    fn number(&mut self, note: &str) -> usize {
+        let next = self.0.len() + 1;
+        let note = if note.trim().is_empty() {
+            "no reason given"
+        } else {
+            note.trim()
+        };
+        *self.0.entry(note.to_owned()).or_insert(next)
+    }
+
+    fn in_order(&self) -> Vec<(usize, &str)> {
+        let mut notes: Vec<_> = self
+            .0
+            .iter()
+            .map(|(note, number)| (*number, &**note))
+            .collect();
+        notes.sort_unstable();
+        notes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(backend: &str, rule: &str, verdict: &str, reason: &str) -> String {
+        serde_json::json!({"backend": backend, "rule": rule, "verdict": verdict, "reason": reason, "doc": "A doc."}).to_string() + "\n"
+    }
+
+    #[test]
+    fn all_passed_closes_with_no_failures() {
+        let mut matrix = Matrix::default();
+        let reason = "threads share memory";
+        matrix.add_run(
+            "multi-goro",
+            &(line("goro", "a", "passed", "")
+                + &line("goro locked", "a", "not applicable", reason)),
+            true,
+        );
+        matrix.add_run(
+            "multi-pthread",
+            &line("pthread", "a", "not applicable", reason),
+            true,
+        );
+        let out = matrix.render(true);
+        assert!(
+            out.ends_with("1 rules × 3 backends; 2 not applicable\n1 passed, 0 failed\n"),
+            "{out}"
+        );
+        assert_eq!(
+            out.matches(reason).count(),
+            1,
+            "one footnote for one reason: {out}"
+        );
+        assert!(out.contains("a: A doc."), "{out}");
+    }
+
+    #[test]
+    fn a_rule_missing_from_one_backend_counts_as_failed() {
+        let mut matrix = Matrix::default();
+        matrix.add_run(
+            "multi-goro",
+            &(line("goro", "a", "passed", "") + &line("goro", "b", "passed", "")),
+            true,
+        );
+        matrix.add_run("multi-proc", &line("proc", "a", "passed", ""), false);
+        // The missing rule, and the run that failed without saying so.
+        assert_eq!(
+            matrix.count(),
+            Count {
+                passed: 3,
+                not_applicable: 0,
+                failed: 2
+            }
+        );
+        assert!(matrix.render(false).contains("MISSING"));
+    }
+
+    #[test]
+    fn a_backend_that_reports_nothing_fails_every_rule() {
+        let mut matrix = Matrix::default();
+        matrix.add_run("multi-goro", &line("goro", "a", "passed", ""), true);
+        matrix.add_run("multi-demo", "", true);
+        assert_eq!(
+            matrix.count(),
+            Count {
+                passed: 1,
+                not_applicable: 0,
+                failed: 2
+            }
+        );
+    }
+
+    #[test]
+    fn a_failure_stays_when_the_rule_runs_again() {
+        let mut matrix = Matrix::default();
+        let report = line("goro", "a", "failed", "lost a task") + &line("goro", "a", "passed", "");
+        matrix.add_run("multi-goro", &report, false);
+        assert_eq!(
+            matrix.count(),
+            Count {
+                passed: 0,
+                not_applicable: 0,
+                failed: 1
+            }
+        );
+        assert!(matrix.render(false).contains("lost a task"));
+    }
+
+    #[test]
+    fn a_torn_line_is_a_failure() {
+        let mut matrix = Matrix::default();
+        matrix.add_run(
+            "multi-goro",
+            &(line("goro", "a", "passed", "") + "{\"backend\":\"go"),
+            true,
+        );
+        assert_eq!(matrix.count().failed, 1);
+    }
+}
