@@ -1,0 +1,531 @@
+//! What went wrong: in which task, where it was started, how it ended, and what to do about it.
+
+use crate::BoxError;
+use crate::panic::PanicLocation;
+use crate::remote::{RemoteError, chain};
+use crate::task::TaskId;
+use std::error::Error;
+use std::fmt::{self, Display, Write as _};
+use std::io;
+use std::panic::Location;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How a task failed.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum TaskErrorKind {
+    /// It returned an error.
+    Returned(BoxError),
+    /// It panicked.
+    Panicked {
+        /// What the panic said.
+        message: String,
+        /// Where, if the panic hook was called.
+        location: Option<PanicLocation>,
+        /// The stack, if `RUST_BACKTRACE` asked for it.
+        backtrace: Option<String>,
+    },
+    /// Its process left by itself with this code before the task ended.
+    Exited(i32),
+    /// Its process was ended by a signal.
+    Signaled {
+        /// The signal's number.
+        signal: i32,
+        /// Whether the system wrote a core file.
+        core_dumped: bool,
+    },
+    /// Its time, or that of its group, was up before it ended.
+    TimedOut,
+    /// It was asked to stop, or was not started because its group had been.
+    Cancelled,
+    /// It went over a limit of its own; the text names it.
+    LimitExceeded(String),
+    /// It could not be started.
+    Start(io::Error),
+    /// What became of it cannot be known.
+    Lost,
+}
+
+/// One task's failure. Clones share it.
+///
+/// [`Display`](fmt::Display) says it in one line: task, place, cause and remedy.
+#[derive(Clone)]
+pub struct TaskError {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    id: TaskId,
+    name: Option<Arc<str>>,
+    backend: &'static str,
+    pid: Option<u32>,
+    site: &'static Location<'static>,
+    kind: TaskErrorKind,
+    /// What a task said whose time was up already.
+    afterwards: Option<BoxError>,
+    /// The end of what the task wrote on its standard error, where its backend keeps it.
+    stderr_tail: Option<String>,
+    elapsed: Duration,
+}
+
+/// What a [`TaskError`] is made of; the ledger fills it in.
+pub(crate) struct Facts {
+    pub(crate) id: TaskId,
+    pub(crate) name: Option<Arc<str>>,
+    pub(crate) backend: &'static str,
+    pub(crate) pid: Option<u32>,
+    pub(crate) site: &'static Location<'static>,
+    pub(crate) elapsed: Duration,
+    pub(crate) stderr_tail: Option<String>,
+}
+
+impl TaskError {
+    pub(crate) fn new(facts: Facts, kind: TaskErrorKind, afterwards: Option<BoxError>) -> Self {
+        let Facts { id, name, backend, pid, site, elapsed, stderr_tail } = facts;
+        Self { inner: Arc::new(Inner { id, name, backend, pid, site, kind, afterwards, stderr_tail, elapsed }) }
+    }
+
+    /// The task's number in its group.
+    #[must_use]
+    pub fn id(&self) -> TaskId {
+        self.inner.id
+    }
+
+    /// The name it was given.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.inner.name.as_deref()
+    }
+
+    /// The process it ran in, where it had one of its own.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.inner.pid
+    }
+
+    /// The line that called `go`.
+    #[must_use]
+    pub fn started_at(&self) -> &'static Location<'static> {
+        self.inner.site
+    }
+
+    /// How it failed.
+    #[must_use]
+    pub fn kind(&self) -> &TaskErrorKind {
+        &self.inner.kind
+    }
+
+    /// How long it ran.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.inner.elapsed
+    }
+
+    /// The end of what it wrote on its standard error, where its backend captures that.
+    #[must_use]
+    pub fn stderr_tail(&self) -> Option<&str> {
+        self.inner.stderr_tail.as_deref()
+    }
+
+    /// The operating system's error code, if one is in the chain of causes; also after crossing a process.
+    #[must_use]
+    pub fn os_code(&self) -> Option<i32> {
+        match &self.inner.kind {
+            TaskErrorKind::Start(error) => error.raw_os_error(),
+            _ => self.source().and_then(RemoteError::os_code_of),
+        }
+    }
+
+    /// Whether it returned an error.
+    #[must_use]
+    pub fn is_returned(&self) -> bool {
+        matches!(self.inner.kind, TaskErrorKind::Returned(_))
+    }
+
+    /// Whether it panicked.
+    #[must_use]
+    pub fn is_panicked(&self) -> bool {
+        matches!(self.inner.kind, TaskErrorKind::Panicked { .. })
+    }
+
+    /// Whether its time was up.
+    #[must_use]
+    pub fn is_timed_out(&self) -> bool {
+        matches!(self.inner.kind, TaskErrorKind::TimedOut)
+    }
+
+    /// Whether it was asked to stop, or never started because its group was.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self.inner.kind, TaskErrorKind::Cancelled)
+    }
+
+    /// Whether it could not be started.
+    #[must_use]
+    pub fn is_start(&self) -> bool {
+        matches!(self.inner.kind, TaskErrorKind::Start(_))
+    }
+
+    fn write_cause(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.inner.kind {
+            TaskErrorKind::Returned(error) => write_chain(f, &**error),
+            TaskErrorKind::Panicked { message, location, .. } => {
+                f.write_str("panicked")?;
+                if let Some(location) = location {
+                    write!(f, " at {location}")?;
+                }
+                write!(f, ": {message}")
+            }
+            TaskErrorKind::Exited(code) => write!(f, "left its process with exit code {code} before it ended"),
+            TaskErrorKind::Signaled { signal, core_dumped } => {
+                write!(f, "killed by {}", SignalName(*signal))?;
+                if *core_dumped { f.write_str(" (core dumped)") } else { Ok(()) }
+            }
+            TaskErrorKind::TimedOut => {
+                write!(f, "timed out after {:.3?}", self.inner.elapsed)?;
+                match &self.inner.afterwards {
+                    Some(error) => {
+                        f.write_str(" (then: ")?;
+                        write_chain(f, &**error)?;
+                        f.write_char(')')
+                    }
+                    None => Ok(()),
+                }
+            }
+            TaskErrorKind::Cancelled => f.write_str("cancelled"),
+            TaskErrorKind::LimitExceeded(limit) => write!(f, "went over its limit: {limit}"),
+            TaskErrorKind::Start(error) => {
+                f.write_str("could not start: ")?;
+                write_chain(f, error)
+            }
+            TaskErrorKind::Lost => f.write_str("lost: what became of it cannot be known"),
+        }
+    }
+
+    fn remedy(&self) -> Option<&'static str> {
+        match &self.inner.kind {
+            TaskErrorKind::Start(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Some("run fewer tasks at once with limit(n), or raise the process limit (ulimit -u)")
+            }
+            TaskErrorKind::Start(error) if error.kind() == io::ErrorKind::OutOfMemory => {
+                Some("run fewer tasks at once with limit(n), or give them smaller stacks")
+            }
+            TaskErrorKind::TimedOut => Some("give it more time, or let it watch its cancel token"),
+            TaskErrorKind::Lost => Some("nothing else in the program may collect its processes (waitpid(-1), an ignored SIGCHLD)"),
+            TaskErrorKind::LimitExceeded(_) => Some("raise the limit, or give the task less to do"),
+            _ => None,
+        }
+    }
+}
+
+impl Display for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "task {}", self.inner.id)?;
+        if let Some(name) = &self.inner.name {
+            write!(f, " {name:?}")?;
+        }
+        write!(f, " ({}", self.inner.backend)?;
+        if let Some(pid) = self.inner.pid {
+            write!(f, ", pid {pid}")?;
+        }
+        write!(f, ", started at {}): ", self.inner.site)?;
+        self.write_cause(f)?;
+        if let Some(remedy) = self.remedy() {
+            write!(f, "; {remedy}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskError")
+            .field("id", &self.inner.id.index())
+            .field("name", &self.inner.name)
+            .field("started_at", &format_args!("{}", self.inner.site))
+            .field("kind", &self.inner.kind)
+            .field("elapsed", &self.inner.elapsed)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Error for TaskError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.inner.kind {
+            TaskErrorKind::Returned(error) => Some(&**error),
+            TaskErrorKind::Start(error) => Some(error),
+            _ => self.inner.afterwards.as_deref().map(|error| error as _),
+        }
+    }
+}
+
+/// Every failure of a group, in the order in which the tasks were started.
+///
+/// The first [`GroupError::WHOLE_MAX`] failures, in time, are kept whole and the rest counted. [`Error::source`] is the one
+/// that happened first.
+pub struct GroupError {
+    name: Option<Arc<str>>,
+    /// Sorted by task.
+    failures: Vec<TaskError>,
+    first: TaskError,
+    counts: Counts,
+}
+
+/// What is known of a group's tasks even where their failures are not kept whole.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) tasks: u64,
+    pub(crate) failed: u64,
+    pub(crate) cancelled: u64,
+}
+
+impl GroupError {
+    /// Failures kept whole; those beyond are counted. 64 lines are more than anyone reads and few enough to keep.
+    pub const WHOLE_MAX: usize = 64;
+
+    /// `failures` in the order in which they happened; none where it is empty.
+    pub(crate) fn new(name: Option<Arc<str>>, mut failures: Vec<TaskError>, counts: Counts) -> Option<Self> {
+        let first = failures.first()?.clone();
+        failures.sort_by_key(TaskError::id);
+        Some(Self { name, failures, first, counts })
+    }
+
+    /// The failures kept whole, in the order in which their tasks were started.
+    #[must_use]
+    pub fn failures(&self) -> &[TaskError] {
+        &self.failures
+    }
+
+    /// The failure that happened first.
+    #[must_use]
+    pub fn first(&self) -> &TaskError {
+        &self.first
+    }
+
+    /// How many tasks failed, those not kept whole included.
+    #[must_use]
+    pub fn failed_count(&self) -> u64 {
+        self.counts.failed
+    }
+
+    /// How many tasks ended since the last `wait`, failed or not.
+    #[must_use]
+    pub fn task_count(&self) -> u64 {
+        self.counts.tasks
+    }
+
+    /// Whether nothing went wrong but that tasks were asked to stop.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.counts.cancelled == self.counts.failed
+    }
+}
+
+impl IntoIterator for GroupError {
+    type Item = TaskError;
+    type IntoIter = std::vec::IntoIter<TaskError>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.failures.into_iter()
+    }
+}
+
+impl Display for GroupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(name) = &self.name {
+            write!(f, "group {name:?}: ")?;
+        }
+        if self.counts.failed == 1 {
+            return self.first.fmt(f);
+        }
+        write!(f, "{} of {} tasks failed", self.counts.failed, self.counts.tasks)?;
+        if self.counts.cancelled > 0 {
+            write!(f, " ({} cancelled)", self.counts.cancelled)?;
+        }
+        write!(f, ", first task {}:", self.first.id())?;
+        for failure in &self.failures {
+            write!(f, "\n  {failure}")?;
+        }
+        match self.counts.failed.saturating_sub(self.failures.len() as u64) {
+            0 => Ok(()),
+            rest => write!(f, "\n  and {rest} more"),
+        }
+    }
+}
+
+impl fmt::Debug for GroupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GroupError")
+            .field("name", &self.name)
+            .field("counts", &self.counts)
+            .field("failures", &self.failures)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Error for GroupError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.first)
+    }
+}
+
+/// Why `wait_timeout` did not return `Ok`.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum WaitTimeoutError {
+    /// Every task ended in time, some of them in failure.
+    Failed(GroupError),
+    /// The time was up first. Nothing is lost: wait again.
+    StillRunning(StillRunning),
+}
+
+impl Display for WaitTimeoutError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(error) => error.fmt(f),
+            Self::StillRunning(still) => still.fmt(f),
+        }
+    }
+}
+
+impl Error for WaitTimeoutError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Failed(error) => error.source(),
+            Self::StillRunning(_) => None,
+        }
+    }
+}
+
+/// Who was still running when a `wait_timeout` gave up.
+#[derive(Clone, Debug)]
+pub struct StillRunning {
+    /// A line for each of the first few: number, name, start site, time so far.
+    pub(crate) tasks: Vec<String>,
+    pub(crate) count: usize,
+    pub(crate) waited: Duration,
+}
+
+impl StillRunning {
+    /// How many tasks had not ended, those waiting for room included.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.count
+    }
+}
+
+impl Display for StillRunning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.count == 1 { "task" } else { "tasks" };
+        write!(f, "{} {plural} still running after {:.3?}: {}", self.count, self.waited, self.tasks.join(", "))?;
+        match self.count.saturating_sub(self.tasks.len()) {
+            0 => Ok(()),
+            rest => write!(f, " and {rest} more"),
+        }
+    }
+}
+
+/// Why a `try_go` did not start its task, which comes back unharmed.
+pub struct TryGoError<F> {
+    task: F,
+    reason: TryGoReason,
+}
+
+/// The reason in a [`TryGoError`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum TryGoReason {
+    /// As many tasks run as the group's limit allows.
+    AtLimit,
+    /// The group was cancelled, or its deadline has passed.
+    Cancelled,
+    /// The backend could not start it.
+    Start(io::Error),
+}
+
+impl<F> TryGoError<F> {
+    /// For backends: `task` was not started, because of `reason`.
+    pub fn new(task: F, reason: TryGoReason) -> Self {
+        Self { task, reason }
+    }
+
+    /// Why the task was not started.
+    pub fn reason(&self) -> &TryGoReason {
+        &self.reason
+    }
+
+    /// The task, to be tried again or done here.
+    pub fn into_task(self) -> F {
+        self.task
+    }
+
+    /// The same reason with another task: for code that wraps the caller's.
+    pub(crate) fn map<G>(self, rewrap: impl FnOnce(F) -> G) -> TryGoError<G> {
+        TryGoError { task: rewrap(self.task), reason: self.reason }
+    }
+}
+
+impl<F> Display for TryGoError<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.reason {
+            TryGoReason::AtLimit => f.write_str("the group runs as many tasks as its limit allows"),
+            TryGoReason::Cancelled => f.write_str("the group was cancelled"),
+            TryGoReason::Start(error) => write!(f, "could not start the task: {error}"),
+        }
+    }
+}
+
+impl<F> fmt::Debug for TryGoError<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TryGoError").field("reason", &self.reason).finish_non_exhaustive()
+    }
+}
+
+impl<F> Error for TryGoError<F> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.reason {
+            TryGoReason::Start(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// Writes `error` and its causes, `outer: inner: innermost`, leaving out a cause that its effect quotes already.
+fn write_chain(f: &mut fmt::Formatter<'_>, error: &(dyn Error + 'static)) -> fmt::Result {
+    let mut said = String::new();
+    for (depth, link) in chain(error).enumerate() {
+        let text = link.to_string();
+        if depth > 0 {
+            if said.ends_with(&text) {
+                continue;
+            }
+            f.write_str(": ")?;
+        }
+        f.write_str(&text)?;
+        said = text;
+    }
+    Ok(())
+}
+
+/// A signal's name where it has one everywhere, else its number (signal(7), x86-64 numbers).
+struct SignalName(i32);
+
+impl Display for SignalName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const NAMES: [&str; 32] = [
+            "", "SIGHUP", "SIGINT", "SIGQUIT", "SIGILL", "SIGTRAP", "SIGABRT", "SIGBUS", "SIGFPE", "SIGKILL", "SIGUSR1",
+            "SIGSEGV", "SIGUSR2", "SIGPIPE", "SIGALRM", "SIGTERM", "SIGSTKFLT", "SIGCHLD", "SIGCONT", "SIGSTOP", "SIGTSTP",
+            "SIGTTIN", "SIGTTOU", "SIGURG", "SIGXCPU", "SIGXFSZ", "SIGVTALRM", "SIGPROF", "SIGWINCH", "SIGIO", "SIGPWR",
+            "SIGSYS",
+        ];
+        match usize::try_from(self.0).ok().and_then(|index| NAMES.get(index)) {
+            Some(name) if !name.is_empty() => f.write_str(name),
+            _ => write!(f, "signal {}", self.0),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "error_tests.rs"]
+mod tests;

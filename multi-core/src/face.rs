@@ -1,0 +1,188 @@
+//! The parts of a backend that read the same in every backend: inherent methods and builder options.
+
+/// Gives a backend's group the methods of [`Group`](crate::Group) and [`Spawn`](crate::Spawn) as its own, so that it can be used
+/// without the traits. The group must implement `Group`; `$value` is the bound on what `spawn` brings home.
+///
+/// ```ignore
+/// multi_core::group_face!(Group, value: Send + 'static);
+/// ```
+#[macro_export]
+macro_rules! group_face {
+    ($group:ty, value: $($value:tt)+) => {
+        impl $group {
+            /// Starts `task`: see [`multi_core::Group::go`].
+            #[track_caller]
+            pub fn go<F>(&self, task: F)
+            where
+                F: FnOnce() -> $crate::Result + Send + 'static,
+            {
+                $crate::Group::go(self, task);
+            }
+
+            /// Starts `task` with a name, a timeout, a token of its own: see [`multi_core::Group::go_with`].
+            #[track_caller]
+            pub fn go_with<F>(&self, options: $crate::TaskOptions, task: F)
+            where
+                F: FnOnce() -> $crate::Result + Send + 'static,
+            {
+                $crate::Group::go_with(self, options, task);
+            }
+
+            /// Starts a task that returns an error of one type: see [`multi_core::Group::go_result`].
+            #[track_caller]
+            pub fn go_result<F, E>(&self, task: F)
+            where
+                F: FnOnce() -> $crate::Result<(), E> + Send + 'static,
+                E: Into<$crate::BoxError>,
+            {
+                $crate::Group::go_result(self, task);
+            }
+
+            /// Starts `task` now or gives it back: see [`multi_core::Group::try_go`].
+            ///
+            /// # Errors
+            ///
+            /// The task and the reason: at the limit, cancelled, or refused by the system.
+            #[track_caller]
+            pub fn try_go<F>(&self, task: F) -> $crate::Result<(), $crate::TryGoError<F>>
+            where
+                F: FnOnce() -> $crate::Result + Send + 'static,
+            {
+                $crate::Group::try_go(self, task)
+            }
+
+            /// Starts `task` and returns the handle of its value: see [`multi_core::Spawn::spawn`].
+            #[track_caller]
+            pub fn spawn<T, F>(&self, task: F) -> $crate::Handle<T>
+            where
+                T: $($value)+,
+                F: FnOnce() -> $crate::Result<T> + Send + 'static,
+            {
+                $crate::Spawn::spawn(self, task)
+            }
+
+            /// As [`spawn`](Self::spawn), with options: see [`multi_core::Spawn::spawn_with`].
+            #[track_caller]
+            pub fn spawn_with<T, F>(&self, options: $crate::TaskOptions, task: F) -> $crate::Handle<T>
+            where
+                T: $($value)+,
+                F: FnOnce() -> $crate::Result<T> + Send + 'static,
+            {
+                $crate::Spawn::spawn_with(self, options, task)
+            }
+
+            /// Waits for every task started so far: see [`multi_core::Group::wait`].
+            ///
+            /// # Errors
+            ///
+            /// Every failure since the last wait.
+            pub fn wait(&mut self) -> $crate::Result<(), $crate::GroupError> {
+                $crate::Group::wait(self)
+            }
+
+            /// Waits for at most `timeout`: see [`multi_core::Group::wait_timeout`].
+            ///
+            /// # Errors
+            ///
+            /// Failed, or still running and who.
+            pub fn wait_timeout(
+                &mut self,
+                timeout: ::std::time::Duration,
+            ) -> $crate::Result<(), $crate::WaitTimeoutError> {
+                $crate::Group::wait_timeout(self, timeout)
+            }
+
+            /// The token that is cancelled with this round of the group: see [`multi_core::Group::cancel_token`].
+            #[must_use]
+            pub fn cancel_token(&self) -> $crate::CancelToken {
+                $crate::Group::cancel_token(self)
+            }
+
+            /// Asks every task of this round to stop: see [`multi_core::Group::cancel`].
+            pub fn cancel(&self) {
+                $crate::Group::cancel(self);
+            }
+
+            /// How far the group is: see [`multi_core::Group::progress`].
+            #[must_use]
+            pub fn progress(&self) -> $crate::Progress {
+                $crate::Group::progress(self)
+            }
+
+            /// A handle that starts tasks in this group from elsewhere: see [`multi_core::Group::spawner`].
+            #[must_use]
+            pub fn spawner(&self) -> <Self as $crate::Group>::Spawner {
+                $crate::Group::spawner(self)
+            }
+        }
+    };
+}
+
+/// Gives a backend's builder the options of [`GroupOptions`](crate::GroupOptions). The builder must have a field `options` of
+/// that type.
+///
+/// ```ignore
+/// multi_core::builder_face!(Builder);
+/// ```
+#[macro_export]
+macro_rules! builder_face {
+    ($builder:ty) => {
+        impl $builder {
+            /// Names the group in errors and reports.
+            #[must_use]
+            pub fn name(mut self, name: impl Into<String>) -> Self {
+                self.options = self.options.name(name);
+                self
+            }
+
+            /// Lets at most `tasks` run at once: see [`multi_core::GroupOptions::limit`].
+            #[must_use]
+            pub fn limit(mut self, tasks: usize) -> Self {
+                self.options = self.options.limit(tasks);
+                self
+            }
+
+            /// Cancels the group at its first failure.
+            #[must_use]
+            pub fn fail_fast(mut self, on: bool) -> Self {
+                self.options = self.options.fail_fast(on);
+                self
+            }
+
+            /// Cancels the group at `at`: see [`multi_core::GroupOptions::deadline`].
+            #[must_use]
+            pub fn deadline(mut self, at: ::std::time::Instant) -> Self {
+                self.options = self.options.deadline(at);
+                self
+            }
+
+            /// Sets the deadline to `after` from now.
+            #[must_use]
+            pub fn timeout(mut self, after: ::std::time::Duration) -> Self {
+                self.options = self.options.timeout(after);
+                self
+            }
+
+            /// Gives each task `after` from its start: see [`multi_core::TaskOptions::timeout`].
+            #[must_use]
+            pub fn task_timeout(mut self, after: ::std::time::Duration) -> Self {
+                self.options = self.options.task_timeout(after);
+                self
+            }
+
+            /// Cancels the group whenever `token` is cancelled: see [`multi_core::GroupOptions::cancel_token`].
+            #[must_use]
+            pub fn cancel_token(mut self, token: $crate::CancelToken) -> Self {
+                self.options = self.options.cancel_token(token);
+                self
+            }
+
+            /// Takes over a whole set of options at once.
+            #[must_use]
+            pub fn options(mut self, options: $crate::GroupOptions) -> Self {
+                self.options = options;
+                self
+            }
+        }
+    };
+}
