@@ -1,2 +1,115 @@
-//! Under construction.
-fn main() {}
+//! The benchmark's command line; `cargo xtask bench` builds and runs it.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use multi_bench::report::Report;
+use multi_bench::suite::{groups, start};
+use multi_bench::workload::Work;
+
+/// Workers of one execution, as in the seed's benchmark.
+const WORKERS: usize = 4;
+/// Numbers that each worker adds up, as in the seed's benchmark.
+const NUMBERS: u64 = 10_000_000;
+/// The same for a run of a few seconds.
+const QUICK_NUMBERS: u64 = 1_000_000;
+
+/// The benchmark of multi. Without a subcommand: the seed's, a group of workers adding up random numbers, on every backend
+#[derive(Debug, Parser)]
+#[command(
+    name = "multi-bench",
+    bin_name = "cargo xtask bench",
+    args_conflicts_with_subcommands = false
+)]
+struct Cli {
+    /// Print one JSON object instead of tables
+    #[arg(long, global = true)]
+    json: bool,
+    /// Take a few seconds: enough to see that everything runs, not to compare
+    #[arg(long, global = true)]
+    quick: bool,
+    /// Workers per execution
+    #[arg(long, default_value_t = WORKERS, value_parser = workers)]
+    workers: usize,
+    /// Random numbers that each worker adds up [default: 10000000, with --quick 1000000]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    numbers: Option<u64>,
+    /// Executions per contender [default: as many as fit into 40 s, at most 100]
+    #[arg(short, value_parser = executions)]
+    n: Option<usize>,
+    #[command(subcommand)]
+    suite: Option<Suite>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Suite {
+    /// Start one empty task and wait for it, beside the standard library and the bare system calls
+    Start,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(report) => print(&report, cli.json),
+        Err(error) => {
+            let _unprintable = writeln!(io::stderr(), "error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> multi_bench::Result<Report> {
+    match cli.suite {
+        None => {
+            let numbers = cli
+                .numbers
+                .unwrap_or(if cli.quick { QUICK_NUMBERS } else { NUMBERS });
+            groups::run(groups::Options {
+                work: Work {
+                    workers: cli.workers,
+                    numbers,
+                },
+                n: cli.n,
+                quick: cli.quick,
+            })
+        }
+        Some(Suite::Start) => start::run(cli.quick),
+    }
+}
+
+/// Prints the report; a reader that closed the pipe has seen enough.
+fn print(report: &Report, json: bool) -> ExitCode {
+    let text = if json {
+        format!("{:#}\n", report.json())
+    } else {
+        report.to_string()
+    };
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            let _unprintable = writeln!(io::stderr(), "error: cannot print the report: {error}");
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// Threads and processes are real ones, so a number with a slip of the finger in it is refused.
+fn workers(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("0 workers would do nothing; give at least 1".to_owned()),
+        Ok(workers @ 1..=1_000) => Ok(workers),
+        Ok(workers) => Err(format!(
+            "{workers} workers are as many threads and processes; give at most 1000"
+        )),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn executions(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("0 executions have no median; give at least 1".to_owned()),
+        Ok(n) => Ok(n),
+        Err(error) => Err(error.to_string()),
+    }
+}

@@ -60,7 +60,7 @@ fn check(json: &[u8]) -> Result<usize> {
         .iter()
         .flat_map(|table| table["rows"].as_array().into_iter().flatten())
     {
-        let median = row["median"]
+        let median = row["median_ns"]
             .as_f64()
             .ok_or_else(|| format!("a row without a median: {row}"))?;
         if median <= 0.0 {
@@ -81,14 +81,14 @@ mod tests {
     #[test]
     fn rows_without_figures_are_refused() {
         assert_eq!(
-            check(br#"{"tables":[{"rows":[{"median":1.5},{"median":2}]}]}"#).expect("good"),
+            check(br#"{"tables":[{"rows":[{"median_ns":1.5},{"median_ns":2}]}]}"#).expect("good"),
             2
         );
         for bad in [
             &b"not json"[..],
             b"{}",
             br#"{"tables":[]}"#,
-            br#"{"tables":[{"rows":[{"median":0}]}]}"#,
+            br#"{"tables":[{"rows":[{"median_ns":0}]}]}"#,
             br#"{"tables":[{"rows":[{}]}]}"#,
         ] {
             assert!(

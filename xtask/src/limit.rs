@@ -77,6 +77,8 @@ fn supervise(
 ) -> Result<(Ended, Tally)> {
     let mut child = Command::new(program)
         .args(args)
+        // rustdoc tells a bundle of doc tests its path, so that each runs in a process of its own, but not when there is a runner.
+        .env("RUSTDOC_DOCTEST_BIN_PATH", program)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .process_group(0)

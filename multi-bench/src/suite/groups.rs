@@ -1,0 +1,179 @@
+//! The seed's benchmark: one execution is a group of workers, each adding up random numbers.
+//!
+//! Beside every backend stands the ideal: what one worker takes alone, times the workers, over the processors.
+
+use std::time::Duration;
+
+use crate::Result;
+use crate::contender::GROUPS;
+use crate::machine::Machine;
+use crate::report::{Report, Row, Table, Unit};
+use crate::sample::{Entry, Rounds, Stats, take_turns, timed};
+use crate::suite::progress_bar;
+use crate::workload::Work;
+
+/// What to run.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// One execution.
+    pub work: Work,
+    /// How many executions per contender; none chooses as many as fit.
+    pub n: Option<usize>,
+    /// A few seconds instead of the better part of a minute.
+    pub quick: bool,
+}
+
+/// The contender that is no group: one worker, nobody beside it.
+const ALONE: &str = "one worker alone";
+/// The row everything is compared with.
+const IDEAL: &str = "ideal";
+/// What the standard library does.
+const STD: &str = "std::thread::scope";
+
+/// What all executions may take together, so that a run without options ends well within a minute.
+const BUDGET: Duration = Duration::from_secs(40);
+const QUICK_BUDGET: Duration = Duration::from_secs(2);
+/// As many as the seed does.
+const EXECUTIONS_MAX: usize = 100;
+
+/// Runs every contender and reports.
+///
+/// # Errors
+///
+/// That of a contender whose execution failed.
+pub fn run(options: Options) -> Result<Report> {
+    let Options { work, n, quick } = options;
+    let machine = Machine::here();
+    let mut entries = vec![Entry {
+        name: ALONE.to_owned(),
+        ours: false,
+        operations: 1,
+        sample: Box::new(move || {
+            timed(|| {
+                let _sum = work.sum(0);
+                Ok(())
+            })
+        }),
+    }];
+    entries.extend(GROUPS.iter().map(|contender| Entry {
+        name: contender.name.to_owned(),
+        ours: contender.ours,
+        operations: 1,
+        sample: Box::new(move || timed(|| (contender.run)(work))),
+    }));
+    let budget = if quick { QUICK_BUDGET } else { BUDGET };
+    let rounds = n.map_or(
+        Rounds::Within {
+            budget,
+            at_least: 3,
+            at_most: EXECUTIONS_MAX,
+        },
+        Rounds::Exactly,
+    );
+    let bar = progress_bar();
+    let stats = take_turns(&mut entries, rounds, &bar)?;
+    bar.finish_and_clear();
+    let alone = stats[0];
+    // More processors than workers leave some idle: the ideal is then one worker alone.
+    let parallel = machine.ncpu.min(work.workers);
+    let ideal = alone.times(work.workers as f64 / parallel as f64);
+    let mut rows = vec![Row::new(IDEAL, false, ideal)];
+    rows.extend(
+        entries
+            .iter()
+            .zip(&stats)
+            .skip(1)
+            .map(|(entry, stats)| Row::new(entry.name.clone(), entry.ours, *stats)),
+    );
+    let mut table = Table::new(
+        "one execution: every worker adds up its random numbers",
+        Unit::Us,
+        rows,
+    );
+    table.compare(IDEAL, IDEAL, |_| true);
+    table.compare(STD, STD, |row| row.ours);
+    let mut command = "cargo xtask bench".to_owned();
+    if quick {
+        command += " --quick";
+    }
+    command += &format!(
+        " --workers {} --numbers {} -n {}",
+        work.workers, work.numbers, alone.n
+    );
+    Ok(Report {
+        benchmark: "groups",
+        command,
+        notes: vec![
+            format!(
+                "ideal: one worker alone ({:.0} µs) × {} workers / {parallel} processors, measured in the same run",
+                alone.median_ns / 1e3,
+                work.workers
+            ),
+            noise(&alone),
+        ],
+        settings: vec![
+            ("workers", work.workers as u64),
+            ("numbers", work.numbers),
+            ("n", alone.n as u64),
+        ],
+        tables: vec![table],
+        machine,
+    })
+}
+
+/// How far one worker alone, which waits for nobody, was from taking the same time every time.
+fn noise(alone: &Stats) -> String {
+    let percent = alone.spread() * 100.0;
+    let worst = (alone.max_ns / alone.min_ns - 1.0) * 100.0;
+    let verdict = match percent {
+        ..2.0 => "quiet",
+        ..5.0 => "restless: differences of a few per cent mean nothing",
+        _ => "noisy: repeat the run when nobody else works",
+    };
+    format!(
+        "the machine was {verdict} (one worker alone: quartiles {percent:.1} % apart, slowest {worst:.0} % above fastest)"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn noise_has_three_words() {
+        let spread = |q3: f64| Stats {
+            n: 3,
+            mean_ns: 1.0,
+            median_ns: 1.0,
+            q1_ns: 1.0,
+            q3_ns: q3,
+            min_ns: 1.0,
+            max_ns: q3,
+        };
+        assert!(noise(&spread(1.01)).contains("quiet"));
+        assert!(noise(&spread(1.03)).contains("restless"));
+        assert!(noise(&spread(1.5)).contains("noisy"));
+    }
+
+    #[test]
+    fn every_contender_has_a_row_beside_the_ideal() {
+        let work = Work {
+            workers: 2,
+            numbers: 1_000,
+        };
+        let report = run(Options {
+            work,
+            n: Some(2),
+            quick: true,
+        })
+        .expect("every contender can do this");
+        let rows = &report.tables[0].rows;
+        assert_eq!(rows.len(), GROUPS.len() + 1);
+        assert_eq!(rows[0].name, IDEAL);
+        assert!(rows[0].ratios.is_empty());
+        for row in &rows[1..] {
+            assert_eq!(row.stats.n, 2, "{}", row.name);
+            assert_eq!(row.ratios[0].0, IDEAL, "{}", row.name);
+        }
+    }
+}
