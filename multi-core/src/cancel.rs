@@ -63,13 +63,21 @@ impl CancelToken {
     /// A token in this process's memory whose waiters wait on `event`.
     #[must_use]
     pub fn on(event: Arc<dyn Event>) -> Self {
-        Self::with_word(Arc::new(EventWord { set: AtomicBool::new(false), event }))
+        Self::with_word(Arc::new(EventWord {
+            set: AtomicBool::new(false),
+            event,
+        }))
     }
 
     /// A token over a backend's own flag.
     #[must_use]
     pub fn with_word(word: Arc<dyn CancelWord>) -> Self {
-        Self { node: Arc::new(Node { word, dependants: Mutex::new(Vec::new()) }) }
+        Self {
+            node: Arc::new(Node {
+                word,
+                dependants: Mutex::new(Vec::new()),
+            }),
+        }
     }
 
     /// A token for threads that is cancelled with this one, and can be cancelled alone.
@@ -142,7 +150,11 @@ impl CancelToken {
     ///
     /// [`Cancelled`] once [`cancel`](Self::cancel) was called.
     pub fn check(&self) -> Result<(), Cancelled> {
-        if self.is_cancelled() { Err(Cancelled) } else { Ok(()) }
+        if self.is_cancelled() {
+            Err(Cancelled)
+        } else {
+            Ok(())
+        }
     }
 
     /// Blocks the calling task or thread until somebody asks to stop.
@@ -178,7 +190,9 @@ impl Default for CancelToken {
 
 impl fmt::Debug for CancelToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CancelToken").field("cancelled", &self.is_cancelled()).finish_non_exhaustive()
+        f.debug_struct("CancelToken")
+            .field("cancelled", &self.is_cancelled())
+            .finish_non_exhaustive()
     }
 }
 
@@ -249,7 +263,10 @@ mod tests {
         assert!(!parent.is_cancelled() && !second.is_cancelled());
         parent.cancel();
         assert!(second.is_cancelled());
-        assert!(parent.child().is_cancelled(), "a late child of a cancelled parent");
+        assert!(
+            parent.child().is_cancelled(),
+            "a late child of a cancelled parent"
+        );
     }
 
     #[test]

@@ -14,7 +14,11 @@ use std::time::{Duration, Instant};
 /// How long the thread waits for another alarm before it ends: long enough that a loop of short groups starts it once.
 const LINGER: Duration = Duration::from_millis(50);
 
-static CLOCK: Mutex<State> = Mutex::new(State { alarms: BTreeMap::new(), next_serial: 0, has_thread: false });
+static CLOCK: Mutex<State> = Mutex::new(State {
+    alarms: BTreeMap::new(),
+    next_serial: 0,
+    has_thread: false,
+});
 static CHANGED: Condvar = Condvar::new();
 
 struct State {
@@ -37,12 +41,17 @@ pub struct Alarm {
 pub fn at(when: Instant, ring: impl FnOnce() + Send + 'static) -> io::Result<Alarm> {
     let mut state = lock(&CLOCK);
     if !state.has_thread {
-        std::thread::Builder::new().name("multi-clock".into()).spawn(run)?;
+        std::thread::Builder::new()
+            .name("multi-clock".into())
+            .spawn(run)?;
         state.has_thread = true;
     }
     let key = (when, state.next_serial);
     state.next_serial += 1;
-    let sooner = state.alarms.first_key_value().is_none_or(|(first, _)| key < *first);
+    let sooner = state
+        .alarms
+        .first_key_value()
+        .is_none_or(|(first, _)| key < *first);
     state.alarms.insert(key, Box::new(ring));
     drop(state);
     if sooner {
@@ -61,7 +70,9 @@ impl Drop for Alarm {
 
 impl fmt::Debug for Alarm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Alarm").field("when", &self.key.0).finish_non_exhaustive()
+        f.debug_struct("Alarm")
+            .field("when", &self.key.0)
+            .finish_non_exhaustive()
     }
 }
 
@@ -75,7 +86,9 @@ pub struct Held {
 ///
 /// The parent drops the result; the child, which has no clock thread, calls [`Held::in_child`].
 pub fn hold_for_fork() -> Held {
-    Held { state: lock(&CLOCK) }
+    Held {
+        state: lock(&CLOCK),
+    }
 }
 
 impl Held {
@@ -107,10 +120,15 @@ fn run() {
                 state = lock(&CLOCK);
             }
             Some((when, _)) => {
-                state = CHANGED.wait_timeout(state, when - now).unwrap_or_else(PoisonError::into_inner).0;
+                state = CHANGED
+                    .wait_timeout(state, when - now)
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0;
             }
             None => {
-                let (after, waited) = CHANGED.wait_timeout(state, LINGER).unwrap_or_else(PoisonError::into_inner);
+                let (after, waited) = CHANGED
+                    .wait_timeout(state, LINGER)
+                    .unwrap_or_else(PoisonError::into_inner);
                 state = after;
                 if waited.timed_out() && state.alarms.is_empty() {
                     state.has_thread = false;
@@ -133,7 +151,10 @@ mod tests {
         let alarms: Vec<_> = [30, 10, 20]
             .map(|ms| {
                 let tx = tx.clone();
-                at(start + Duration::from_millis(ms), move || tx.send((ms, Instant::now())).unwrap()).unwrap()
+                at(start + Duration::from_millis(ms), move || {
+                    tx.send((ms, Instant::now())).unwrap()
+                })
+                .unwrap()
             })
             .into();
         for expected in [10, 20, 30] {
@@ -147,8 +168,16 @@ mod tests {
     #[test]
     fn dropped_alarm_stays_silent() {
         let (tx, rx) = mpsc::channel::<()>();
-        drop(at(Instant::now() + Duration::from_millis(10), move || tx.send(()).unwrap()).unwrap());
-        assert_eq!(rx.recv_timeout(Duration::from_secs(10)), Err(mpsc::RecvTimeoutError::Disconnected));
+        drop(
+            at(Instant::now() + Duration::from_millis(10), move || {
+                tx.send(()).unwrap()
+            })
+            .unwrap(),
+        );
+        assert_eq!(
+            rx.recv_timeout(Duration::from_secs(10)),
+            Err(mpsc::RecvTimeoutError::Disconnected)
+        );
     }
 
     #[test]

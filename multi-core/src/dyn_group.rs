@@ -1,10 +1,10 @@
 //! The object-safe face of a group: for a backend chosen while the program runs.
 
+use crate::Result;
 use crate::cancel::CancelToken;
 use crate::error::{GroupError, TryGoError, WaitTimeoutError};
 use crate::group::{Group, Progress, Spawner};
 use crate::options::TaskOptions;
-use crate::Result;
 use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
@@ -35,7 +35,11 @@ pub trait DynGroup {
     ///
     /// As there.
     #[track_caller]
-    fn dyn_try_go(&self, options: TaskOptions, task: BoxedTask) -> Result<(), TryGoError<BoxedTask>>;
+    fn dyn_try_go(
+        &self,
+        options: TaskOptions,
+        task: BoxedTask,
+    ) -> Result<(), TryGoError<BoxedTask>>;
     /// [`Group::wait`].
     ///
     /// # Errors
@@ -63,7 +67,11 @@ impl<G: Group> DynGroup for G {
     }
 
     #[track_caller]
-    fn dyn_try_go(&self, options: TaskOptions, task: BoxedTask) -> Result<(), TryGoError<BoxedTask>> {
+    fn dyn_try_go(
+        &self,
+        options: TaskOptions,
+        task: BoxedTask,
+    ) -> Result<(), TryGoError<BoxedTask>> {
         self.try_go_with(options.started_at(Location::caller()), task)
     }
 
@@ -85,7 +93,9 @@ impl<G: Group> DynGroup for G {
 
     fn dyn_spawner(&self) -> DynSpawner {
         let spawner = self.spawner();
-        DynSpawner { go: Arc::new(move |options, task| spawner.go_with(options, task)) }
+        DynSpawner {
+            go: Arc::new(move |options, task| spawner.go_with(options, task)),
+        }
     }
 }
 
@@ -112,15 +122,16 @@ impl Group for dyn DynGroup + '_ {
             Some(task) => task(),
             None => Ok(()),
         });
-        self.dyn_try_go(options.started_at(Location::caller()), boxed).map_err(|refused| {
-            refused.map(|boxed| {
-                drop(boxed);
-                match crate::lock::lock(&shared).take() {
-                    Some(task) => task,
-                    None => unreachable!("a refused task was run"),
-                }
+        self.dyn_try_go(options.started_at(Location::caller()), boxed)
+            .map_err(|refused| {
+                refused.map(|boxed| {
+                    drop(boxed);
+                    match crate::lock::lock(&shared).take() {
+                        Some(task) => task,
+                        None => unreachable!("a refused task was run"),
+                    }
+                })
             })
-        })
     }
 
     fn wait(&mut self) -> Result<(), GroupError> {
@@ -168,6 +179,8 @@ impl fmt::Debug for DynSpawner {
 
 impl fmt::Debug for dyn DynGroup + '_ {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DynGroup").field("progress", &self.dyn_progress()).finish_non_exhaustive()
+        f.debug_struct("DynGroup")
+            .field("progress", &self.dyn_progress())
+            .finish_non_exhaustive()
     }
 }

@@ -82,8 +82,28 @@ pub(crate) struct Facts {
 
 impl TaskError {
     pub(crate) fn new(facts: Facts, kind: TaskErrorKind, afterwards: Option<BoxError>) -> Self {
-        let Facts { id, name, backend, pid, site, elapsed, stderr_tail } = facts;
-        Self { inner: Arc::new(Inner { id, name, backend, pid, site, kind, afterwards, stderr_tail, elapsed }) }
+        let Facts {
+            id,
+            name,
+            backend,
+            pid,
+            site,
+            elapsed,
+            stderr_tail,
+        } = facts;
+        Self {
+            inner: Arc::new(Inner {
+                id,
+                name,
+                backend,
+                pid,
+                site,
+                kind,
+                afterwards,
+                stderr_tail,
+                elapsed,
+            }),
+        }
     }
 
     /// The task's number in its group.
@@ -170,17 +190,28 @@ impl TaskError {
     fn write_cause(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.inner.kind {
             TaskErrorKind::Returned(error) => write_chain(f, &**error),
-            TaskErrorKind::Panicked { message, location, .. } => {
+            TaskErrorKind::Panicked {
+                message, location, ..
+            } => {
                 f.write_str("panicked")?;
                 if let Some(location) = location {
                     write!(f, " at {location}")?;
                 }
                 write!(f, ": {message}")
             }
-            TaskErrorKind::Exited(code) => write!(f, "left its process with exit code {code} before it ended"),
-            TaskErrorKind::Signaled { signal, core_dumped } => {
+            TaskErrorKind::Exited(code) => {
+                write!(f, "left its process with exit code {code} before it ended")
+            }
+            TaskErrorKind::Signaled {
+                signal,
+                core_dumped,
+            } => {
                 write!(f, "killed by {}", SignalName(*signal))?;
-                if *core_dumped { f.write_str(" (core dumped)") } else { Ok(()) }
+                if *core_dumped {
+                    f.write_str(" (core dumped)")
+                } else {
+                    Ok(())
+                }
             }
             TaskErrorKind::TimedOut => {
                 write!(f, "timed out after {:.3?}", self.inner.elapsed)?;
@@ -205,14 +236,16 @@ impl TaskError {
 
     fn remedy(&self) -> Option<&'static str> {
         match &self.inner.kind {
-            TaskErrorKind::Start(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                Some("run fewer tasks at once with limit(n), or raise the process limit (ulimit -u)")
-            }
+            TaskErrorKind::Start(error) if error.kind() == io::ErrorKind::WouldBlock => Some(
+                "run fewer tasks at once with limit(n), or raise the process limit (ulimit -u)",
+            ),
             TaskErrorKind::Start(error) if error.kind() == io::ErrorKind::OutOfMemory => {
                 Some("run fewer tasks at once with limit(n), or give them smaller stacks")
             }
             TaskErrorKind::TimedOut => Some("give it more time, or let it watch its cancel token"),
-            TaskErrorKind::Lost => Some("nothing else in the program may collect its processes (waitpid(-1), an ignored SIGCHLD)"),
+            TaskErrorKind::Lost => Some(
+                "nothing else in the program may collect its processes (waitpid(-1), an ignored SIGCHLD)",
+            ),
             TaskErrorKind::LimitExceeded(_) => Some("raise the limit, or give the task less to do"),
             _ => None,
         }
@@ -285,10 +318,19 @@ impl GroupError {
     pub const WHOLE_MAX: usize = 64;
 
     /// `failures` in the order in which they happened; none where it is empty.
-    pub(crate) fn new(name: Option<Arc<str>>, mut failures: Vec<TaskError>, counts: Counts) -> Option<Self> {
+    pub(crate) fn new(
+        name: Option<Arc<str>>,
+        mut failures: Vec<TaskError>,
+        counts: Counts,
+    ) -> Option<Self> {
         let first = failures.first()?.clone();
         failures.sort_by_key(TaskError::id);
-        Some(Self { name, failures, first, counts })
+        Some(Self {
+            name,
+            failures,
+            first,
+            counts,
+        })
     }
 
     /// The failures kept whole, in the order in which their tasks were started.
@@ -339,7 +381,11 @@ impl Display for GroupError {
         if self.counts.failed == 1 {
             return self.first.fmt(f);
         }
-        write!(f, "{} of {} tasks failed", self.counts.failed, self.counts.tasks)?;
+        write!(
+            f,
+            "{} of {} tasks failed",
+            self.counts.failed, self.counts.tasks
+        )?;
         if self.counts.cancelled > 0 {
             write!(f, " ({} cancelled)", self.counts.cancelled)?;
         }
@@ -347,7 +393,11 @@ impl Display for GroupError {
         for failure in &self.failures {
             write!(f, "\n  {failure}")?;
         }
-        match self.counts.failed.saturating_sub(self.failures.len() as u64) {
+        match self
+            .counts
+            .failed
+            .saturating_sub(self.failures.len() as u64)
+        {
             0 => Ok(()),
             rest => write!(f, "\n  and {rest} more"),
         }
@@ -418,7 +468,13 @@ impl StillRunning {
 impl Display for StillRunning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = if self.count == 1 { "task" } else { "tasks" };
-        write!(f, "{} {plural} still running after {:.3?}: {}", self.count, self.waited, self.tasks.join(", "))?;
+        write!(
+            f,
+            "{} {plural} still running after {:.3?}: {}",
+            self.count,
+            self.waited,
+            self.tasks.join(", ")
+        )?;
         match self.count.saturating_sub(self.tasks.len()) {
             0 => Ok(()),
             rest => write!(f, " and {rest} more"),
@@ -462,7 +518,10 @@ impl<F> TryGoError<F> {
 
     /// The same reason with another task: for code that wraps the caller's.
     pub(crate) fn map<G>(self, rewrap: impl FnOnce(F) -> G) -> TryGoError<G> {
-        TryGoError { task: rewrap(self.task), reason: self.reason }
+        TryGoError {
+            task: rewrap(self.task),
+            reason: self.reason,
+        }
     }
 }
 
@@ -478,7 +537,9 @@ impl<F> Display for TryGoError<F> {
 
 impl<F> fmt::Debug for TryGoError<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TryGoError").field("reason", &self.reason).finish_non_exhaustive()
+        f.debug_struct("TryGoError")
+            .field("reason", &self.reason)
+            .finish_non_exhaustive()
     }
 }
 
@@ -514,12 +575,43 @@ struct SignalName(i32);
 impl Display for SignalName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const NAMES: [&str; 32] = [
-            "", "SIGHUP", "SIGINT", "SIGQUIT", "SIGILL", "SIGTRAP", "SIGABRT", "SIGBUS", "SIGFPE", "SIGKILL", "SIGUSR1",
-            "SIGSEGV", "SIGUSR2", "SIGPIPE", "SIGALRM", "SIGTERM", "SIGSTKFLT", "SIGCHLD", "SIGCONT", "SIGSTOP", "SIGTSTP",
-            "SIGTTIN", "SIGTTOU", "SIGURG", "SIGXCPU", "SIGXFSZ", "SIGVTALRM", "SIGPROF", "SIGWINCH", "SIGIO", "SIGPWR",
+            "",
+            "SIGHUP",
+            "SIGINT",
+            "SIGQUIT",
+            "SIGILL",
+            "SIGTRAP",
+            "SIGABRT",
+            "SIGBUS",
+            "SIGFPE",
+            "SIGKILL",
+            "SIGUSR1",
+            "SIGSEGV",
+            "SIGUSR2",
+            "SIGPIPE",
+            "SIGALRM",
+            "SIGTERM",
+            "SIGSTKFLT",
+            "SIGCHLD",
+            "SIGCONT",
+            "SIGSTOP",
+            "SIGTSTP",
+            "SIGTTIN",
+            "SIGTTOU",
+            "SIGURG",
+            "SIGXCPU",
+            "SIGXFSZ",
+            "SIGVTALRM",
+            "SIGPROF",
+            "SIGWINCH",
+            "SIGIO",
+            "SIGPWR",
             "SIGSYS",
         ];
-        match usize::try_from(self.0).ok().and_then(|index| NAMES.get(index)) {
+        match usize::try_from(self.0)
+            .ok()
+            .and_then(|index| NAMES.get(index))
+        {
             Some(name) if !name.is_empty() => f.write_str(name),
             _ => write!(f, "signal {}", self.0),
         }

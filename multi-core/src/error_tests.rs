@@ -34,14 +34,22 @@ fn error(id: u64, kind: TaskErrorKind) -> TaskError {
 
 /// The line without the start site, which changes with every edit of this file.
 fn line(error: &TaskError) -> String {
-    error.to_string().replace(&format!(", started at {}", error.started_at()), "")
+    error
+        .to_string()
+        .replace(&format!(", started at {}", error.started_at()), "")
 }
 
 #[test]
 fn killed_task_is_named_with_its_process_and_signal() {
-    let kind = TaskErrorKind::Signaled { signal: 9, core_dumped: false };
+    let kind = TaskErrorKind::Signaled {
+        signal: 9,
+        core_dumped: false,
+    };
     let error = TaskError::new(facts(3, Some("resize"), Some(4711)), kind, None);
-    assert_eq!(line(&error), r#"task 3 "resize" (proc, pid 4711): killed by SIGKILL"#);
+    assert_eq!(
+        line(&error),
+        r#"task 3 "resize" (proc, pid 4711): killed by SIGKILL"#
+    );
     assert!(error.to_string().contains(file!()), "{error}");
 }
 
@@ -49,22 +57,57 @@ fn killed_task_is_named_with_its_process_and_signal() {
 fn every_kind_says_its_cause_and_its_remedy() {
     let cases = [
         (
-            TaskErrorKind::Returned(Box::new(Wrapped("load", Some(Box::new(Wrapped("no such file", None)))))),
+            TaskErrorKind::Returned(Box::new(Wrapped(
+                "load",
+                Some(Box::new(Wrapped("no such file", None))),
+            ))),
             "load: no such file",
         ),
-        (TaskErrorKind::Returned(Box::new(Wrapped("x: y", Some(Box::new(Wrapped("y", None)))))), "x: y"),
+        (
+            TaskErrorKind::Returned(Box::new(Wrapped(
+                "x: y",
+                Some(Box::new(Wrapped("y", None))),
+            ))),
+            "x: y",
+        ),
         (
             TaskErrorKind::Panicked {
                 message: "boom".into(),
-                location: Some(PanicLocation { file: "a.rs".into(), line: 3, column: 5 }),
+                location: Some(PanicLocation {
+                    file: "a.rs".into(),
+                    line: 3,
+                    column: 5,
+                }),
                 backtrace: None,
             },
             "panicked at a.rs:3:5: boom",
         ),
-        (TaskErrorKind::Panicked { message: "boom".into(), location: None, backtrace: None }, "panicked: boom"),
-        (TaskErrorKind::Exited(7), "left its process with exit code 7 before it ended"),
-        (TaskErrorKind::Signaled { signal: 11, core_dumped: true }, "killed by SIGSEGV (core dumped)"),
-        (TaskErrorKind::Signaled { signal: 40, core_dumped: false }, "killed by signal 40"),
+        (
+            TaskErrorKind::Panicked {
+                message: "boom".into(),
+                location: None,
+                backtrace: None,
+            },
+            "panicked: boom",
+        ),
+        (
+            TaskErrorKind::Exited(7),
+            "left its process with exit code 7 before it ended",
+        ),
+        (
+            TaskErrorKind::Signaled {
+                signal: 11,
+                core_dumped: true,
+            },
+            "killed by SIGSEGV (core dumped)",
+        ),
+        (
+            TaskErrorKind::Signaled {
+                signal: 40,
+                core_dumped: false,
+            },
+            "killed by signal 40",
+        ),
         (
             TaskErrorKind::TimedOut,
             "timed out after 1.500s; give it more time, or let it watch its cancel token",
@@ -98,38 +141,74 @@ fn refused_start_names_the_limit_to_raise_and_keeps_the_code() {
 
 #[test]
 fn late_error_is_kept_behind_the_timeout() {
-    let error = TaskError::new(facts(0, None, None), TaskErrorKind::TimedOut, Some("interrupted".into()));
-    assert!(line(&error).starts_with("task 0 (proc): timed out after 1.500s (then: interrupted); "));
+    let error = TaskError::new(
+        facts(0, None, None),
+        TaskErrorKind::TimedOut,
+        Some("interrupted".into()),
+    );
+    assert!(
+        line(&error).starts_with("task 0 (proc): timed out after 1.500s (then: interrupted); ")
+    );
     assert_eq!(error.source().unwrap().to_string(), "interrupted");
 }
 
 #[test]
 fn group_error_lists_in_start_order_and_points_at_the_first_in_time() {
     let failures = vec![
-        error(2, TaskErrorKind::Returned("late start, first failure".into())),
+        error(
+            2,
+            TaskErrorKind::Returned("late start, first failure".into()),
+        ),
         error(0, TaskErrorKind::Cancelled),
     ];
-    let counts = Counts { tasks: 4, failed: 2, cancelled: 1 };
+    let counts = Counts {
+        tasks: 4,
+        failed: 2,
+        cancelled: 1,
+    };
     let group = GroupError::new(Some("thumbs".into()), failures, counts).unwrap();
     let text = group.to_string();
-    assert!(text.starts_with("group \"thumbs\": 2 of 4 tasks failed (1 cancelled), first task 2:\n  task 0 "), "{text}");
+    assert!(
+        text.starts_with(
+            "group \"thumbs\": 2 of 4 tasks failed (1 cancelled), first task 2:\n  task 0 "
+        ),
+        "{text}"
+    );
     assert_eq!(text.lines().count(), 3);
-    assert_eq!(group.source().unwrap().to_string(), group.first().to_string());
+    assert_eq!(
+        group.source().unwrap().to_string(),
+        group.first().to_string()
+    );
     assert_eq!(group.first().id().index(), 2);
     assert!(!group.is_cancelled());
 }
 
 #[test]
 fn single_failure_is_one_line() {
-    let counts = Counts { tasks: 9, failed: 1, cancelled: 0 };
+    let counts = Counts {
+        tasks: 9,
+        failed: 1,
+        cancelled: 0,
+    };
     let group = GroupError::new(None, vec![error(5, TaskErrorKind::Exited(1))], counts).unwrap();
     assert_eq!(group.to_string(), group.first().to_string());
 }
 
 #[test]
 fn failures_beyond_those_kept_are_counted() {
-    let failures = (0..64).map(|id| error(id, TaskErrorKind::Cancelled)).collect();
-    let group = GroupError::new(None, failures, Counts { tasks: 100, failed: 100, cancelled: 100 }).unwrap();
+    let failures = (0..64)
+        .map(|id| error(id, TaskErrorKind::Cancelled))
+        .collect();
+    let group = GroupError::new(
+        None,
+        failures,
+        Counts {
+            tasks: 100,
+            failed: 100,
+            cancelled: 100,
+        },
+    )
+    .unwrap();
     assert!(group.to_string().ends_with("\n  and 36 more"));
     assert!(group.is_cancelled());
 }

@@ -79,10 +79,19 @@ impl Event for ThreadEvent {
         state.sleepers += 1;
         while state.key == key {
             match until.map(|until| until.saturating_duration_since(Instant::now())) {
-                None => state = self.notified.wait(state).unwrap_or_else(PoisonError::into_inner),
+                None => {
+                    state = self
+                        .notified
+                        .wait(state)
+                        .unwrap_or_else(PoisonError::into_inner)
+                }
                 Some(left) if left.is_zero() => break,
                 Some(left) => {
-                    state = self.notified.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+                    state = self
+                        .notified
+                        .wait_timeout(state, left)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0;
                 }
             }
         }

@@ -64,7 +64,10 @@ pub trait Group {
         F: FnOnce() -> Result<(), E> + Send + 'static,
         E: Into<BoxError>,
     {
-        self.go_with(TaskOptions::new().started_at(Location::caller()), move || task().map_err(Into::into));
+        self.go_with(
+            TaskOptions::new().started_at(Location::caller()),
+            move || task().map_err(Into::into),
+        );
     }
 
     /// Starts `task` now or gives it back; never blocks.
@@ -186,7 +189,10 @@ pub trait SpawnFn<A, T> {
 impl<A: Send + 'static, T: 'static, G: Spawn<T>> SpawnFn<A, T> for G {
     #[track_caller]
     fn spawn_fn(&self, function: fn(A) -> Result<T>, args: A) -> Handle<T> {
-        self.spawn_with(TaskOptions::new().started_at(Location::caller()), move || function(args))
+        self.spawn_with(
+            TaskOptions::new().started_at(Location::caller()),
+            move || function(args),
+        )
     }
 }
 

@@ -48,8 +48,21 @@ pub(crate) fn promise<T: Send + 'static>(
     ledger: Ledger,
     event: Arc<dyn Event>,
 ) -> (Handle<T>, Promise<T>, Arc<dyn TakesFailure>) {
-    let slot = Arc::new(Slot { outcome: Mutex::new(None), event });
-    (Handle { slot: Arc::clone(&slot), id, ledger }, Promise { slot: Arc::clone(&slot) }, slot)
+    let slot = Arc::new(Slot {
+        outcome: Mutex::new(None),
+        event,
+    });
+    (
+        Handle {
+            slot: Arc::clone(&slot),
+            id,
+            ledger,
+        },
+        Promise {
+            slot: Arc::clone(&slot),
+        },
+        slot,
+    )
 }
 
 impl<T> Handle<T> {
@@ -115,7 +128,10 @@ impl<T> Promise<T> {
 
 impl<T> fmt::Debug for Handle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle").field("id", &self.id).field("finished", &self.is_finished()).finish_non_exhaustive()
+        f.debug_struct("Handle")
+            .field("id", &self.id)
+            .field("finished", &self.is_finished())
+            .finish_non_exhaustive()
     }
 }
 

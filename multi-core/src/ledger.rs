@@ -143,7 +143,9 @@ impl Ledger {
                     Self { shared }.cancel_token().cancel();
                 }
             });
-            let alarm = alarm.map_err(|error| BuildError::new(format!("no thread for the deadline's clock: {error}")))?;
+            let alarm = alarm.map_err(|error| {
+                BuildError::new(format!("no thread for the deadline's clock: {error}"))
+            })?;
             *lock(&shared.deadline_alarm) = Some(alarm);
         }
         Ok(Self { shared })
@@ -151,9 +153,15 @@ impl Ledger {
 
     /// Starts a task, by calling `start` with its ticket: at once where there is room, when room has come where there is none
     /// (blocking the caller), later and from elsewhere where `lineage` shows that the caller is itself a task of this group.
-    /// A cancelled group settles the task as cancelled and drops `start`.
+    /// A cancelled group drops `start` and settles the task as cancelled. Whichever happens, `start` is gone before the task is
+    /// settled, so that a group that waits may lend its tasks what it owns.
     #[track_caller]
-    pub fn launch(&self, options: TaskOptions, lineage: &Lineage, start: impl FnOnce(Ticket) + Send + 'static) {
+    pub fn launch(
+        &self,
+        options: TaskOptions,
+        lineage: &Lineage,
+        start: impl FnOnce(Ticket) + Send + 'static,
+    ) {
         let (ticket, verdict) = self.admit(options.started_at(Location::caller()), lineage);
         self.dispatch(ticket, verdict, start);
     }
@@ -181,10 +189,17 @@ impl Ledger {
     ///
     /// [`TryGoReason::AtLimit`] or [`TryGoReason::Cancelled`].
     #[track_caller]
-    pub fn try_admit(&self, options: TaskOptions, lineage: &Lineage) -> Result<Ticket, TryGoReason> {
+    pub fn try_admit(
+        &self,
+        options: TaskOptions,
+        lineage: &Lineage,
+    ) -> Result<Ticket, TryGoReason> {
         let options = options.started_at(Location::caller());
         if let Err(error) = check_name(options.name.as_deref()) {
-            return Err(TryGoReason::Start(io::Error::new(io::ErrorKind::InvalidInput, error)));
+            return Err(TryGoReason::Start(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                error,
+            )));
         }
         let mut state = self.state();
         if self.is_over(&state) {
@@ -193,7 +208,9 @@ impl Ledger {
         if !self.has_room(&state) {
             return Err(TryGoReason::AtLimit);
         }
-        Ok(self.enter(&mut state, options, lineage))
+        let ticket = self.enter(&mut state, options, lineage);
+        drop(state);
+        Ok(ticket.begin())
     }
 
     /// Waits until every task has ended and returns their failures since the last wait. The books can then be used again.
@@ -216,9 +233,18 @@ impl Ledger {
             return self.close_round().map_err(WaitTimeoutError::Failed);
         }
         let state = self.state();
-        let tasks = state.running.iter().take(NAMED_MAX).map(|(id, task)| task.describe(*id)).collect();
+        let tasks = state
+            .running
+            .iter()
+            .take(NAMED_MAX)
+            .map(|(id, task)| task.describe(*id))
+            .collect();
         let count = state.unsettled();
-        Err(WaitTimeoutError::StillRunning(StillRunning { tasks, count, waited: timeout }))
+        Err(WaitTimeoutError::StillRunning(StillRunning {
+            tasks,
+            count,
+            waited: timeout,
+        }))
     }
 
     /// Cancels the group, waits, and reports on standard error what nobody asked for: what dropping a group does.
@@ -292,7 +318,10 @@ impl Ledger {
     /// Starts the queued task `id` although there is no room: the caller is about to wait for it and uses no room meanwhile.
     pub(crate) fn lend_room(&self, id: TaskId) {
         let mut state = self.state();
-        let at = state.queue.iter().position(|queued| queued.ticket.id() == id);
+        let at = state
+            .queue
+            .iter()
+            .position(|queued| queued.ticket.id() == id);
         let Some(queued) = at.and_then(|at| state.queue.remove(at)) else {
             return;
         };
@@ -328,14 +357,25 @@ impl Ledger {
         }
     }
 
-    fn dispatch(&self, ticket: Ticket, verdict: Verdict, start: impl FnOnce(Ticket) + Send + 'static) {
+    fn dispatch(
+        &self,
+        ticket: Ticket,
+        verdict: Verdict,
+        start: impl FnOnce(Ticket) + Send + 'static,
+    ) {
         match verdict {
             Verdict::Start => start(ticket.begin()),
-            Verdict::Refuse => ticket.refuse(),
+            Verdict::Refuse => {
+                drop(start);
+                ticket.refuse();
+            }
             Verdict::Queue => {
                 let mut state = self.state();
                 state.running.remove(&ticket.id());
-                let queued = Queued { ticket, start: Box::new(start) };
+                let queued = Queued {
+                    ticket,
+                    start: Box::new(start),
+                };
                 // Room may have come since `admit` looked.
                 if self.has_room(&state) {
                     let go = self.release(&mut state, queued);
@@ -354,7 +394,14 @@ impl Ledger {
         state.progress.started += 1;
         let site = options.site.unwrap_or_else(|| Location::caller());
         let since = Instant::now();
-        state.running.insert(id, Running { name: options.name.clone(), site, since });
+        state.running.insert(
+            id,
+            Running {
+                name: options.name.clone(),
+                site,
+                since,
+            },
+        );
         let lineage = match self.shared.options.limit {
             Some(_) => lineage.with(self.shared.serial),
             None => lineage.clone(),
@@ -367,14 +414,29 @@ impl Ledger {
     fn release(&self, state: &mut State, queued: Queued) -> impl FnOnce() + use<> {
         let Queued { mut ticket, start } = queued;
         ticket.since = Instant::now();
-        let entry = Running { name: ticket.name.clone(), site: ticket.site, since: ticket.since };
+        let entry = Running {
+            name: ticket.name.clone(),
+            site: ticket.site,
+            since: ticket.since,
+        };
         state.running.insert(ticket.id(), entry);
         let is_over = self.is_over(state);
-        move || if is_over { ticket.refuse() } else { start(ticket.begin()) }
+        move || {
+            if is_over {
+                // Before the ticket is settled: what a scoped task borrows may be gone afterwards.
+                drop(start);
+                ticket.refuse();
+            } else {
+                start(ticket.begin());
+            }
+        }
     }
 
     fn has_room(&self, state: &State) -> bool {
-        self.shared.options.limit.is_none_or(|limit| state.running.len() < limit)
+        self.shared
+            .options
+            .limit
+            .is_none_or(|limit| state.running.len() < limit)
     }
 
     fn is_over(&self, state: &State) -> bool {
@@ -383,7 +445,10 @@ impl Ledger {
 
     /// Whether the group's deadline has passed.
     fn is_late(&self) -> bool {
-        self.shared.options.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+        self.shared
+            .options
+            .deadline
+            .is_some_and(|deadline| Instant::now() >= deadline)
     }
 
     /// Writes a failure down, before its task stops counting as running: whoever sees the group idle sees the failure.
@@ -396,7 +461,8 @@ impl Ledger {
         if !is_detached && state.failures.len() < GroupError::WHOLE_MAX {
             state.failures.push(error.clone());
         }
-        let token = (self.shared.options.fail_fast && !state.token.is_cancelled()).then(|| state.token.clone());
+        let token = (self.shared.options.fail_fast && !state.token.is_cancelled())
+            .then(|| state.token.clone());
         drop(state);
         if is_detached {
             report(format_args!("in a detached group: {error}"));
@@ -412,7 +478,11 @@ impl Ledger {
         state.running.remove(&id);
         state.progress.finished += 1;
         state.round.tasks += 1;
-        let next = if self.has_room(&state) { state.queue.pop_front() } else { None };
+        let next = if self.has_room(&state) {
+            state.queue.pop_front()
+        } else {
+            None
+        };
         let next = next.map(|queued| self.release(&mut state, queued));
         let somebody_waits = state.unsettled() == 0 || state.room_waiters > 0;
         drop(state);
@@ -500,8 +570,16 @@ impl State {
 
 impl Running {
     fn describe(&self, id: TaskId) -> String {
-        let name = self.name.as_ref().map(|name| format!(" {name:?}")).unwrap_or_default();
-        format!("task {id}{name} (started at {}, {:.3?} ago)", self.site, self.since.elapsed())
+        let name = self
+            .name
+            .as_ref()
+            .map(|name| format!(" {name:?}"))
+            .unwrap_or_default();
+        format!(
+            "task {id}{name} (started at {}, {:.3?} ago)",
+            self.site,
+            self.since.elapsed()
+        )
     }
 }
 
@@ -515,7 +593,10 @@ impl fmt::Debug for Ledger {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "a failure nobody waits for has nowhere else to go")]
+#[expect(
+    clippy::print_stderr,
+    reason = "a failure nobody waits for has nowhere else to go"
+)]
 fn report(what: fmt::Arguments<'_>) {
     eprintln!("multi: {what}");
 }

@@ -55,7 +55,9 @@ mod task;
 
 pub use cancel::{CancelToken, CancelWord, Cancelled};
 pub use dyn_group::{BoxedTask, DynGroup, DynSpawner};
-pub use error::{GroupError, StillRunning, TaskError, TaskErrorKind, TryGoError, TryGoReason, WaitTimeoutError};
+pub use error::{
+    GroupError, StillRunning, TaskError, TaskErrorKind, TryGoError, TryGoReason, WaitTimeoutError,
+};
 pub use event::{Event, ThreadEvent};
 pub use group::{Group, Progress, Spawn, SpawnFn, Spawner};
 pub use handle::{Handle, JoinTimeoutError, Promise};

@@ -94,7 +94,9 @@ impl GroupOptions {
     /// [`BuildError`] with the value and the remedy.
     pub fn check(&self) -> Result<(), BuildError> {
         if self.limit == Some(0) {
-            return Err(BuildError::new("limit 0 would never start a task; give at least 1, or no limit at all"));
+            return Err(BuildError::new(
+                "limit 0 would never start a task; give at least 1, or no limit at all",
+            ));
         }
         check_name(self.name.as_deref())
     }
@@ -103,9 +105,9 @@ impl GroupOptions {
 /// A NUL would cut the name short wherever the system is told of it.
 pub(crate) fn check_name(name: Option<&str>) -> Result<(), BuildError> {
     match name {
-        Some(name) if name.contains('\0') => {
-            Err(BuildError::new(format!("name {name:?} contains a NUL; leave it out")))
-        }
+        Some(name) if name.contains('\0') => Err(BuildError::new(format!(
+            "name {name:?} contains a NUL; leave it out"
+        ))),
         _ => Ok(()),
     }
 }
@@ -170,7 +172,9 @@ impl BuildError {
     /// An error that says `message`: name the option, its value and the remedy, in lower case and without a full stop.
     #[must_use]
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into() }
+        Self {
+            message: message.into(),
+        }
     }
 }
 
@@ -189,7 +193,10 @@ mod tests {
     #[test]
     fn name_with_a_nul_is_refused_by_name() {
         let error = GroupOptions::new().name("a\0b").check().unwrap_err();
-        assert_eq!(error.to_string(), r#"name "a\0b" contains a NUL; leave it out"#);
+        assert_eq!(
+            error.to_string(),
+            r#"name "a\0b" contains a NUL; leave it out"#
+        );
     }
 
     #[test]

@@ -67,7 +67,11 @@ pub fn record(info: &PanicHookInfo<'_>) {
         column: at.column(),
     });
     let backtrace = captured_backtrace();
-    let record = Record { message: message_of(info.payload()), location, backtrace };
+    let record = Record {
+        message: message_of(info.payload()),
+        location,
+        backtrace,
+    };
     // A thread that is being torn down, or a panic inside this function, has no record: the message is still known.
     let _ = LAST.try_with(|last| last.try_borrow_mut().map(|mut last| *last = Some(record)));
 }
@@ -104,10 +108,18 @@ fn kind_of(payload: Box<dyn Any + Send>) -> TaskErrorKind {
         let _kept = std::mem::ManuallyDrop::new(second);
     }
     // A record with another message is of a panic that was caught further down, or there was no hook call (`resume_unwind`).
-    let record = LAST.try_with(|last| last.try_borrow_mut().ok().and_then(|mut last| last.take())).ok().flatten();
+    let record = LAST
+        .try_with(|last| last.try_borrow_mut().ok().and_then(|mut last| last.take()))
+        .ok()
+        .flatten();
     let record = record.filter(|record| record.message == message);
-    let (location, backtrace) = record.map_or((None, None), |record| (record.location, record.backtrace));
-    TaskErrorKind::Panicked { message, location, backtrace }
+    let (location, backtrace) =
+        record.map_or((None, None), |record| (record.location, record.backtrace));
+    TaskErrorKind::Panicked {
+        message,
+        location,
+        backtrace,
+    }
 }
 
 fn message_of(payload: &(dyn Any + Send)) -> String {
@@ -127,7 +139,9 @@ mod tests {
     fn caught(f: impl FnOnce()) -> (String, Option<PanicLocation>) {
         install_hook();
         match catch(f) {
-            Err(TaskErrorKind::Panicked { message, location, .. }) => (message, location),
+            Err(TaskErrorKind::Panicked {
+                message, location, ..
+            }) => (message, location),
             other => panic!("expected a panic, got {other:?}"),
         }
     }

@@ -30,9 +30,17 @@ impl RemoteError {
     pub fn new(chain: Vec<String>, os_code: Option<i32>) -> Self {
         let mut rebuilt = None;
         for message in chain.into_iter().rev() {
-            rebuilt = Some(Self { message, source: rebuilt.map(Box::new), os_code });
+            rebuilt = Some(Self {
+                message,
+                source: rebuilt.map(Box::new),
+                os_code,
+            });
         }
-        rebuilt.unwrap_or_else(|| Self { message: "an error without a message".into(), source: None, os_code })
+        rebuilt.unwrap_or_else(|| Self {
+            message: "an error without a message".into(),
+            source: None,
+            os_code,
+        })
     }
 
     /// What `error` and each of its sources say, outermost first.
@@ -60,7 +68,9 @@ impl RemoteError {
 }
 
 /// `error` and its sources, outermost first.
-pub(crate) fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+pub(crate) fn chain<'a>(
+    error: &'a (dyn Error + 'static),
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| error.source())
 }
 
@@ -82,13 +92,22 @@ mod tests {
 
     #[test]
     fn chain_keeps_every_link_in_order() {
-        let error = RemoteError::new(vec!["load".into(), "open".into(), "no such file".into()], Some(2));
-        assert_eq!(RemoteError::chain_of(&error), ["load", "open", "no such file"]);
+        let error = RemoteError::new(
+            vec!["load".into(), "open".into(), "no such file".into()],
+            Some(2),
+        );
+        assert_eq!(
+            RemoteError::chain_of(&error),
+            ["load", "open", "no such file"]
+        );
         assert_eq!(RemoteError::os_code_of(&error), Some(2));
     }
 
     #[test]
     fn empty_chain_still_says_something() {
-        assert_eq!(RemoteError::new(vec![], None).to_string(), "an error without a message");
+        assert_eq!(
+            RemoteError::new(vec![], None).to_string(),
+            "an error without a message"
+        );
     }
 }

@@ -38,7 +38,10 @@ impl Lineage {
     pub const NONE: Self = Self(None);
 
     pub(crate) fn with(&self, group: u64) -> Self {
-        Self(Some(Arc::new(Ancestor { group, parent: self.clone() })))
+        Self(Some(Arc::new(Ancestor {
+            group,
+            parent: self.clone(),
+        })))
     }
 
     pub(crate) fn contains(&self, group: u64) -> bool {
@@ -56,7 +59,9 @@ impl Lineage {
 impl fmt::Debug for Lineage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let groups = std::iter::successors(self.0.as_ref(), |ancestor| ancestor.parent.0.as_ref());
-        f.debug_list().entries(groups.map(|ancestor| ancestor.group)).finish()
+        f.debug_list()
+            .entries(groups.map(|ancestor| ancestor.group))
+            .finish()
     }
 }
 

@@ -1,1 +1,259 @@
+use super::*;
+use crate::error::TaskErrorKind;
+use crate::event::ThreadEvent;
+use std::sync::mpsc;
 
+fn ledger(options: GroupOptions) -> Ledger {
+    Ledger::new(
+        "test",
+        options,
+        Arc::new(ThreadEvent::new()),
+        CancelToken::new,
+    )
+    .unwrap()
+}
+
+fn on_thread(
+    ledger: &Ledger,
+    lineage: &Lineage,
+    task: impl FnOnce(&Lineage) -> crate::Result + Send + 'static,
+) {
+    ledger.launch(TaskOptions::new(), lineage, |ticket| {
+        std::thread::spawn(move || {
+            let own = ticket.lineage();
+            ticket.run(|| task(&own));
+        });
+    });
+}
+
+#[test]
+fn failures_come_home_in_start_order_whatever_the_order_of_ending() {
+    let ledger = ledger(GroupOptions::new());
+    let (tickets, received) = mpsc::channel();
+    for _ in 0..3 {
+        let tickets = tickets.clone();
+        ledger.launch(TaskOptions::new(), &Lineage::NONE, move |ticket| {
+            tickets.send(ticket).unwrap();
+        });
+    }
+    let mut started: Vec<_> = received.try_iter().collect();
+    while let Some(ticket) = started.pop() {
+        ticket.settle(Err(TaskErrorKind::Cancelled));
+    }
+    let error = ledger.wait().unwrap_err();
+    let ids: Vec<_> = error
+        .failures()
+        .iter()
+        .map(|failure| failure.id().index())
+        .collect();
+    assert_eq!(ids, [0, 1, 2]);
+    assert_eq!(error.first().id().index(), 2);
+}
+
+#[test]
+fn dropped_ticket_is_a_lost_task_and_not_a_hang() {
+    let ledger = ledger(GroupOptions::new());
+    ledger.launch(TaskOptions::new(), &Lineage::NONE, drop);
+    let error = ledger.wait().unwrap_err();
+    assert!(matches!(error.first().kind(), TaskErrorKind::Lost));
+}
+
+#[test]
+fn dropped_ticket_reaches_the_handle_too() {
+    let ledger = ledger(GroupOptions::new());
+    let event = ledger.event();
+    let handle = ledger.launch_with::<u8>(
+        TaskOptions::new(),
+        &Lineage::NONE,
+        event,
+        |ticket, promise| {
+            drop((ticket, promise));
+        },
+    );
+    assert!(matches!(
+        handle.join().unwrap_err().kind(),
+        TaskErrorKind::Lost
+    ));
+    assert!(ledger.wait().is_err());
+}
+
+#[test]
+fn withdrawn_task_counts_for_nothing() {
+    let ledger = ledger(GroupOptions::new().limit(1));
+    ledger
+        .try_admit(TaskOptions::new(), &Lineage::NONE)
+        .unwrap()
+        .withdraw();
+    assert_eq!(ledger.progress().started, 0);
+    let ticket = ledger
+        .try_admit(TaskOptions::new(), &Lineage::NONE)
+        .unwrap();
+    assert!(matches!(
+        ledger.try_admit(TaskOptions::new(), &Lineage::NONE),
+        Err(TryGoReason::AtLimit)
+    ));
+    ticket.settle(Ok(()));
+    assert!(ledger.wait().is_ok());
+}
+
+#[test]
+fn task_of_a_full_group_queues_what_it_starts() {
+    let ledger = ledger(GroupOptions::new().limit(1));
+    let inner = ledger.clone();
+    on_thread(&ledger, &Lineage::NONE, move |lineage| {
+        for _ in 0..10 {
+            on_thread(&inner, lineage, |_| Ok(()));
+        }
+        assert_eq!(inner.progress().queued, 10);
+        Ok(())
+    });
+    ledger.wait().unwrap();
+    assert_eq!(ledger.progress().finished, 11);
+}
+
+#[test]
+fn joining_a_queued_task_lends_it_the_room() {
+    let ledger = ledger(GroupOptions::new().limit(1));
+    let inner = ledger.clone();
+    on_thread(&ledger, &Lineage::NONE, move |lineage| {
+        let event = inner.event();
+        let start = |ticket: Ticket, promise| {
+            std::thread::spawn(move || ticket.run_with(promise, || Ok(7)));
+        };
+        let handle = inner.launch_with::<i32>(TaskOptions::new(), lineage, event, start);
+        assert_eq!(handle.join()?, 7);
+        Ok(())
+    });
+    ledger.wait().unwrap();
+}
+
+#[test]
+fn cancel_refuses_the_queue_and_wakes_a_go_that_waits_for_room() {
+    let ledger = ledger(GroupOptions::new().limit(1));
+    let token = ledger.cancel_token();
+    let in_task = token.clone();
+    on_thread(&ledger, &Lineage::NONE, move |_| {
+        in_task.wait();
+        Ok(())
+    });
+    let canceller = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(10));
+        token.cancel();
+    });
+    on_thread(&ledger, &Lineage::NONE, |_| panic!("a refused task ran"));
+    canceller.join().unwrap();
+    let error = ledger.wait().unwrap_err();
+    assert!(error.is_cancelled());
+    assert_eq!((error.failed_count(), error.task_count()), (1, 2));
+    on_thread(&ledger, &Lineage::NONE, |_| Ok(()));
+    assert!(ledger.wait().is_ok(), "the next round has a fresh token");
+}
+
+#[test]
+fn outer_token_outlives_the_round() {
+    let outer = CancelToken::new();
+    let ledger = ledger(GroupOptions::new().cancel_token(outer.clone()));
+    assert!(ledger.wait().is_ok());
+    outer.cancel();
+    for _ in 0..2 {
+        on_thread(&ledger, &Lineage::NONE, |_| Ok(()));
+        assert!(ledger.wait().unwrap_err().is_cancelled());
+    }
+}
+
+#[test]
+fn late_task_is_timed_out_however_it_ends() {
+    let ledger = ledger(GroupOptions::new());
+    for outcome in [Ok(()), Err(TaskErrorKind::Returned("late".into()))] {
+        let options = TaskOptions::new().timeout(Duration::from_millis(1));
+        ledger.launch(options, &Lineage::NONE, |ticket| {
+            std::thread::sleep(Duration::from_millis(5));
+            ticket.settle(outcome);
+        });
+    }
+    let error = ledger.wait().unwrap_err();
+    assert!(error.failures().iter().all(TaskError::is_timed_out));
+    assert!(error.failures()[1].to_string().contains("(then: late)"));
+}
+
+#[test]
+fn deadline_cancels_the_token_and_refuses_what_comes_later() {
+    let ledger = ledger(GroupOptions::new().timeout(Duration::from_millis(20)));
+    let token = ledger.cancel_token();
+    on_thread(&ledger, &Lineage::NONE, move |_| {
+        token.wait();
+        Ok(())
+    });
+    assert!(ledger.wait().unwrap_err().first().is_timed_out());
+    on_thread(&ledger, &Lineage::NONE, |_| Ok(()));
+    assert!(ledger.wait().unwrap_err().first().is_timed_out());
+}
+
+#[test]
+fn failures_beyond_those_kept_whole_are_counted() {
+    let ledger = ledger(GroupOptions::new());
+    for _ in 0..100 {
+        ledger.launch(TaskOptions::new(), &Lineage::NONE, |ticket| {
+            ticket.run(|| Err("no".into()))
+        });
+    }
+    let error = ledger.wait().unwrap_err();
+    assert_eq!(
+        (error.failures().len(), error.failed_count()),
+        (GroupError::WHOLE_MAX, 100)
+    );
+    assert!(ledger.wait().is_ok(), "reported once");
+}
+
+#[test]
+fn bad_name_fails_the_task_and_is_quoted() {
+    let ledger = ledger(GroupOptions::new());
+    ledger.launch(TaskOptions::new().name("a\0b"), &Lineage::NONE, |_| {
+        panic!("started")
+    });
+    let error = ledger.wait().unwrap_err();
+    assert!(error.first().is_start());
+    assert!(
+        error.to_string().contains("contains a NUL; leave it out"),
+        "{error}"
+    );
+}
+
+#[test]
+fn wait_timeout_names_who_is_still_running() {
+    let ledger = ledger(GroupOptions::new());
+    let (keep, kept) = mpsc::channel();
+    ledger.launch(
+        TaskOptions::new().name("slow"),
+        &Lineage::NONE,
+        move |ticket| {
+            keep.send(ticket).unwrap();
+        },
+    );
+    let text = ledger
+        .wait_timeout(Duration::from_millis(1))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        text.starts_with("1 task still running after 1.000ms: task 0 \"slow\" (started at "),
+        "{text}"
+    );
+    kept.recv().unwrap().settle(Ok(()));
+    assert!(ledger.wait_timeout(Duration::MAX).is_ok());
+}
+
+#[test]
+fn fail_fast_cancels_once_the_failure_is_recorded() {
+    let ledger = ledger(GroupOptions::new().fail_fast(true));
+    let token = ledger.cancel_token();
+    on_thread(&ledger, &Lineage::NONE, move |_| {
+        token.wait();
+        token.check()?;
+        Ok(())
+    });
+    on_thread(&ledger, &Lineage::NONE, |_| Err("the cause".into()));
+    let error = ledger.wait().unwrap_err();
+    assert_eq!(error.first().id().index(), 1);
+    assert_eq!(error.failed_count(), 2);
+    assert!(error.failures()[0].is_cancelled());
+}

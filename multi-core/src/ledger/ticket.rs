@@ -43,7 +43,9 @@ impl Ticket {
         timeout: Option<Duration>,
         lineage: Lineage,
     ) -> Self {
-        let TaskOptions { name, cancel_token, .. } = options;
+        let TaskOptions {
+            name, cancel_token, ..
+        } = options;
         Self {
             ledger,
             id,
@@ -82,7 +84,9 @@ impl Ticket {
     /// When its time will be up, if it has a time limit: its own or, where that is sooner, its group's.
     #[must_use]
     pub fn expires_at(&self) -> Option<Instant> {
-        let own = self.timeout.and_then(|timeout| self.since.checked_add(timeout));
+        let own = self
+            .timeout
+            .and_then(|timeout| self.since.checked_add(timeout));
         match (own, self.ledger.shared.options.deadline) {
             (Some(own), Some(group)) => Some(own.min(group)),
             (own, group) => own.or(group),
@@ -166,8 +170,12 @@ impl Ticket {
             Ok(value) if !is_late => Ok(value),
             Ok(_) => Err(self.error(TaskErrorKind::TimedOut, None)),
             // Why it could not run is worth more than that it is late as well.
-            Err(kind @ (TaskErrorKind::Start(_) | TaskErrorKind::LimitExceeded(_))) => Err(self.error(kind, None)),
-            Err(TaskErrorKind::Returned(error)) if is_late => Err(self.error(TaskErrorKind::TimedOut, Some(error))),
+            Err(kind @ (TaskErrorKind::Start(_) | TaskErrorKind::LimitExceeded(_))) => {
+                Err(self.error(kind, None))
+            }
+            Err(TaskErrorKind::Returned(error)) if is_late => {
+                Err(self.error(TaskErrorKind::TimedOut, Some(error)))
+            }
             Err(TaskErrorKind::Cancelled | TaskErrorKind::Signaled { .. }) if is_late => {
                 Err(self.error(TaskErrorKind::TimedOut, None))
             }
@@ -216,7 +224,10 @@ impl Drop for Ticket {
 
 impl fmt::Debug for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ticket").field("id", &self.id).field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Ticket")
+            .field("id", &self.id)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
