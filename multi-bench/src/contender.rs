@@ -18,6 +18,9 @@ pub struct Contender {
 
 /// Everybody. A backend's row may come from `cargo xtask new-backend`.
 pub const GROUPS: &[Contender] = &[
+    Contender::ours("pthread.Group", |work| {
+        work.in_group(multi_pthread::Group::new())
+    }),
     // A new backend's row goes above this line.
     Contender::other("std::thread::scope", Work::in_std_scope),
 ];

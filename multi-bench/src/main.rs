@@ -3,7 +3,8 @@
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser, Subcommand};
 use multi_bench::report::Report;
 use multi_bench::suite::{groups, start};
 use multi_bench::workload::Work;
@@ -17,11 +18,7 @@ const QUICK_NUMBERS: u64 = 1_000_000;
 
 /// The benchmark of multi. Without a subcommand: the seed's, a group of workers adding up random numbers, on every backend
 #[derive(Debug, Parser)]
-#[command(
-    name = "multi-bench",
-    bin_name = "cargo xtask bench",
-    args_conflicts_with_subcommands = false
-)]
+#[command(name = "multi-bench", bin_name = "cargo xtask bench")]
 struct Cli {
     /// Print one JSON object instead of tables
     #[arg(long, global = true)]
@@ -29,9 +26,9 @@ struct Cli {
     /// Take a few seconds: enough to see that everything runs, not to compare
     #[arg(long, global = true)]
     quick: bool,
-    /// Workers per execution
-    #[arg(long, default_value_t = WORKERS, value_parser = workers)]
-    workers: usize,
+    /// Workers per execution [default: 4]
+    #[arg(long, value_parser = workers)]
+    workers: Option<usize>,
     /// Random numbers that each worker adds up [default: 10000000, with --quick 1000000]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     numbers: Option<u64>,
@@ -50,6 +47,12 @@ enum Suite {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if cli.suite.is_some() && (cli.workers.is_some() || cli.numbers.is_some() || cli.n.is_some()) {
+        let what = "--workers, --numbers and -n are for the run without a subcommand";
+        Cli::command()
+            .error(ErrorKind::ArgumentConflict, what)
+            .exit();
+    }
     match run(&cli) {
         Ok(report) => print(&report, cli.json),
         Err(error) => {
@@ -67,7 +70,7 @@ fn run(cli: &Cli) -> multi_bench::Result<Report> {
                 .unwrap_or(if cli.quick { QUICK_NUMBERS } else { NUMBERS });
             groups::run(groups::Options {
                 work: Work {
-                    workers: cli.workers,
+                    workers: cli.workers.unwrap_or(WORKERS),
                     numbers,
                 },
                 n: cli.n,

@@ -2,6 +2,8 @@
 
 use std::thread;
 
+use multi_core::Group;
+
 use crate::machine::Machine;
 use crate::report::{Report, Row, Table, Unit};
 use crate::sample::{Entry, Rounds, take_turns};
@@ -68,8 +70,16 @@ fn processes<'a>() -> Vec<Entry<'a>> {
     })]
 }
 
+/// A group is used again and again, as a program would that starts tasks all the time; beside it, one made for each task.
 fn threads<'a>() -> Vec<Entry<'a>> {
+    let mut group = multi_pthread::Group::new();
     vec![
+        Entry::ours("pthread.Group", THREADS_PER_SAMPLE, move || {
+            one_task(&mut group)
+        }),
+        Entry::ours("pthread.Group, a new one each", THREADS_PER_SAMPLE, || {
+            one_task(&mut multi_pthread::Group::new())
+        }),
         Entry::other(STD_THREAD, THREADS_PER_SAMPLE, || {
             thread::Builder::new()
                 .spawn(|| {})?
@@ -79,4 +89,11 @@ fn threads<'a>() -> Vec<Entry<'a>> {
         }),
         Entry::other(RAW_THREAD, THREADS_PER_SAMPLE, || Ok(sys::raw_thread()?)),
     ]
+}
+
+/// What is measured: one empty task, from `go` to the end of `wait`.
+fn one_task(group: &mut impl Group) -> Result {
+    group.go(|| Ok(()));
+    group.wait()?;
+    Ok(())
 }
