@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Stdio;
 
 use crate::workspace::Workspace;
 use crate::{Result, Verdict};
@@ -69,6 +70,7 @@ pub(crate) fn run(workspace: &Workspace, name: &str) -> Result<Verdict> {
         fs::write(path, text)
             .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
     }
+    tidy_up(workspace, &package);
     println!("wrote {package}: a thread per task, over multi-core's ledger");
     for (path, _) in &edits {
         println!("registered it in {}", workspace.relative(path).display());
@@ -77,6 +79,16 @@ pub(crate) fn run(workspace: &Workspace, name: &str) -> Result<Verdict> {
         "\nnow edit\n  {package}/src/group.rs        how a task starts, and what waits for it\n  {package}/src/lib.rs          what the backend is, and when not to use it\n  {package}/tests/conformance.rs  rules that cannot apply, each with its reason\nand look with\n  cargo test -p {package}\n  cargo xtask conformance\n  cargo xtask bench"
     );
     Ok(Verdict::Green)
+}
+
+/// Has cargo break lines that a long name has made too long. Nothing is lost without rustfmt.
+fn tidy_up(workspace: &Workspace, package: &str) {
+    let mut fmt = workspace.cargo();
+    fmt.args(["fmt", "--package", package, "--package", "multi-bench"]);
+    let formatted = fmt.stderr(Stdio::null()).status();
+    if !formatted.is_ok_and(|status| status.success()) {
+        println!("rustfmt is not there or failed: run cargo fmt later");
+    }
 }
 
 fn check_name(name: &str) -> Result {
