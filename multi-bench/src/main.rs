@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use multi_bench::report::Report;
-use multi_bench::suite::{groups, start};
+use multi_bench::suite::{chan, groups, start};
 use multi_bench::workload::Work;
 
 /// Workers of one execution, as in the seed's benchmark.
@@ -43,6 +43,8 @@ struct Cli {
 enum Suite {
     /// Start one empty task and wait for it, beside the standard library and the bare system calls
     Start,
+    /// Send 8-byte messages through channels, beside the standard library's
+    Chan,
 }
 
 fn main() -> ExitCode {
@@ -78,6 +80,7 @@ fn run(cli: &Cli) -> multi_bench::Result<Report> {
             })
         }
         Some(Suite::Start) => start::run(cli.quick),
+        Some(Suite::Chan) => chan::run(cli.quick),
     }
 }
 

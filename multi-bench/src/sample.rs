@@ -38,6 +38,21 @@ impl<'a> Entry<'a> {
         Self::repeat(name, false, operations, operation)
     }
 
+    /// A contender that takes its own time, `operations` in each sample.
+    pub fn timed(
+        name: &str,
+        ours: bool,
+        operations: u64,
+        sample: impl FnMut() -> Result<Duration> + 'a,
+    ) -> Self {
+        Self {
+            name: name.to_owned(),
+            ours,
+            operations,
+            sample: Box::new(sample),
+        }
+    }
+
     fn repeat(
         name: &str,
         ours: bool,
@@ -52,12 +67,7 @@ impl<'a> Entry<'a> {
                 Ok(())
             })
         };
-        Self {
-            name: name.to_owned(),
-            ours,
-            operations,
-            sample: Box::new(sample),
-        }
+        Self::timed(name, ours, operations, sample)
     }
 
     fn run(&mut self) -> Result<Duration> {

@@ -1,5 +1,6 @@
 //! The benchmarks, one module each: what they measure, and what they set beside it.
 
+pub mod chan;
 pub mod groups;
 pub mod start;
 

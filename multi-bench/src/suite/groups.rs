@@ -44,22 +44,14 @@ const EXECUTIONS_MAX: usize = 100;
 pub fn run(options: Options) -> Result<Report> {
     let Options { work, n, quick } = options;
     let machine = Machine::here();
-    let mut entries = vec![Entry {
-        name: ALONE.to_owned(),
-        ours: false,
-        operations: 1,
-        sample: Box::new(move || {
-            timed(|| {
-                let _sum = work.sum(0);
-                Ok(())
-            })
-        }),
-    }];
-    entries.extend(GROUPS.iter().map(|contender| Entry {
-        name: contender.name.to_owned(),
-        ours: contender.ours,
-        operations: 1,
-        sample: Box::new(move || timed(|| (contender.run)(work))),
+    let mut entries = vec![Entry::other(ALONE, 1, move || {
+        let _sum = work.sum(0);
+        Ok(())
+    })];
+    entries.extend(GROUPS.iter().map(|contender| {
+        Entry::timed(contender.name, contender.ours, 1, move || {
+            timed(|| (contender.run)(work))
+        })
     }));
     let budget = if quick { QUICK_BUDGET } else { BUDGET };
     let rounds = n.map_or(

@@ -1,0 +1,233 @@
+//! Channels: 8-byte messages through a buffer, one and two at each end, and the round trip of one message without a buffer.
+
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use multi_core::Group;
+
+use crate::Result;
+use crate::machine::Machine;
+use crate::report::{Report, Row, Table, Unit};
+use crate::sample::{Entry, Rounds, take_turns};
+use crate::suite::progress_bar;
+
+/// The end of a channel that messages go in at.
+trait Put: Clone + Send + 'static {
+    fn put(&self, message: u64) -> Result;
+}
+
+/// The end of a channel that messages come out of.
+trait Take: Clone + Send + 'static {
+    fn take(&self) -> Result<u64>;
+}
+
+/// How many put, how many take, and how many messages each of them handles.
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    pairs: u64,
+    messages: u64,
+}
+
+impl Shape {
+    fn total(self) -> u64 {
+        self.pairs * self.messages
+    }
+}
+
+const STD: &str = "std::sync::mpsc, threads";
+const CAPACITIES: [usize; 2] = [64, 1024];
+
+/// Runs every contender and reports.
+///
+/// # Errors
+///
+/// That of a contender that lost or reordered a message.
+pub fn run(quick: bool) -> Result<Report> {
+    let machine = Machine::here();
+    // Starting the tasks is part of a sample; with this many messages a fork is under 1 % of it.
+    let (messages, trips) = if quick {
+        (2_000, 200)
+    } else {
+        (400_000, 20_000)
+    };
+    let budget = Duration::from_secs(if quick { 1 } else { 6 });
+    let rounds = Rounds::Within {
+        budget,
+        at_least: 3,
+        at_most: 50,
+    };
+    let bar = progress_bar();
+    let mut tables = Vec::new();
+    let mut measure = |title: String, mut entries: Vec<Entry<'_>>| -> Result {
+        let stats = take_turns(&mut entries, rounds, &bar)?;
+        let rows = entries
+            .iter()
+            .zip(stats)
+            .map(|(entry, stats)| Row::new(entry.name.clone(), entry.ours, stats));
+        let mut table = Table::new(title, Unit::Ns, rows.collect());
+        table.compare(STD, "std", |row| row.ours);
+        tables.push(table);
+        Ok(())
+    };
+    for pairs in [1, 2] {
+        for capacity in CAPACITIES {
+            let shape = Shape {
+                pairs,
+                messages: messages / pairs,
+            };
+            let title = format!(
+                "one message of 8 B, {pairs} putting and {pairs} taking, capacity {capacity}"
+            );
+            measure(title, streams(shape, capacity))?;
+        }
+    }
+    measure(
+        "one round trip through two channels of capacity 0".to_owned(),
+        round_trips(trips),
+    )?;
+    bar.finish_and_clear();
+    Ok(Report {
+        benchmark: "chan",
+        command: "cargo xtask bench chan".to_owned() + if quick { " --quick" } else { "" },
+        machine,
+        settings: vec![
+            ("messages per sample", messages),
+            ("round trips per sample", trips),
+        ],
+        tables,
+        notes: vec!["a sample starts the tasks, too: threads, processes or green tasks".to_owned()],
+    })
+}
+
+fn streams<'a>(shape: Shape, capacity: usize) -> Vec<Entry<'a>> {
+    vec![Entry::timed(STD, false, shape.total(), move || {
+        stream(
+            &mut multi_pthread::Group::new(),
+            std_channel(capacity),
+            shape,
+        )
+    })]
+}
+
+fn round_trips<'a>(trips: u64) -> Vec<Entry<'a>> {
+    vec![Entry::timed(STD, false, trips, move || {
+        round_trip(
+            &mut multi_pthread::Group::new(),
+            std_channel(0),
+            std_channel(0),
+            trips,
+        )
+    })]
+}
+
+/// Sends `shape.messages` from each of `shape.pairs` tasks to as many others. Each taker checks that what one putter sent arrives in
+/// the order in which it was sent.
+fn stream(
+    group: &mut impl Group,
+    (put, take): (impl Put, impl Take),
+    shape: Shape,
+) -> Result<Duration> {
+    let started = Instant::now();
+    for pair in 0..shape.pairs {
+        let (put, take) = (put.clone(), take.clone());
+        group.go(move || {
+            (0..shape.messages).try_for_each(|message| put.put(message * shape.pairs + pair))
+        });
+        group.go(move || in_order(&take, shape));
+    }
+    drop((put, take));
+    group.wait()?;
+    Ok(started.elapsed())
+}
+
+fn in_order(take: &impl Take, shape: Shape) -> Result {
+    // The next message of each putter that would be in order; with two takers some go to the other one.
+    let mut next = [0; 2];
+    for _ in 0..shape.messages {
+        let message = take.take()?;
+        let (putter, number) = ((message % shape.pairs) as usize, message / shape.pairs);
+        if number < next[putter] || (shape.pairs == 1 && number > next[putter]) {
+            return Err(format!(
+                "message {number} of putter {putter} came when {} was next",
+                next[putter]
+            )
+            .into());
+        }
+        next[putter] = number + 1;
+    }
+    Ok(())
+}
+
+/// Sends one message to and fro between two tasks.
+fn round_trip(
+    group: &mut impl Group,
+    ping: (impl Put, impl Take),
+    pong: (impl Put, impl Take),
+    trips: u64,
+) -> Result<Duration> {
+    let ((put_ping, take_ping), (put_pong, take_pong)) = (ping, pong);
+    let started = Instant::now();
+    group.go(move || {
+        for trip in 0..trips {
+            put_ping.put(trip)?;
+            let back = take_pong.take()?;
+            if back != trip {
+                return Err(format!("{back} came back, {trip} went out").into());
+            }
+        }
+        Ok(())
+    });
+    group.go(move || (0..trips).try_for_each(|_| put_pong.put(take_ping.take()?)));
+    group.wait()?;
+    Ok(started.elapsed())
+}
+
+/// The standard library's channel; its receiver cannot be cloned, so several takers share it behind a lock.
+fn std_channel(capacity: usize) -> (SyncSender<u64>, Arc<Mutex<Receiver<u64>>>) {
+    let (sender, receiver) = sync_channel(capacity);
+    (sender, Arc::new(Mutex::new(receiver)))
+}
+
+impl Put for SyncSender<u64> {
+    fn put(&self, message: u64) -> Result {
+        Ok(self.send(message)?)
+    }
+}
+
+impl Take for Arc<Mutex<Receiver<u64>>> {
+    fn take(&self) -> Result<u64> {
+        Ok(self.lock().map_err(|_| "another taker panicked")?.recv()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A channel that repeats its first message for ever.
+    #[derive(Clone)]
+    struct Stuck;
+
+    impl Take for Stuck {
+        fn take(&self) -> Result<u64> {
+            Ok(0)
+        }
+    }
+
+    #[test]
+    fn a_repeated_message_is_noticed() {
+        let error = in_order(
+            &Stuck,
+            Shape {
+                pairs: 1,
+                messages: 2,
+            },
+        )
+        .expect_err("0 came twice");
+        assert_eq!(
+            error.to_string(),
+            "message 0 of putter 0 came when 1 was next"
+        );
+    }
+}
