@@ -152,7 +152,7 @@ mod tests {
             .map(|ms| {
                 let tx = tx.clone();
                 at(start + Duration::from_millis(ms), move || {
-                    tx.send((ms, Instant::now())).unwrap()
+                    tx.send((ms, Instant::now())).unwrap();
                 })
                 .unwrap()
             })
@@ -170,7 +170,7 @@ mod tests {
         let (tx, rx) = mpsc::channel::<()>();
         drop(
             at(Instant::now() + Duration::from_millis(10), move || {
-                tx.send(()).unwrap()
+                tx.send(()).unwrap();
             })
             .unwrap(),
         );

@@ -83,7 +83,7 @@ impl Event for ThreadEvent {
                     state = self
                         .notified
                         .wait(state)
-                        .unwrap_or_else(PoisonError::into_inner)
+                        .unwrap_or_else(PoisonError::into_inner);
                 }
                 Some(left) if left.is_zero() => break,
                 Some(left) => {

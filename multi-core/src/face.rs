@@ -3,7 +3,7 @@
 /// Gives a backend's group the methods of [`Group`](crate::Group) and [`Spawn`](crate::Spawn) as its own, so that it can be used
 /// without the traits. The group must implement `Group`; `$value` is the bound on what `spawn` brings home.
 ///
-/// ```ignore
+/// ```text
 /// multi_core::group_face!(Group, value: Send + 'static);
 /// ```
 #[macro_export]
@@ -121,7 +121,7 @@ macro_rules! group_face {
 /// Gives a backend's builder the options of [`GroupOptions`](crate::GroupOptions). The builder must have a field `options` of
 /// that type.
 ///
-/// ```ignore
+/// ```text
 /// multi_core::builder_face!(Builder);
 /// ```
 #[macro_export]

@@ -16,7 +16,7 @@ pub(crate) type Entry = extern "C" fn(*mut c_void) -> *mut c_void;
 pub(crate) const SCHED_FIFO: c_int = libc::SCHED_FIFO;
 pub(crate) const SCHED_RR: c_int = libc::SCHED_RR;
 
-/// CPUs a set can name; sched_setaffinity(2).
+/// CPUs a set can name; `sched_setaffinity(2)`.
 pub(crate) const CPU_COUNT_MAX: usize = libc::CPU_SETSIZE as usize;
 
 /// Turns a pthread function's return value into a result: these functions return the error and leave `errno` alone.
@@ -27,7 +27,7 @@ fn check(code: c_int) -> io::Result<()> {
     }
 }
 
-/// The attributes of a thread to be started: `pthread_attr_init`, pthread_attr_init(3).
+/// The attributes of a thread to be started: `pthread_attr_init`, `pthread_attr_init(3)`.
 pub(crate) struct Attributes {
     raw: libc::pthread_attr_t,
 }
@@ -38,18 +38,17 @@ impl Attributes {
         // SAFETY: the pointer is to memory for one attribute object, which the call initialises.
         check(unsafe { libc::pthread_attr_init(raw.as_mut_ptr()) })?;
         // SAFETY: the call above succeeded, so the object is initialised.
-        Ok(Self {
-            raw: unsafe { raw.assume_init() },
-        })
+        let raw = unsafe { raw.assume_init() };
+        Ok(Self { raw })
     }
 
-    /// `pthread_attr_setstacksize`, pthread_attr_setstacksize(3).
+    /// `pthread_attr_setstacksize`, `pthread_attr_setstacksize(3)`.
     pub(crate) fn set_stack_bytes(&mut self, bytes: usize) -> io::Result<()> {
         // SAFETY: `raw` was initialised by `new` and is destroyed by `drop` only.
         check(unsafe { libc::pthread_attr_setstacksize(&raw mut self.raw, bytes) })
     }
 
-    /// `pthread_attr_setaffinity_np`, pthread_attr_setaffinity_np(3). Every CPU must be below [`CPU_COUNT_MAX`].
+    /// `pthread_attr_setaffinity_np`, `pthread_attr_setaffinity_np(3)`. Every CPU must be below [`CPU_COUNT_MAX`].
     pub(crate) fn set_cpus(&mut self, cpus: &[usize]) -> io::Result<()> {
         // SAFETY: a CPU set is an array of integers, for which all zeros is the empty set.
         let mut set: libc::cpu_set_t = unsafe { MaybeUninit::zeroed().assume_init() };
@@ -68,7 +67,7 @@ impl Attributes {
         })
     }
 
-    /// `pthread_attr_setinheritsched`, `-setschedpolicy` and `-setschedparam`; pthread_attr_setschedpolicy(3).
+    /// `pthread_attr_setinheritsched`, `-setschedpolicy` and `-setschedparam`; `pthread_attr_setschedpolicy(3)`.
     pub(crate) fn set_scheduling(&mut self, policy: c_int, priority: c_int) -> io::Result<()> {
         let param = libc::sched_param {
             sched_priority: priority,
@@ -91,7 +90,7 @@ impl Drop for Attributes {
     }
 }
 
-/// `pthread_create`, pthread_create(3): EAGAIN where a thread limit or memory is short.
+/// `pthread_create`, `pthread_create(3)`: EAGAIN where a thread limit or memory is short.
 ///
 /// # Safety
 ///
@@ -116,7 +115,7 @@ pub(crate) unsafe fn start(
     Ok(unsafe { thread.assume_init() })
 }
 
-/// `pthread_join`, pthread_join(3): waits until the thread is gone, its thread-local destructors included.
+/// `pthread_join`, `pthread_join(3)`: waits until the thread is gone, its thread-local destructors included.
 ///
 /// # Safety
 ///
@@ -126,7 +125,7 @@ pub(crate) unsafe fn join(thread: RawThread) -> io::Result<()> {
     check(unsafe { libc::pthread_join(thread, std::ptr::null_mut()) })
 }
 
-/// `pthread_detach`, pthread_detach(3): the thread frees itself when it ends.
+/// `pthread_detach`, `pthread_detach(3)`: the thread frees itself when it ends.
 ///
 /// # Safety
 ///
@@ -136,16 +135,16 @@ pub(crate) unsafe fn detach(thread: RawThread) -> io::Result<()> {
     check(unsafe { libc::pthread_detach(thread) })
 }
 
-/// `pthread_self`, pthread_self(3).
+/// `pthread_self`, `pthread_self(3)`.
 pub(crate) fn current() -> RawThread {
     // SAFETY: the call has no conditions.
     unsafe { libc::pthread_self() }
 }
 
-/// `pthread_setname_np` for the calling thread, pthread_setname_np(3): at most 15 bytes.
+/// `pthread_setname_np` for the calling thread, `pthread_setname_np(3)`: at most 15 bytes.
 pub(crate) fn set_name(name: &CStr) -> io::Result<()> {
     // SAFETY: the name is a C string, which the call copies; the thread is the calling one.
-    check(unsafe { libc::pthread_setname_np(libc::pthread_self(), name.as_ptr()) })
+    check(unsafe { libc::pthread_setname_np(current(), name.as_ptr()) })
 }
 
 /// `sysconf(_SC_PAGESIZE)`, sysconf(3).

@@ -102,7 +102,7 @@ extern "C" fn main<B: Body>(argument: *mut c_void) -> *mut c_void {
     std::ptr::null_mut()
 }
 
-/// Longest name of a thread in bytes, without the closing NUL; pthread_setname_np(3).
+/// Longest name of a thread in bytes, without the closing NUL; `pthread_setname_np(3)`.
 const NAME_BYTES_MAX: usize = 15;
 
 /// Names the calling thread after its task, cut to what fits. A thread without a name is no reason to fail.

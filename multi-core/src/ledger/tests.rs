@@ -194,7 +194,7 @@ fn failures_beyond_those_kept_whole_are_counted() {
     let ledger = ledger(GroupOptions::new());
     for _ in 0..100 {
         ledger.launch(TaskOptions::new(), &Lineage::NONE, |ticket| {
-            ticket.run(|| Err("no".into()))
+            ticket.run(|| Err("no".into()));
         });
     }
     let error = ledger.wait().unwrap_err();
