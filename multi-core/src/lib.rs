@@ -25,7 +25,7 @@
 //! | limits, deadlines, names | [`GroupOptions`], [`TaskOptions`] |
 //! | asking tasks to stop | [`CancelToken`] |
 //! | what went wrong | [`GroupError`], [`TaskError`], [`TaskErrorKind`] |
-//! | writing a backend | [`ledger`], [`Event`], [`panic`], and the rules in `conformance` (feature `conformance`) |
+//! | writing a backend | [`ledger`], [`Event`], [`mod@panic`], and the rules in `conformance` (feature `conformance`) |
 //!
 //! # Trade-offs
 //!
