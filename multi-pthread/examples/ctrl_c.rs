@@ -2,6 +2,8 @@
 //!
 //! `cargo run -p multi-pthread --example ctrl_c` and press Ctrl-C, or give the seconds after which it interrupts itself.
 
+#![expect(clippy::print_stdout, reason = "an example speaks to its reader")]
+
 use multi_pthread::{CancelToken, Group, Result, TaskOptions};
 use std::time::Duration;
 

@@ -2,6 +2,8 @@
 //!
 //! `cargo run -p multi-pthread --example limit_and_fail_fast`
 
+#![expect(clippy::print_stdout, reason = "an example speaks to its reader")]
+
 use multi_pthread::{Group, Result, TaskOptions};
 use std::time::Duration;
 

@@ -2,6 +2,8 @@
 //!
 //! `cargo run -p multi-pthread --example scoped_sum`
 
+#![expect(clippy::print_stdout, reason = "an example speaks to its reader")]
+
 use multi_pthread::{Result, TaskError, scope};
 
 fn main() -> Result {

@@ -2,6 +2,8 @@
 //!
 //! `cargo run -p multi-pthread --example seed`
 
+#![expect(clippy::print_stdout, reason = "an example speaks to its reader")]
+
 use multi_pthread::{Group, Result};
 use std::sync::mpsc::sync_channel;
 
