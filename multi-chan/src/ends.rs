@@ -1,0 +1,445 @@
+//! One end of a channel: the fast path into the ring, and what to do when it leads nowhere.
+//!
+//! Waiting has three stages: a short busy wait, a nap on the event alone, then a sleep on the event
+//! and on the life of every other participant. Most waits end in the first two, and only the third
+//! costs more for more participants.
+
+use crate::Error;
+use crate::error::Why;
+use crate::fork;
+use crate::layout::Geometry;
+use crate::plain::Plain;
+use crate::ring::{Nothing, Refused, Ring};
+use crate::sync::spin;
+use crate::table::{CLOSED, Core, NO_RECEIVERS, Sides};
+use crate::wait::{ALL, Event, Ticket};
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Turns of the busy wait, where another core can be doing what is waited for.
+const SPINS: u32 = 60;
+
+/// The nap before a sleeper looks who is still alive.
+const NAP: Duration = Duration::from_millis(2);
+
+/// How long a rendezvous `try_send` lets a receiver that is asleep take to get up.
+const RENDEZVOUS_GRACE: Duration = Duration::from_millis(1);
+
+/// How long an operation may wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Patience {
+    None,
+    Until(Instant),
+    Endless,
+}
+
+impl Patience {
+    pub(crate) fn for_limit(limit: Duration) -> Patience {
+        // A time too far away to be told is endless.
+        Instant::now()
+            .checked_add(limit)
+            .map_or(Patience::Endless, Patience::Until)
+    }
+
+    /// What is left, `None` being endless.
+    fn left(self) -> Option<Duration> {
+        match self {
+            Patience::None => Some(Duration::ZERO),
+            Patience::Until(end) => Some(end.saturating_duration_since(Instant::now())),
+            Patience::Endless => None,
+        }
+    }
+}
+
+/// A handle on one side of a channel (or on both, for `Chan`).
+pub(crate) struct End<T: Plain> {
+    ring: Ring<T>,
+    capacity: usize,
+    /// The side this handle is counted as.
+    side: Sides,
+    /// The sides that a use of this handle counts for.
+    uses: Sides,
+    core: Arc<Core>,
+}
+
+impl<T: Plain> End<T> {
+    /// Makes a channel and its two ends, which count for the given sides when used.
+    pub(crate) fn pair(
+        capacity: usize,
+        sender_uses: Sides,
+        receiver_uses: Sides,
+    ) -> Result<(End<T>, End<T>), Error> {
+        let geometry = Geometry::new::<T>(capacity)?;
+        let core = fork::adopt(&geometry)?;
+        let ring = core.map().ring::<T>(geometry);
+        let end = |side, uses| End {
+            ring,
+            capacity,
+            side,
+            uses,
+            core: core.clone(),
+        };
+        Ok((
+            end(Sides::SENDER, sender_uses),
+            end(Sides::RECEIVER, receiver_uses),
+        ))
+    }
+
+    #[inline]
+    pub(crate) fn send(&self, value: &T, patience: Patience) -> Result<(), Why> {
+        let row = self.core.enter(self.uses)?;
+        if self.core.flags() == 0
+            && let Ok(position) = self.ring.push(row, value)
+        {
+            self.core.header().sent.0.post(1);
+            return if self.capacity == 0 {
+                self.await_taken(row, position, patience)
+            } else {
+                Ok(())
+            };
+        }
+        self.send_slowly(row, value, patience)
+    }
+
+    #[inline]
+    pub(crate) fn recv(&self, patience: Patience) -> Result<T, Why> {
+        let row = self.core.enter(self.uses)?;
+        if let Ok(value) = self.ring.pop(row) {
+            self.freed(1);
+            return Ok(value);
+        }
+        self.recv_slowly(row, patience)
+    }
+
+    pub(crate) fn send_batch(&self, values: &[T]) -> Result<(), (usize, Why)> {
+        let mut sent = 0;
+        while let Some(value) = values.get(sent) {
+            if self.capacity > 0 {
+                let row = self.core.enter(self.uses).map_err(|why| (sent, why))?;
+                if self.core.flags() == 0
+                    && let Ok(count) = self.ring.push_batch(row, &values[sent..])
+                {
+                    self.core.header().sent.0.post(count as u32);
+                    sent += count;
+                    continue;
+                }
+            }
+            self.send(value, Patience::Endless)
+                .map_err(|why| (sent, why))?;
+            sent += 1;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn recv_batch(&self, values: &mut [T]) -> Result<usize, Why> {
+        let row = self.core.enter(self.uses)?;
+        if values.is_empty() {
+            return Ok(0);
+        }
+        if let Ok(count) = self.ring.pop_batch(row, values) {
+            self.freed(count as u32);
+            return Ok(count);
+        }
+        values[0] = self.recv_slowly(row, Patience::Endless)?;
+        // Only the first is waited for; whatever stands in the way of more is the next call's.
+        let more = self.ring.pop_batch(row, &mut values[1..]).unwrap_or(0);
+        if more > 0 {
+            self.freed(more as u32);
+        }
+        Ok(1 + more)
+    }
+
+    pub(crate) fn close(&self) -> bool {
+        self.core.close()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.core.flags() & CLOSED != 0
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.ring.len().min(self.capacity)
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    pub(crate) fn dropped(&self) -> u64 {
+        self.core.dropped()
+    }
+
+    /// Tells senders that `count` slots are free again.
+    #[inline]
+    fn freed(&self, count: u32) {
+        // In a rendezvous one sender waits for its value to be taken and others for the slot: they
+        // sleep on the same word, so all of them must look.
+        let count = if self.capacity == 0 { ALL } else { count };
+        self.core.header().freed.0.post(count);
+    }
+
+    #[cold]
+    fn send_slowly(&self, row: u16, value: &T, patience: Patience) -> Result<(), Why> {
+        let event = &self.core.header().freed.0;
+        let mut wait = Wait::new(patience);
+        loop {
+            let flags = self.core.flags();
+            if flags & CLOSED != 0 {
+                return Err(Why::Closed);
+            }
+            if flags & NO_RECEIVERS != 0 {
+                return Err(Why::Disconnected);
+            }
+            let taker = match self.ring.push(row, value) {
+                Ok(position) => {
+                    self.core.header().sent.0.post(1);
+                    // More room may be free while another sender sleeps: its wake came to us.
+                    if wait.has_slept() && event.is_armed() && self.ring.has_room() {
+                        event.post(1);
+                    }
+                    return if self.capacity == 0 {
+                        self.await_taken(row, position, patience)
+                    } else {
+                        Ok(())
+                    };
+                }
+                Err(Refused::Sealed) => return Err(Why::Closed),
+                Err(Refused::Corrupt) => return Err(Why::Corrupt),
+                Err(Refused::Full { taker }) => taker,
+            };
+            match wait.step(event) {
+                Step::Again => {}
+                Step::LookRound => {
+                    let stuck = taker.is_some_and(|taker| self.core.is_dead(taker));
+                    if (stuck || wait.is_long()) && self.core.bury_dead() {
+                        wait.forget_ticket();
+                    } else if self.core.is_gone(Sides::RECEIVER) {
+                        return Err(Why::Disconnected);
+                    } else {
+                        wait.sleep(&self.core, event, Why::Full)?;
+                    }
+                }
+            }
+        }
+    }
+
+    #[cold]
+    fn recv_slowly(&self, row: u16, patience: Patience) -> Result<T, Why> {
+        let event = &self.core.header().sent.0;
+        let mut wait = Wait::new(patience);
+        // The senders were found gone: one more look, then that is the answer.
+        let mut last_look = false;
+        loop {
+            let claimed_by = match self.ring.pop(row) {
+                Ok(value) => {
+                    self.freed(1);
+                    // More may have been sent while another receiver sleeps: its wake came to us.
+                    if wait.has_slept() && event.is_armed() && self.ring.has_value() {
+                        event.post(1);
+                    }
+                    return Ok(value);
+                }
+                Err(Nothing::Sealed) => return Err(Why::Closed),
+                Err(Nothing::Corrupt) => return Err(Why::Corrupt),
+                Err(Nothing::Pending { owner }) => Some(owner),
+                Err(Nothing::Empty) => {
+                    if last_look {
+                        return Err(Why::Disconnected);
+                    }
+                    if self.core.flags() & CLOSED != 0 {
+                        if self.ring.seal() {
+                            // Whoever still sleeps must see the seal.
+                            self.core.wake_everybody();
+                            return Err(Why::Closed);
+                        }
+                        continue;
+                    }
+                    None
+                }
+            };
+            match wait.step(event) {
+                Step::Again => {}
+                Step::LookRound => {
+                    let stuck = claimed_by.is_some_and(|owner| self.core.is_dead(owner));
+                    if (stuck || wait.is_long()) && self.core.bury_dead() {
+                        wait.forget_ticket();
+                    } else if claimed_by.is_none() && self.core.is_gone(Sides::SENDER) {
+                        last_look = true;
+                    } else {
+                        wait.sleep(&self.core, event, Why::Empty)?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits until a receiver has taken the value at `position`, or takes it back.
+    fn await_taken(&self, row: u16, position: u64, patience: Patience) -> Result<(), Why> {
+        let event = &self.core.header().freed.0;
+        // A receiver that is waiting already may need a moment to get up.
+        let mut wait = Wait::new(match patience {
+            Patience::None => Patience::for_limit(RENDEZVOUS_GRACE),
+            patience => patience,
+        });
+        let hopeless = matches!(patience, Patience::None) && !self.core.header().sent.0.is_armed();
+        loop {
+            if !self.ring.is_untaken(position) {
+                return Ok(());
+            }
+            let flags = self.core.flags();
+            let why = if flags & CLOSED != 0 {
+                Why::Closed
+            } else if flags & NO_RECEIVERS != 0 {
+                Why::Disconnected
+            } else {
+                match wait.step(event) {
+                    Step::Again => continue,
+                    Step::LookRound if hopeless => Why::Full,
+                    Step::LookRound => {
+                        if wait.is_long() && self.core.bury_dead() {
+                            wait.forget_ticket();
+                            continue;
+                        }
+                        if self.core.is_gone(Sides::RECEIVER) {
+                            Why::Disconnected
+                        } else {
+                            match wait.sleep(&self.core, event, Why::Full) {
+                                Ok(()) => continue,
+                                Err(_) if matches!(patience, Patience::None) => Why::Full,
+                                Err(why) => why,
+                            }
+                        }
+                    }
+                }
+            };
+            return if self.ring.retract(row, position) {
+                self.freed(1);
+                Err(why)
+            } else {
+                Ok(())
+            };
+        }
+    }
+}
+
+impl<T: Plain> Clone for End<T> {
+    fn clone(&self) -> Self {
+        self.core.add_handle(self.side);
+        // In a forked child a clone says that this side will be used. If the process cannot be
+        // entered now, its first send or receive says so.
+        self.core.enter(self.uses).ok();
+        End {
+            ring: self.ring,
+            capacity: self.capacity,
+            side: self.side,
+            uses: self.uses,
+            core: self.core.clone(),
+        }
+    }
+}
+
+impl<T: Plain> Drop for End<T> {
+    fn drop(&mut self) {
+        if self.core.remove_handle(self.side) {
+            fork::leave(&self.core, self.side);
+        }
+    }
+}
+
+impl<T: Plain> fmt::Debug for End<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("End")
+            .field("side", &self.side)
+            .field("capacity", &self.capacity)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What to do after a look that found nothing.
+enum Step {
+    /// Look again at once.
+    Again,
+    /// A ticket is drawn and the look was after it: see who is alive, then sleep.
+    LookRound,
+}
+
+/// One operation's wait, from its first busy turn to its last sleep.
+struct Wait {
+    patience: Patience,
+    spins_left: u32,
+    ticket: Option<Ticket>,
+    sleeps: u32,
+}
+
+impl Wait {
+    fn new(patience: Patience) -> Wait {
+        Wait {
+            patience,
+            spins_left: if matches!(patience, Patience::None) {
+                0
+            } else {
+                spin_limit()
+            },
+            ticket: None,
+            sleeps: 0,
+        }
+    }
+
+    /// The next thing to do. The order matters: the ticket first, then one more look, then sleep.
+    fn step(&mut self, event: &Event) -> Step {
+        if self.spins_left > 0 {
+            self.spins_left -= 1;
+            spin();
+            return Step::Again;
+        }
+        if self.ticket.is_none() && !matches!(self.patience, Patience::None) {
+            self.ticket = Some(event.arm());
+            return Step::Again;
+        }
+        Step::LookRound
+    }
+
+    fn forget_ticket(&mut self) {
+        self.ticket = None;
+    }
+
+    fn has_slept(&self) -> bool {
+        self.sleeps > 0
+    }
+
+    /// True once a nap has brought nothing: from here on, somebody may be dead.
+    fn is_long(&self) -> bool {
+        self.sleeps > 0 || matches!(self.patience, Patience::None)
+    }
+
+    /// Sleeps on the ticket; an error is the end of the caller's patience.
+    fn sleep(&mut self, core: &Core, event: &Event, none: Why) -> Result<(), Why> {
+        let Some(ticket) = self.ticket.take() else {
+            return Err(none);
+        };
+        let left = self.patience.left();
+        if left == Some(Duration::ZERO) {
+            return Err(Why::Timeout);
+        }
+        if self.sleeps == 0 {
+            event.sleep(ticket, Some(left.map_or(NAP, |left| left.min(NAP))));
+        } else {
+            core.sleep_watching(event, ticket, left);
+        }
+        self.sleeps = self.sleeps.saturating_add(1);
+        Ok(())
+    }
+}
+
+fn spin_limit() -> u32 {
+    static LIMIT: OnceLock<u32> = OnceLock::new();
+    *LIMIT.get_or_init(|| {
+        if thread::available_parallelism().map_or(1, usize::from) > 1 {
+            SPINS
+        } else {
+            0
+        }
+    })
+}

@@ -1,0 +1,315 @@
+//! The mapping as a drawing: what lies where, and the arithmetic that finds it.
+//!
+//! ```text
+//! byte
+//!      0  Header ┬ gate: flags, rows_used, dropped           (read by all, written seldom)
+//!    128         ├ tail: the next position to send to        (senders)
+//!    256         ├ head: the next position to receive from   (receivers)
+//!    384         ├ sent: event word, receivers sleep on it
+//!    512         └ freed: event word, senders sleep on it
+//!    640  Row[4096], 16 bytes each: which process holds which sides
+//!  66176  Slot[ring_len], `stride` bytes each:
+//!             0  stamp
+//!             8  value (or at the value's alignment, if that is more)
+//! ```
+//!
+//! A fresh mapping is all zeros, and all zeros is a valid empty channel: creating one touches no
+//! page of it. `ring_len` is the capacity, or 1 for a rendezvous channel.
+//!
+//! A **position** (`tail`, `head`) is `lap << lap_shift | index`, where `1 << lap_shift` is the
+//! ring's length rounded up to a power of two. A **stamp** is
+//!
+//! ```text
+//!   63                     15 14        3 2     0
+//!  ┌─────────────────────────┬───────────┬───────┐
+//!  │ lap (49 bits)           │ owner row │ state │
+//!  └─────────────────────────┴───────────┴───────┘
+//! ```
+//!
+//! The index is the slot's own, so a stamp need not hold it; laps are compared for equality only
+//! and may wrap. None of this is trusted when read back: see [`Geometry::split`].
+
+use crate::Error;
+use crate::sync::{AtomicU32, AtomicU64};
+use crate::wait::Event;
+
+/// Processes that may hold one channel at the same time.
+pub(crate) const ROWS: usize = 1 << OWNER_BITS;
+
+const OWNER_BITS: u32 = 12;
+const STATE_BITS: u32 = 3;
+const LAP_SHIFT: u32 = OWNER_BITS + STATE_BITS;
+const LAP_MASK: u64 = u64::MAX >> LAP_SHIFT;
+
+/// The largest alignment a value may ask for: a page, which is what a mapping guarantees.
+const ALIGN_MAX: usize = 4096;
+
+/// A value alone on its two cache lines (the prefetcher fetches lines in pairs).
+#[derive(Debug)]
+#[repr(C, align(128))]
+pub(crate) struct Line<T>(pub(crate) T);
+
+/// Words that everybody reads and hardly anybody writes.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Gate {
+    /// | bit | name         | meaning                                                | cleared by        |
+    /// | --- | ------------ | ------------------------------------------------------ | ----------------- |
+    /// |  0  | CLOSED       | no more sends; receivers drain                         | nobody            |
+    /// |  1  | NO_SENDERS   | a scan of the rows found no live process that may send | who may send next |
+    /// |  2  | NO_RECEIVERS | the same for receivers                                 | who may receive   |
+    pub(crate) flags: AtomicU32,
+    /// One more than the highest row ever taken.
+    pub(crate) rows_used: AtomicU32,
+    /// Messages that died with the receiver that was taking them.
+    pub(crate) dropped: AtomicU64,
+}
+
+/// The first 640 bytes of the mapping.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Header {
+    pub(crate) gate: Line<Gate>,
+    pub(crate) tail: Line<AtomicU64>,
+    pub(crate) head: Line<AtomicU64>,
+    pub(crate) sent: Line<Event>,
+    pub(crate) freed: Line<Event>,
+}
+
+/// One process's line in the participants' table.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Row {
+    /// The process (`robust::ProcessId` as bits), 0 while the row is free.
+    pub(crate) process: AtomicU64,
+    /// | bit | name     | meaning                                                       |
+    /// | --- | -------- | ------------------------------------------------------------- |
+    /// |  0  | SENDER   | the process counts as a sender                                |
+    /// |  1  | RECEIVER | the process counts as a receiver                              |
+    ///
+    /// Both clear: the process holds handles that do not count. Only the process itself and the
+    /// fork that made it write here; whoever finds it dead frees the whole row.
+    pub(crate) sides: AtomicU32,
+    /// 1 once the process has used the channel: before that it has no claims to undo.
+    pub(crate) entered: AtomicU32,
+}
+
+/// The head of a slot; the value follows at [`Geometry::value_offset`].
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Slot {
+    pub(crate) stamp: AtomicU64,
+    /// Lets loom see who touches the value when.
+    #[cfg(loom)]
+    pub(crate) watch: loom::cell::UnsafeCell<()>,
+}
+
+#[cfg(not(loom))]
+const _: () = {
+    use std::mem::{offset_of, size_of};
+    assert!(size_of::<Header>() == 640 && size_of::<Row>() == 16 && size_of::<Slot>() == 8);
+    assert!(offset_of!(Header, tail) == 128 && offset_of!(Header, head) == 256);
+    assert!(offset_of!(Header, sent) == 384 && offset_of!(Header, freed) == 512);
+    assert!(ROWS_OFFSET == 640 && slots_base() == 66_176);
+};
+
+/// What a slot is going through; see `README.md` in this folder for who moves it on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Empty, waiting for the sender of this lap.
+    Free = 0,
+    /// Claimed by a sender (the owner), not yet published.
+    Busy = 1,
+    /// Published.
+    Full = 2,
+    /// Claimed by a receiver (the owner), not yet freed.
+    Taking = 3,
+    /// Claimed by a sender that died: receivers step over it.
+    Skip = 4,
+    /// The end of a closed channel: no position after this one is ever used.
+    Sealed = 5,
+}
+
+/// A slot's stamp, taken apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    pub(crate) lap: u64,
+    pub(crate) owner: u16,
+    pub(crate) state: State,
+}
+
+impl Stamp {
+    pub(crate) fn new(lap: u64, owner: u16, state: State) -> Stamp {
+        Stamp { lap, owner, state }
+    }
+
+    pub(crate) fn bits(self) -> u64 {
+        self.lap << LAP_SHIFT | u64::from(self.owner) << STATE_BITS | self.state as u64
+    }
+
+    /// Takes a stamp apart; `None` is a state that no participant ever writes.
+    pub(crate) fn read(bits: u64) -> Option<Stamp> {
+        let state = match bits & ((1 << STATE_BITS) - 1) {
+            0 => State::Free,
+            1 => State::Busy,
+            2 => State::Full,
+            3 => State::Taking,
+            4 => State::Skip,
+            5 => State::Sealed,
+            _ => return None,
+        };
+        let owner = (bits >> STATE_BITS) as u16 & (ROWS - 1) as u16;
+        Some(Stamp::new(bits >> LAP_SHIFT, owner, state))
+    }
+}
+
+pub(crate) fn lap_after(lap: u64) -> u64 {
+    (lap + 1) & LAP_MASK
+}
+
+pub(crate) fn lap_before(lap: u64) -> u64 {
+    lap.wrapping_sub(1) & LAP_MASK
+}
+
+/// A position, taken apart and checked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) index: usize,
+    pub(crate) lap: u64,
+}
+
+/// The sizes of one channel. Lives in private memory: it is never read back from the mapping.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Geometry {
+    /// Slots in the ring: the capacity, or 1 for a rendezvous.
+    pub(crate) ring_len: usize,
+    pub(crate) lap_shift: u32,
+    pub(crate) stride: usize,
+    pub(crate) value_offset: usize,
+    pub(crate) slots_offset: usize,
+    /// Bytes of the whole mapping.
+    pub(crate) map_bytes: usize,
+}
+
+pub(crate) const ROWS_OFFSET: usize = size_of::<Header>();
+
+const fn slots_base() -> usize {
+    (ROWS_OFFSET + ROWS * size_of::<Row>()).next_multiple_of(128)
+}
+
+impl Geometry {
+    /// Lays out a channel of `capacity` values of `T`.
+    ///
+    /// # Errors
+    /// When the bytes do not fit an address space, or `T` wants more alignment than a page.
+    pub(crate) fn new<T>(capacity: usize) -> Result<Geometry, Error> {
+        if align_of::<T>() > ALIGN_MAX {
+            return Err(Error::alignment(align_of::<T>()));
+        }
+        let overflow = || Error::capacity(capacity, size_of::<T>());
+        let ring_len = capacity.max(1);
+        let align = align_of::<T>().max(align_of::<Slot>());
+        let value_offset = size_of::<Slot>().next_multiple_of(align);
+        let slots_offset = slots_base().next_multiple_of(align);
+        let stride = value_offset
+            .checked_add(size_of::<T>())
+            .and_then(|bytes| bytes.checked_next_multiple_of(align))
+            .ok_or_else(overflow)?;
+        let map_bytes = ring_len
+            .checked_mul(stride)
+            .and_then(|bytes| bytes.checked_add(slots_offset))
+            .filter(|&bytes| isize::try_from(bytes).is_ok())
+            .ok_or_else(overflow)?;
+        Ok(Geometry {
+            ring_len,
+            lap_shift: ring_len.next_power_of_two().trailing_zeros(),
+            stride,
+            value_offset,
+            slots_offset,
+            map_bytes,
+        })
+    }
+
+    /// True if values of `T` fit between the slots' edges.
+    pub(crate) fn holds<T>(&self) -> bool {
+        self.value_offset + size_of::<T>() <= self.stride
+            && self.value_offset.is_multiple_of(align_of::<T>())
+            && self.stride.is_multiple_of(align_of::<T>())
+            && self.slots_offset.is_multiple_of(align_of::<T>())
+    }
+
+    /// Takes a position apart; `None` if its index lies outside the ring, which only a corrupt
+    /// mapping can say.
+    pub(crate) fn split(&self, position: u64) -> Option<Place> {
+        let index = (position & ((1 << self.lap_shift) - 1)) as usize;
+        (index < self.ring_len).then_some(Place {
+            index,
+            lap: (position >> self.lap_shift) & LAP_MASK,
+        })
+    }
+
+    /// The position `count` after this one; `count` is at most the ring's length.
+    pub(crate) fn after(&self, position: u64, count: usize) -> u64 {
+        let mask = (1 << self.lap_shift) - 1;
+        let index = (position & mask) + count as u64;
+        if index < self.ring_len as u64 {
+            return position.wrapping_add(count as u64);
+        }
+        (position & !mask)
+            .wrapping_add(mask + 1)
+            .wrapping_add(index - self.ring_len as u64)
+    }
+
+    /// How many positions `tail` is ahead of `head`, held to what a ring can have.
+    pub(crate) fn distance(&self, head: u64, tail: u64) -> usize {
+        let mask = (1 << self.lap_shift) - 1;
+        let laps = (tail >> self.lap_shift).wrapping_sub(head >> self.lap_shift) as i64;
+        let ahead = i128::from(laps) * self.ring_len as i128 + i128::from(tail & mask)
+            - i128::from(head & mask);
+        ahead.clamp(0, self.ring_len as i128) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_walk_a_ring_whose_length_is_no_power_of_two() {
+        let geometry = Geometry::new::<u64>(3).unwrap();
+        let mut position = 0;
+        for step in 0..30_u64 {
+            let place = geometry.split(position).unwrap();
+            assert_eq!((place.lap, place.index as u64), (step / 3, step % 3));
+            assert_eq!(geometry.distance(position, geometry.after(position, 2)), 2);
+            assert_eq!(geometry.distance(position, geometry.after(position, 3)), 3);
+            position = geometry.after(position, 1);
+        }
+    }
+
+    #[test]
+    fn positions_outside_the_ring_are_refused() {
+        let geometry = Geometry::new::<u64>(3).unwrap();
+        assert!(geometry.split(3).is_none());
+        assert_eq!(geometry.distance(0, u64::MAX), 0);
+        assert_eq!(geometry.distance(0, 1 << 60), 3);
+    }
+
+    #[test]
+    fn stamps_survive_a_round_trip_and_bad_states_are_refused() {
+        let stamp = Stamp::new(LAP_MASK, (ROWS - 1) as u16, State::Sealed);
+        assert_eq!(Stamp::read(stamp.bits()), Some(stamp));
+        assert_eq!(Stamp::read(0), Some(Stamp::new(0, 0, State::Free)));
+        assert!(Stamp::read(6).is_none() && Stamp::read(7).is_none());
+        assert_eq!(lap_after(LAP_MASK), 0);
+        assert_eq!(lap_before(0), LAP_MASK);
+    }
+
+    #[test]
+    fn sizes_that_do_not_fit_are_refused() {
+        assert!(Geometry::new::<u64>(usize::MAX).is_err());
+        assert!(Geometry::new::<[u8; 4096]>(usize::MAX / 4096).is_err());
+        assert_eq!(Geometry::new::<u64>(0).unwrap().ring_len, 1);
+        assert_eq!(Geometry::new::<u8>(7).unwrap().stride, 16);
+    }
+}

@@ -1,0 +1,73 @@
+//! Memory mappings that unmap themselves.
+
+#![expect(
+    unsafe_code,
+    reason = "hands out the mapping's tables as references"
+)]
+
+use crate::layout::{Geometry, Header, ROWS, ROWS_OFFSET, Row};
+use crate::plain::Plain;
+use crate::ring::Ring;
+use crate::sys;
+use std::io;
+use std::ptr::NonNull;
+use std::slice;
+
+/// One channel's shared memory, mapped in this process.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    base: NonNull<u8>,
+    bytes: usize,
+}
+
+// SAFETY: the mapping is shared memory by nature; everything in it is an atomic or a slot, and slots
+// are touched through `Ring` alone.
+unsafe impl Send for Mapping {}
+
+// SAFETY: as for `Send`.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Zeroed memory for a channel; `bytes` covers at least the header and the rows.
+    pub(crate) fn new(bytes: usize) -> io::Result<Mapping> {
+        assert!(bytes >= ROWS_OFFSET + ROWS * size_of::<Row>());
+        Ok(Mapping {
+            base: sys::map_shared(bytes)?,
+            bytes,
+        })
+    }
+
+    pub(crate) fn base(&self) -> NonNull<u8> {
+        self.base
+    }
+
+    /// A view of the ring for values of `T`, which the geometry was made for; `()` fits any.
+    ///
+    /// The view does not keep the mapping: whoever stores it stores the mapping's owner beside it.
+    pub(crate) fn ring<T: Plain>(&self, geometry: Geometry) -> Ring<T> {
+        assert!(geometry.map_bytes <= self.bytes && geometry.holds::<T>());
+        // SAFETY: the mapping is large enough, zeroed when it was made, page aligned, and used as a
+        // channel only; the geometry fits `T`.
+        unsafe { Ring::new(self.base, geometry) }
+    }
+
+    pub(crate) fn header(&self) -> &Header {
+        // SAFETY: the mapping begins with a header; zero bytes are valid atomics.
+        unsafe { self.base.cast::<Header>().as_ref() }
+    }
+
+    /// The participants' table.
+    pub(crate) fn rows(&self) -> &[Row] {
+        // SAFETY: `new` checked that the table lies inside the mapping.
+        let first = unsafe { self.base.add(ROWS_OFFSET) };
+        // SAFETY: as above; zero bytes are valid rows, and rows are atomics.
+        unsafe { slice::from_raw_parts(first.cast::<Row>().as_ptr(), ROWS) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: ours since `new`; every user holds the `Mapping` alive.
+        unsafe { sys::unmap(self.base, self.bytes) };
+    }
+}

@@ -1,0 +1,353 @@
+//! The roll: which processes are alive, as kept by the kernel.
+//!
+//! One mapping per tree of forked processes, made with the first channel, shared by all channels and
+//! never unmapped. A process that uses channels has one row:
+//!
+//! ```text
+//! byte  0  a robust mutex: its word names the thread that holds it for life
+//!      40  claim: number of the process | when it began, in ms | state
+//!      48  pid
+//!      56  identity: the inode of its pidfd, which no other process ever gets
+//! ```
+//!
+//! When the holding thread ends, however it ends, the kernel marks the word and wakes a sleeper on
+//! it. If that thread was not the process's last, its row is checked by pidfd until another thread of
+//! the process takes the word over; a mark alone is never believed without that check.
+
+#![expect(unsafe_code, reason = "the roll is one shared mapping of rows")]
+
+use crate::layout::ROWS;
+use crate::sync::{AcqRel, Acquire, AtomicU32, AtomicU64, Relaxed, Release};
+use crate::sys::{self, Robust};
+use crate::wait::ALL;
+use std::cell::Cell;
+use std::io;
+use std::ptr::NonNull;
+use std::slice;
+use std::time::Duration;
+
+/// Processes on the roll at one time: as many as Linux has by default (`pid_max`).
+const ROLL_LEN: usize = 32_768;
+
+/// How long a forked child may take to its first instruction before it counts as dead.
+///
+/// Only matters for a child killed, or a fork refused, in the moment between the fork and the
+/// child's first step; a child stopped for longer just there is entered again at its first use.
+const BIRTH_MS: u64 = 2_000;
+
+/// How long a process whose word is marked may take to finish dying before it counts as alive: the
+/// kernel marks the word a few microseconds before it reports the end.
+const DYING: Duration = Duration::from_millis(20);
+
+/// A process on the roll; no two processes of a tree ever have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Process(u64);
+
+impl Process {
+    fn new(number: u32, index: usize) -> Process {
+        Process(u64::from(number) << 32 | index as u64)
+    }
+
+    pub(crate) fn from_bits(bits: u64) -> Option<Process> {
+        (bits >> 32 != 0).then_some(Process(bits))
+    }
+
+    pub(crate) fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// The unique half.
+    pub(crate) fn number(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    fn index(self) -> usize {
+        self.0 as u32 as usize
+    }
+}
+
+/// The number of a process, when it began, and what it is doing.
+///
+/// | state    | meaning                                                               | left by           |
+/// | -------- | --------------------------------------------------------------------- | ----------------- |
+/// | (zero)   | never used                                                            | who claims it     |
+/// | STARTING | claimed for a process that has not taken its word yet                 | that process      |
+/// | ALIVE    | the process has taken its word at least once                          | who finds it dead |
+/// | DEAD     | found dead; the row may be claimed again                              | who claims it     |
+#[derive(Clone, Copy)]
+struct Claim {
+    number: u32,
+    began_ms: u32,
+    state: u32,
+}
+
+const STARTING: u32 = 1;
+const ALIVE: u32 = 2;
+const DEAD: u32 = 3;
+const MS_MASK: u32 = u32::MAX >> 2;
+
+impl Claim {
+    fn read(bits: u64) -> Claim {
+        Claim {
+            number: (bits >> 32) as u32,
+            began_ms: bits as u32 >> 2,
+            state: bits as u32 & 3,
+        }
+    }
+
+    fn bits(self) -> u64 {
+        u64::from(self.number) << 32 | u64::from(self.began_ms << 2 | self.state)
+    }
+
+    fn with(self, state: u32) -> Claim {
+        Claim { state, ..self }
+    }
+}
+
+#[derive(Debug)]
+#[repr(C, align(64))]
+struct Row {
+    word: Robust,
+    claim: AtomicU64,
+    pid: AtomicU32,
+    identity: AtomicU64,
+}
+
+const _: () = assert!(size_of::<Row>() == 64 && size_of::<Robust>() == 40);
+// A channel's table must not outgrow the roll.
+const _: () = assert!(ROWS <= ROLL_LEN);
+
+/// What a sleeper can do to hear of a process's death.
+#[derive(Debug)]
+pub(crate) enum Watch<'a> {
+    /// Sleep on this word while it holds this value.
+    Word(&'a AtomicU32, u32),
+    /// Look again now and then: no living thread holds the word.
+    Poll,
+}
+
+/// The tree's table of processes, as mapped in this one.
+#[derive(Debug)]
+pub(crate) struct Roll {
+    rows: &'static [Row],
+    /// The last number given out.
+    numbers: &'static AtomicU32,
+}
+
+thread_local! {
+    /// The row whose word this thread holds.
+    static HELD: Held = const { Held(Cell::new(None)) };
+}
+
+struct Held(Cell<Option<&'static Row>>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // The first thread's end is the process's, or close to it: there the kernel's mark is wanted.
+        if sys::thread_id() != sys::process_id()
+            && let Some(row) = self.0.take()
+        {
+            // A forked child's copy of another process's row: refused, as it should be.
+            drop(row.word.release());
+        }
+    }
+}
+
+impl Roll {
+    /// Makes the roll of a tree that has none yet.
+    pub(crate) fn new() -> io::Result<Roll> {
+        let head_bytes = size_of::<Row>();
+        let base = sys::map_shared(head_bytes + ROLL_LEN * size_of::<Row>())?;
+        // SAFETY: inside the mapping.
+        let rows = unsafe { base.add(head_bytes) }.cast::<Row>();
+        // SAFETY: the mapping is never unmapped, is zeroed, and zero bytes are valid rows: the
+        // mutex is not used before `init`.
+        let rows = unsafe { slice::from_raw_parts(rows.as_ptr(), ROLL_LEN) };
+        // SAFETY: as above; zero bytes are a valid atomic.
+        let numbers = unsafe { NonNull::<AtomicU32>::as_ref(&base.cast()) };
+        Ok(Roll { rows, numbers })
+    }
+
+    /// Takes a row for a process that is about to begin.
+    pub(crate) fn claim(&self) -> io::Result<Process> {
+        for (index, row) in self.rows.iter().enumerate() {
+            // Acquire: pairs with the Release that marked the row dead.
+            let old = row.claim.load(Acquire);
+            if let Some(process) = Process::from_bits(Process::new(Claim::read(old).number, index).0)
+                && self.is_alive(process)
+            {
+                continue;
+            }
+            // Acquire: as above; `is_alive` may have changed the state.
+            let old = row.claim.load(Acquire);
+            if old != 0 && !matches!(Claim::read(old).state, DEAD | STARTING) {
+                continue;
+            }
+            // Relaxed: only uniqueness matters. Zero is no number: after 4 billion processes, one is
+            // left out.
+            let number = match self.numbers.fetch_add(1, Relaxed).wrapping_add(1) {
+                0 => continue,
+                number => number,
+            };
+            let claim = Claim {
+                number,
+                began_ms: now_ms(),
+                state: STARTING,
+            };
+            // AcqRel: the row is ours from here on. Acquire side: the load above.
+            // Relaxed on failure: somebody else has it.
+            if row
+                .claim
+                .compare_exchange(old, claim.bits(), AcqRel, Relaxed)
+                .is_err()
+            {
+                continue;
+            }
+            // Whoever still sleeps on the dead owner's word must not sleep on the new one's.
+            sys::futex_wake(row.word.word(), ALL);
+            row.word.init()?;
+            return Ok(Process::new(number, index));
+        }
+        Err(io::Error::other("more than 32768 processes use channels"))
+    }
+
+    /// Makes the calling process the one that the row was claimed for; false if it took too long
+    /// and the row has gone to somebody else.
+    pub(crate) fn begin(&self, process: Process) -> io::Result<bool> {
+        let row = &self.rows[process.index()];
+        // Acquire: pairs with the AcqRel in `claim`, made by the parent.
+        let claim = Claim::read(row.claim.load(Acquire));
+        if claim.number != process.number() || claim.state != STARTING {
+            return Ok(false);
+        }
+        let pid = sys::process_id();
+        // Without an identity (no descriptor to be had) the pid alone must do.
+        let identity = sys::pidfd_open(pid).and_then(|pidfd| sys::pidfd_inode(&pidfd));
+        // Relaxed: published by the exchange below.
+        row.pid.store(pid, Relaxed);
+        // Relaxed: as above.
+        row.identity.store(identity.unwrap_or(0), Relaxed);
+        row.word.hold()?;
+        let alive = claim.with(ALIVE);
+        // Release: publishes pid, identity and the held word. Pairs with the Acquire in `is_alive`.
+        // Relaxed on failure: the row is lost, nothing is read from it.
+        let begun = row
+            .claim
+            .compare_exchange(claim.bits(), alive.bits(), Release, Relaxed)
+            .is_ok();
+        if begun {
+            HELD.try_with(|held| held.0.set(Some(self.row(process))))
+                .ok();
+        } else {
+            drop(row.word.release());
+        }
+        Ok(begun)
+    }
+
+    /// Takes the calling process's word over if the thread that held it has ended.
+    pub(crate) fn keep_held(&self, process: Process) {
+        let row = self.row(process);
+        // Relaxed: a hint; `hold` decides.
+        let word = row.word.word().load(Relaxed);
+        if (word & sys::TID == 0 || word & sys::OWNER_DIED != 0) && row.word.hold().is_ok() {
+            HELD.try_with(|held| held.0.set(Some(row))).ok();
+        }
+    }
+
+    /// Whether the process still lives; never true for a process that has been found dead.
+    ///
+    /// Costs two loads for a live process whose word is held; else system calls.
+    pub(crate) fn is_alive(&self, process: Process) -> bool {
+        let Some(row) = self.rows.get(process.index()) else {
+            return false;
+        };
+        // Acquire: pairs with the Release in `begin`.
+        let claim = Claim::read(row.claim.load(Acquire));
+        if claim.number != process.number() {
+            return false;
+        }
+        match claim.state {
+            STARTING => {
+                let age_ms = now_ms().wrapping_sub(claim.began_ms) & MS_MASK;
+                u64::from(age_ms) < BIRTH_MS
+            }
+            ALIVE => {
+                // Acquire: what the process wrote before the kernel marked its word is seen.
+                let word = row.word.word().load(Acquire);
+                (word & sys::TID != 0 && word & sys::OWNER_DIED == 0)
+                    || !self.bury(row, claim, word)
+            }
+            _ => false,
+        }
+    }
+
+    /// How to hear of the process's death; `None` if it is dead already.
+    pub(crate) fn watch(&self, process: Process) -> Option<Watch<'_>> {
+        if !self.is_alive(process) {
+            return None;
+        }
+        let row = self.row(process);
+        // Acquire: as in `is_alive`.
+        let word = row.word.word().load(Acquire);
+        if word & sys::TID == 0 || word & sys::OWNER_DIED != 0 {
+            return Some(Watch::Poll);
+        }
+        let marked = word | sys::WAITERS;
+        // Relaxed: the bit is for the kernel, which has locks of its own.
+        // Relaxed on failure: the word moved; look again soon.
+        let set = row
+            .word
+            .word()
+            .compare_exchange(word, marked, Relaxed, Relaxed);
+        // The row may have been claimed again in between: a waiter's bit too many does no harm.
+        Some(match set {
+            Ok(_) => Watch::Word(row.word.word(), marked),
+            Err(_) => Watch::Poll,
+        })
+    }
+
+    /// Asks the kernel whether a process without a held word has ended, and if so marks its row.
+    #[cold]
+    fn bury(&self, row: &Row, claim: Claim, word: u32) -> bool {
+        // Relaxed: published before the ALIVE that the caller has acquired.
+        let pid = row.pid.load(Relaxed);
+        // Relaxed: as above.
+        let identity = row.identity.load(Relaxed);
+        if pid == sys::process_id() {
+            return false;
+        }
+        let patience = if word & sys::OWNER_DIED != 0 {
+            DYING
+        } else {
+            Duration::ZERO
+        };
+        let ended = match sys::pidfd_open(pid) {
+            Ok(pidfd) => {
+                let reused =
+                    identity != 0 && sys::pidfd_inode(&pidfd).is_ok_and(|inode| inode != identity);
+                reused || sys::pidfd_ended(&pidfd, patience)
+            }
+            // Out of descriptors: believe the kernel's mark, and nothing else.
+            Err(error) => sys::is_no_process(&error) || word & sys::OWNER_DIED != 0,
+        };
+        if ended {
+            // Release: pairs with the Acquire loads in `claim`.
+            // Relaxed on failure: somebody else marked it.
+            let dead = claim.with(DEAD).bits();
+            row.claim
+                .compare_exchange(claim.bits(), dead, Release, Relaxed)
+                .ok();
+            // The kernel wakes one sleeper; this passes it on to the rest.
+            sys::futex_wake(row.word.word(), ALL);
+        }
+        ended
+    }
+
+    fn row(&self, process: Process) -> &'static Row {
+        &self.rows[process.index()]
+    }
+}
+
+fn now_ms() -> u32 {
+    sys::monotonic().as_millis() as u32 & MS_MASK
+}

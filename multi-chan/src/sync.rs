@@ -1,0 +1,104 @@
+//! The only file that names atomics: std's, or loom's when a model is checked.
+//!
+//! A futex is here too, since loom has none: [`Bed`] is what a sleeper lies on. In a real build it
+//! is empty and the event word itself is the futex.
+
+#![cfg_attr(
+    not(loom),
+    expect(
+        clippy::disallowed_types,
+        reason = "this is the façade the lint points to"
+    )
+)]
+
+#[cfg(not(loom))]
+pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, fence};
+
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, fence};
+
+pub(crate) use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+
+/// One turn of a short busy wait.
+pub(crate) fn spin() {
+    #[cfg(not(loom))]
+    std::hint::spin_loop();
+    #[cfg(loom)]
+    loom::thread::yield_now();
+}
+
+#[cfg(not(loom))]
+mod bed {
+    use super::AtomicU32;
+    use crate::sys;
+    use std::time::Duration;
+
+    /// What a sleeper lies on: nothing but the futex word itself.
+    #[derive(Debug, Default)]
+    #[repr(C)]
+    pub(crate) struct Bed;
+
+    impl Bed {
+        /// Sleeps while `word` holds `seen`; may return at any time for no reason.
+        pub(crate) fn sleep(&self, word: &AtomicU32, seen: u32, limit: Option<Duration>) {
+            sys::futex_wait(word, seen, limit);
+        }
+
+        /// Wakes up to `count` sleepers and returns how many there were.
+        pub(crate) fn wake(&self, word: &AtomicU32, count: u32) -> u32 {
+            sys::futex_wake(word, count)
+        }
+    }
+}
+
+#[cfg(loom)]
+mod bed {
+    use super::{AtomicU32, Relaxed};
+    use loom::sync::{Condvar, Mutex};
+    use std::time::Duration;
+
+    /// A futex queue as loom can see it: compare and lie down under one lock, as the kernel does.
+    #[derive(Debug)]
+    pub(crate) struct Bed {
+        /// Sleeping now, and wakes handed out that nobody has got up for yet.
+        queue: Mutex<(u32, u32)>,
+        bell: Condvar,
+    }
+
+    impl Default for Bed {
+        fn default() -> Self {
+            Bed {
+                queue: Mutex::new((0, 0)),
+                bell: Condvar::new(),
+            }
+        }
+    }
+
+    impl Bed {
+        pub(crate) fn sleep(&self, word: &AtomicU32, seen: u32, _limit: Option<Duration>) {
+            let mut queue = self.queue.lock().unwrap();
+            // Relaxed: the kernel's compare is ordered by the queue's lock, as this is.
+            if word.load(Relaxed) != seen {
+                return;
+            }
+            queue.0 += 1;
+            while queue.1 == 0 {
+                queue = self.bell.wait(queue).unwrap();
+            }
+            queue.1 -= 1;
+        }
+
+        pub(crate) fn wake(&self, _word: &AtomicU32, count: u32) -> u32 {
+            let mut queue = self.queue.lock().unwrap();
+            let woken = count.min(queue.0);
+            queue.0 -= woken;
+            queue.1 += woken;
+            for _ in 0..woken {
+                self.bell.notify_one();
+            }
+            woken
+        }
+    }
+}
+
+pub(crate) use bed::Bed;

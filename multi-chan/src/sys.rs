@@ -1,0 +1,299 @@
+//! System calls and nothing else: each function is one call, takes Rust types, returns `io::Result`.
+
+#![expect(unsafe_code, reason = "libc calls")]
+
+use crate::sync::AtomicU32;
+use std::cell::UnsafeCell;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::ptr::{self, NonNull};
+use std::time::Duration;
+
+#[cfg(test)]
+thread_local! {
+    /// Futex calls made by this thread, for the tests that count them.
+    pub(crate) static FUTEX_CALLS: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+}
+
+/// Most words one `futex_waitv` takes.
+pub(crate) const WAIT_WORDS_MAX: usize = 128;
+/// Bit of a robust word: somebody sleeps on it, so its owner's death wakes one.
+pub(crate) const WAITERS: u32 = libc::FUTEX_WAITERS;
+/// Bit of a robust word: the kernel saw its owner die.
+pub(crate) const OWNER_DIED: u32 = libc::FUTEX_OWNER_DIED;
+/// Bits of a robust word: the thread that holds it.
+pub(crate) const TID: u32 = libc::FUTEX_TID_MASK;
+
+fn count_futex_call() {
+    #[cfg(test)]
+    FUTEX_CALLS.with(|calls| calls.set(calls.get() + 1));
+}
+
+fn timespec(duration: Duration) -> libc::timespec {
+    libc::timespec {
+        tv_sec: duration.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+        tv_nsec: duration.subsec_nanos().into(),
+    }
+}
+
+/// `futex(FUTEX_WAIT)`, futex(2), on memory shared between processes.
+///
+/// Returns for a wake, a changed word, a signal, the limit or no reason at all: the caller looks at
+/// its condition and its clock again in every case, so EINTR is not retried here.
+pub(crate) fn futex_wait(word: &AtomicU32, seen: u32, limit: Option<Duration>) {
+    count_futex_call();
+    let limit = limit.map(timespec);
+    let limit = limit.as_ref().map_or(ptr::null(), ptr::from_ref);
+    // SAFETY: the word outlives the call, and so does the limit, which is null or a timespec.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, seen, limit) };
+}
+
+/// `futex(FUTEX_WAKE)`, futex(2), on memory shared between processes; returns how many it woke.
+pub(crate) fn futex_wake(word: &AtomicU32, count: u32) -> u32 {
+    count_futex_call();
+    // SAFETY: the word outlives the call.
+    let woken = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, count) };
+    u32::try_from(woken).unwrap_or(0)
+}
+
+/// One word of `futex_waitv` and the value it is expected to hold.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WaitWord {
+    seen: u64,
+    address: u64,
+    flags: u32,
+    _reserved: u32,
+}
+
+impl WaitWord {
+    const SIZE_U32: u32 = 2;
+
+    pub(crate) fn new(word: &AtomicU32, seen: u32) -> WaitWord {
+        WaitWord {
+            seen: seen.into(),
+            address: word.as_ptr().addr() as u64,
+            flags: WaitWord::SIZE_U32,
+            _reserved: 0,
+        }
+    }
+}
+
+/// `futex_waitv`, futex_waitv(2): sleeps while every word holds what it is expected to.
+///
+/// Ends like [`futex_wait`]; an error means that the kernel does not have the call.
+pub(crate) fn futex_waitv(words: &[WaitWord], limit: Duration) -> io::Result<()> {
+    count_futex_call();
+    let until = timespec(monotonic() + limit);
+    // SAFETY: both pointers are to memory that outlives the call; each address is a mapped word.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_futex_waitv,
+            words.as_ptr(),
+            words.len(),
+            0,
+            ptr::from_ref(&until),
+            libc::CLOCK_MONOTONIC,
+        )
+    };
+    if done >= 0 {
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::EAGAIN | libc::EINTR | libc::ETIMEDOUT) => Ok(()),
+        _ => Err(error),
+    }
+}
+
+/// `clock_gettime(CLOCK_MONOTONIC)`, clock_gettime(2): the same clock in every process.
+pub(crate) fn monotonic() -> Duration {
+    let mut now = timespec(Duration::ZERO);
+    // SAFETY: `now` is a timespec to write to; the clock exists on every Linux.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+}
+
+/// `mmap(MAP_SHARED | MAP_ANONYMOUS)`, mmap(2): zeroed memory that forked children share.
+pub(crate) fn map_shared(bytes: usize) -> io::Result<NonNull<u8>> {
+    map(bytes, libc::MAP_SHARED | libc::MAP_NORESERVE)
+}
+
+/// `mmap(MAP_PRIVATE | MAP_ANONYMOUS)`, mmap(2): zeroed memory of this process alone.
+pub(crate) fn map_private(bytes: usize) -> io::Result<NonNull<u8>> {
+    map(bytes, libc::MAP_PRIVATE)
+}
+
+fn map(bytes: usize, flags: i32) -> io::Result<NonNull<u8>> {
+    // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nothing that exists.
+    let address = unsafe {
+        libc::mmap(
+            ptr::null_mut(),
+            bytes,
+            libc::PROT_READ | libc::PROT_WRITE,
+            flags | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    if address == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    NonNull::new(address.cast()).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))
+}
+
+/// `munmap`, munmap(2).
+///
+/// # Safety
+/// - `base` and `bytes` are what a `map_` function gave and took.
+/// - nothing uses the memory any more.
+pub(crate) unsafe fn unmap(base: NonNull<u8>, bytes: usize) {
+    // SAFETY: the caller's promise.
+    let done = unsafe { libc::munmap(base.as_ptr().cast(), bytes) };
+    debug_assert_eq!(done, 0, "munmap of our own mapping");
+}
+
+/// `madvise(MADV_WIPEONFORK)`, madvise(2): a forked child finds these pages zeroed.
+pub(crate) fn wipe_on_fork(base: NonNull<u8>, bytes: usize) -> io::Result<()> {
+    // SAFETY: the advice changes what a child sees, nothing in this process.
+    let done = unsafe { libc::madvise(base.as_ptr().cast(), bytes, libc::MADV_WIPEONFORK) };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// `getpid`, getpid(2).
+pub(crate) fn process_id() -> u32 {
+    std::process::id()
+}
+
+/// `gettid`, gettid(2).
+pub(crate) fn thread_id() -> u32 {
+    // SAFETY: takes nothing and cannot fail.
+    unsafe { libc::gettid() }.unsigned_abs()
+}
+
+/// `pidfd_open`, pidfd_open(2).
+pub(crate) fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: takes numbers only.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let Ok(fd @ 0..) = i32::try_from(fd) else {
+        return Err(io::Error::last_os_error());
+    };
+    // SAFETY: the kernel just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// `fstat`, fstat(2), of a pidfd: the inode, which no other process ever gets (Linux 6.9 and later).
+pub(crate) fn pidfd_inode(pidfd: &OwnedFd) -> io::Result<u64> {
+    let mut stat = MaybeUninit::<libc::stat>::zeroed();
+    // SAFETY: `stat` is memory for the kernel to fill.
+    let done = unsafe { libc::fstat(pidfd.as_raw_fd(), stat.as_mut_ptr()) };
+    if done != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: zeroed, and filled by the kernel.
+    Ok(unsafe { stat.assume_init() }.st_ino)
+}
+
+/// `poll`, poll(2), of a pidfd: true once the whole process has ended.
+///
+/// EINTR ends the wait early: the caller asks again.
+pub(crate) fn pidfd_ended(pidfd: &OwnedFd, patience: Duration) -> bool {
+    let mut poll = libc::pollfd {
+        fd: pidfd.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    let patience_ms = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: one pollfd, which outlives the call.
+    let ready = unsafe { libc::poll(&raw mut poll, 1, patience_ms) };
+    ready > 0
+}
+
+/// True if the error says that there is no such process.
+pub(crate) fn is_no_process(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ESRCH)
+}
+
+/// `pthread_atfork`, pthread_atfork(3).
+pub(crate) fn at_fork(
+    prepare: extern "C" fn(),
+    parent: extern "C" fn(),
+    child: extern "C" fn(),
+) -> io::Result<()> {
+    // SAFETY: the three functions live as long as the program.
+    let error = unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) };
+    if error == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::from_raw_os_error(error))
+    }
+}
+
+/// A robust, process-shared mutex in shared memory, held for life and never contended.
+///
+/// The kernel marks its word when the holding thread ends, however it ends; that mark is all it is
+/// for. It goes through pthread_mutex_*(3), because the C library owns each thread's robust list.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Robust {
+    raw: UnsafeCell<libc::pthread_mutex_t>,
+}
+
+// SAFETY: a process-shared mutex may be used from anywhere.
+unsafe impl Sync for Robust {}
+
+impl Robust {
+    /// The futex word: the holder's thread id and the two flags.
+    pub(crate) fn word(&self) -> &AtomicU32 {
+        // SAFETY: glibc and the kernel's robust-list format put the lock word first; both access
+        // it atomically.
+        unsafe { AtomicU32::from_ptr(self.raw.get().cast()) }
+    }
+
+    /// Makes the mutex new, unheld. The caller owns the row it lies in.
+    pub(crate) fn init(&self) -> io::Result<()> {
+        let mut kind = MaybeUninit::uninit();
+        // SAFETY: memory for an attribute object.
+        check(unsafe { libc::pthread_mutexattr_init(kind.as_mut_ptr()) })?;
+        // SAFETY: initialised above.
+        check(unsafe {
+            libc::pthread_mutexattr_setrobust(kind.as_mut_ptr(), libc::PTHREAD_MUTEX_ROBUST)
+        })?;
+        // SAFETY: initialised above.
+        check(unsafe {
+            libc::pthread_mutexattr_setpshared(kind.as_mut_ptr(), libc::PTHREAD_PROCESS_SHARED)
+        })?;
+        // SAFETY: the memory is a mutex's, nobody holds it, and no thread has it on its list.
+        check(unsafe { libc::pthread_mutex_init(self.raw.get(), kind.as_ptr()) })
+    }
+
+    /// Takes the mutex for the calling thread if no living thread holds it.
+    pub(crate) fn hold(&self) -> io::Result<()> {
+        // SAFETY: an initialised mutex.
+        let error = unsafe { libc::pthread_mutex_trylock(self.raw.get()) };
+        if error != libc::EOWNERDEAD {
+            return check(error);
+        }
+        // SAFETY: trylock just gave it to us in the state that this call mends.
+        check(unsafe { libc::pthread_mutex_consistent(self.raw.get()) })
+    }
+
+    /// Lets go; refused with EPERM if the calling thread does not hold it.
+    pub(crate) fn release(&self) -> io::Result<()> {
+        // SAFETY: an initialised robust mutex, which checks its owner.
+        check(unsafe { libc::pthread_mutex_unlock(self.raw.get()) })
+    }
+}
+
+fn check(error: i32) -> io::Result<()> {
+    if error == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::from_raw_os_error(error))
+    }
+}

@@ -1,0 +1,455 @@
+//! One channel's participants: which process holds which sides, and who is gone.
+//!
+//! `Core` is the part of a channel that does not depend on the type of its values; a process has one
+//! per channel, however many handles. How handles count is written down in `README.md`.
+
+use crate::error::Why;
+use crate::fork;
+use crate::layout::{Gate, Geometry, Header, ROWS, Row};
+use crate::map::Mapping;
+use crate::ring::Ring;
+use crate::robust::{Process, Roll, Watch};
+use crate::sync::{AcqRel, Acquire, AtomicU64, AtomicUsize, Relaxed, Release, SeqCst, fence};
+use crate::sys::{self, WaitWord};
+use crate::wait::{Event, Ticket};
+use std::io;
+use std::time::Duration;
+
+/// Sides of a channel, as bits of `Row::sides`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sides(u32);
+
+impl Sides {
+    pub(crate) const NONE: Sides = Sides(0);
+    pub(crate) const SENDER: Sides = Sides(1);
+    pub(crate) const RECEIVER: Sides = Sides(2);
+    pub(crate) const BOTH: Sides = Sides(3);
+
+    const fn gone_flags(self) -> u32 {
+        self.0 << 1
+    }
+
+    fn with(self, other: Sides) -> Sides {
+        Sides(self.0 | other.0)
+    }
+
+    fn without(self, other: Sides) -> Sides {
+        Sides(self.0 & !other.0)
+    }
+
+    fn has(self, other: Sides) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+/// `Gate::flags`: no more sends.
+pub(crate) const CLOSED: u32 = 1;
+/// `Gate::flags`: nobody is left to send.
+const NO_SENDERS: u32 = 2;
+/// `Gate::flags`: nobody is left to receive.
+pub(crate) const NO_RECEIVERS: u32 = 4;
+
+const _: () = assert!(
+    Sides::SENDER.gone_flags() == NO_SENDERS && Sides::RECEIVER.gone_flags() == NO_RECEIVERS
+);
+
+/// How long a sleeper at most goes without looking round, should every other sign fail it.
+const LOOK_ROUND: Duration = Duration::from_secs(1);
+/// The same while some participant's word cannot be slept on.
+const LOOK_ROUND_POLLING: Duration = Duration::from_millis(20);
+
+/// This process's place in a channel, packed so that one load answers "may I use this side?".
+///
+/// ```text
+///   63        32 31      18 17   16 15       0
+///  ┌────────────┬──────────┬───────┬──────────┐
+///  │ process    │ 0        │ sides │ row      │   0: not entered
+///  └────────────┴──────────┴───────┴──────────┘
+/// ```
+#[derive(Clone, Copy)]
+struct Place(u64);
+
+impl Place {
+    fn new(process: Process, sides: Sides, row: u16) -> Place {
+        Place(u64::from(process.number()) << 32 | u64::from(sides.0) << 16 | u64::from(row))
+    }
+
+    fn number(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    fn sides(self) -> Sides {
+        Sides((self.0 >> 16) as u32 & 3)
+    }
+
+    fn row(self) -> u16 {
+        self.0 as u16
+    }
+}
+
+/// One process's share in one channel.
+#[derive(Debug)]
+pub(crate) struct Core {
+    map: Mapping,
+    /// The ring without its values, for recovery.
+    ring: Ring<()>,
+    roll: &'static Roll,
+    /// This process on the roll; the page is wiped in a forked child.
+    me: &'static AtomicU64,
+    /// A `Place`; a forked child inherits its parent's, which does not fit its own `me`.
+    place: AtomicU64,
+    /// Handles of this process.
+    senders: AtomicUsize,
+    receivers: AtomicUsize,
+}
+
+impl Core {
+    /// Maps a new channel with one handle of each side, and nobody entered yet.
+    pub(crate) fn new(
+        geometry: &Geometry,
+        roll: &'static Roll,
+        me: &'static AtomicU64,
+    ) -> io::Result<Core> {
+        let map = Mapping::new(geometry.map_bytes)?;
+        Ok(Core {
+            ring: map.ring(*geometry),
+            map,
+            roll,
+            me,
+            place: AtomicU64::new(0),
+            senders: AtomicUsize::new(1),
+            receivers: AtomicUsize::new(1),
+        })
+    }
+
+    pub(crate) fn map(&self) -> &Mapping {
+        &self.map
+    }
+
+    pub(crate) fn header(&self) -> &Header {
+        self.map.header()
+    }
+
+    fn gate(&self) -> &Gate {
+        &self.header().gate.0
+    }
+
+    pub(crate) fn flags(&self) -> u32 {
+        // Acquire: pairs with the AcqRel in `close` and `is_gone`: what went before them is seen.
+        self.gate().flags.load(Acquire)
+    }
+
+    /// The row this process claims slots with, as a user of `sides`.
+    #[inline]
+    pub(crate) fn enter(&self, sides: Sides) -> Result<u16, Why> {
+        // Relaxed: written by this process; a stale value leads to the slow path, which locks.
+        let place = Place(self.place.load(Relaxed));
+        // Relaxed: as above.
+        let me = self.me.load(Relaxed);
+        if u64::from(place.number()) == me >> 32 && place.sides().has(sides) {
+            Ok(place.row())
+        } else {
+            self.enter_slowly(sides)
+        }
+    }
+
+    #[cold]
+    fn enter_slowly(&self, sides: Sides) -> Result<u16, Why> {
+        fork::with_process(|process| self.enter_as(process, sides))
+            .and_then(|row| row)
+            .map_err(|_| Why::NotEntered)
+    }
+
+    /// Enters `process`, which is this one, with `sides` more; the caller holds the fork lock.
+    ///
+    /// A side that was only inherited, and is not among those used, stops counting here.
+    pub(crate) fn enter_as(&self, process: Process, sides: Sides) -> io::Result<u16> {
+        // Relaxed: written under the fork lock, which the caller holds.
+        let old = Place(self.place.load(Relaxed));
+        let (row, used) = if old.number() == process.number() {
+            (old.row(), old.sides().with(sides))
+        } else {
+            (self.claim_row(process, sides)?, sides)
+        };
+        let entry = &self.map.rows()[usize::from(row)];
+        // AcqRel: pairs with the loads in `scan`: who sees us go sees what we sent first.
+        let before = Sides(entry.sides.swap(used.0, AcqRel));
+        // Release: whoever finds our claims in the ring finds this too. Pairs with `bury`.
+        entry.entered.store(1, Release);
+        // AcqRel: comes after the swap. Either this clears a flag that a scan set without seeing
+        // us, or the scan's exchange comes later and its second look sees the swap.
+        self.gate().flags.fetch_and(!used.gone_flags(), AcqRel);
+        // Relaxed: read by this process only.
+        self.place
+            .store(Place::new(process, used, row).0, Relaxed);
+        if before.without(used) != Sides::NONE {
+            self.wake_everybody();
+        }
+        Ok(row)
+    }
+
+    /// Takes a free row for `process`, or a dead process's.
+    fn claim_row(&self, process: Process, sides: Sides) -> io::Result<u16> {
+        for (index, row) in self.map.rows().iter().enumerate() {
+            // Acquire: pairs with the exchange of the owner, so that its claims are seen.
+            let bits = row.process.load(Acquire);
+            if let Some(owner) = Process::from_bits(bits) {
+                if self.roll.is_alive(owner) {
+                    continue;
+                }
+                self.undo(index as u16, row, owner);
+            }
+            // AcqRel: our name is seen before any claim of ours on a slot, and the recovery of the
+            // dead owner's claims before our name. Relaxed on failure: taken by somebody else.
+            if row
+                .process
+                .compare_exchange(bits, process.bits(), AcqRel, Relaxed)
+                .is_err()
+            {
+                continue;
+            }
+            // Release: pairs with the Acquire load in `undo`.
+            row.entered.store(0, Release);
+            // Release: pairs with the Acquire in `scan`.
+            row.sides.store(sides.0, Release);
+            // Release: whoever reads this high mark sees the row. Pairs with `taken_rows`.
+            self.gate().rows_used.fetch_max(index as u32 + 1, Release);
+            if bits != 0 {
+                self.wake_everybody();
+            }
+            return Ok(index as u16);
+        }
+        Err(io::Error::other("more than 4096 processes use the channel"))
+    }
+
+    /// Takes a row for a child about to be forked, counting every side that this process holds.
+    pub(crate) fn claim_row_for_child(&self, child: Process) -> Option<u16> {
+        let sides = self.held();
+        let row = self.claim_row(child, sides).ok()?;
+        // AcqRel: as in `enter_as`.
+        self.gate().flags.fetch_and(!sides.gone_flags(), AcqRel);
+        Some(row)
+    }
+
+    /// In a forked child: takes up the row its parent took for it.
+    ///
+    /// The handles were copied a moment after the parent counted them, so they are counted again.
+    pub(crate) fn take_up(&self, child: Process, row: u16) {
+        let entry = &self.map.rows()[usize::from(row)];
+        // Release: pairs with the Acquire in `scan`.
+        entry.sides.store(self.held().0, Release);
+        // Relaxed: read by this process only, which has one thread now.
+        self.place
+            .store(Place::new(child, Sides::NONE, row).0, Relaxed);
+    }
+
+    fn held(&self) -> Sides {
+        let mut sides = Sides::NONE;
+        // Relaxed: the counts are this process's own; a fork copies whatever they are.
+        if self.senders.load(Relaxed) > 0 {
+            sides = sides.with(Sides::SENDER);
+        }
+        // Relaxed: as above.
+        if self.receivers.load(Relaxed) > 0 {
+            sides = sides.with(Sides::RECEIVER);
+        }
+        sides
+    }
+
+    fn count(&self, side: Sides) -> &AtomicUsize {
+        if side == Sides::SENDER {
+            &self.senders
+        } else {
+            &self.receivers
+        }
+    }
+
+    /// Counts one more handle.
+    pub(crate) fn add_handle(&self, side: Sides) {
+        // Relaxed: the handle it was cloned from keeps the count above zero.
+        self.count(side).fetch_add(1, Relaxed);
+    }
+
+    /// Counts one handle less; true if it was this process's last of that side.
+    pub(crate) fn remove_handle(&self, side: Sides) -> bool {
+        // Release: what was done through the handle comes before. Pairs with the fence of whoever
+        // gets to zero.
+        if self.count(side).fetch_sub(1, Release) != 1 {
+            return false;
+        }
+        // Acquire: pairs with the Release above of every other handle.
+        fence(Acquire);
+        true
+    }
+
+    /// Stops counting as `side`; true if this process has no handles left at all. The caller holds
+    /// the fork lock.
+    pub(crate) fn leave(&self, side: Sides) -> bool {
+        // Relaxed: written under the fork lock, which the caller holds.
+        let place = Place(self.place.load(Relaxed));
+        // Relaxed: as above.
+        let Some(process) = Process::from_bits(self.me.load(Relaxed)) else {
+            return self.held() == Sides::NONE;
+        };
+        if place.number() == process.number() {
+            let entry = &self.map.rows()[usize::from(place.row())];
+            // AcqRel: what this process sent comes before its going. Pairs with `scan`.
+            entry.sides.fetch_and(!side.0, AcqRel);
+            let left = Place::new(process, place.sides().without(side), place.row());
+            if self.held() == Sides::NONE {
+                // Release: nothing of ours is left behind in the ring. Pairs with the exchange in
+                // `claim_row`.
+                entry.process.store(0, Release);
+                // Relaxed: read by this process only.
+                self.place.store(0, Relaxed);
+            } else {
+                // Relaxed: as above.
+                self.place.store(left.0, Relaxed);
+            }
+            self.wake_everybody();
+        }
+        self.held() == Sides::NONE
+    }
+
+    /// Closes the channel for senders; true for the first to do so.
+    pub(crate) fn close(&self) -> bool {
+        // AcqRel: what the closer did before is seen by who finds the channel closed.
+        let before = self.gate().flags.fetch_or(CLOSED, AcqRel);
+        self.wake_everybody();
+        before & CLOSED == 0
+    }
+
+    #[cold]
+    pub(crate) fn wake_everybody(&self) {
+        self.header().sent.0.post_all();
+        self.header().freed.0.post_all();
+    }
+
+    /// True if no live process counts as `side`; says so in the gate's flags too.
+    pub(crate) fn is_gone(&self, side: Sides) -> bool {
+        if self.flags() & side.gone_flags() != 0 {
+            return true;
+        }
+        if self.scan(side) {
+            return false;
+        }
+        // AcqRel: pairs with the exchange in `enter_as`; see there.
+        let before = self.gate().flags.fetch_or(side.gone_flags(), AcqRel);
+        // SeqCst: the second look comes after the flag for everybody. Pairs with `enter_as`.
+        fence(SeqCst);
+        if self.scan(side) {
+            // AcqRel: as above.
+            self.gate().flags.fetch_and(!side.gone_flags(), AcqRel);
+            return false;
+        }
+        if before & side.gone_flags() == 0 {
+            self.wake_everybody();
+        }
+        true
+    }
+
+    /// Messages that died with the receiver that was taking them.
+    pub(crate) fn dropped(&self) -> u64 {
+        // Relaxed: a statistic.
+        self.gate().dropped.load(Relaxed)
+    }
+
+    /// True if some live process counts as `side`.
+    fn scan(&self, side: Sides) -> bool {
+        // Relaxed: wiped by a fork or written by this process.
+        let me = self.me.load(Relaxed);
+        self.taken_rows().any(|(_, row, process)| {
+            // Acquire: pairs with the swap in `enter_as` and the store in `leave`: who is seen to be
+            // gone, what it sent is seen too.
+            Sides(row.sides.load(Acquire)).has(side)
+                && (process.bits() == me || self.roll.is_alive(process))
+        })
+    }
+
+    fn taken_rows(&self) -> impl Iterator<Item = (u16, &Row, Process)> {
+        // Acquire: pairs with the Release in `claim_row`.
+        let used = (self.gate().rows_used.load(Acquire) as usize).min(ROWS);
+        let rows = self.map.rows()[..used].iter().enumerate();
+        rows.filter_map(|(index, row)| {
+            // Acquire: pairs with the exchange in `claim_row`.
+            let process = Process::from_bits(row.process.load(Acquire))?;
+            Some((index as u16, row, process))
+        })
+    }
+
+    /// True if the process that owns `row` is dead.
+    pub(crate) fn is_dead(&self, row: u16) -> bool {
+        // Acquire: as in `taken_rows`.
+        let bits = self.map.rows()[usize::from(row)].process.load(Acquire);
+        // Relaxed: as in `scan`.
+        let me = self.me.load(Relaxed);
+        bits != me && Process::from_bits(bits).is_none_or(|process| !self.roll.is_alive(process))
+    }
+
+    /// Undoes what dead processes left half done, and frees their rows; true if there were any.
+    #[cold]
+    pub(crate) fn bury_dead(&self) -> bool {
+        // Relaxed: as in `scan`.
+        let me = self.me.load(Relaxed);
+        let mut found = false;
+        for (index, row, process) in self.taken_rows() {
+            if process.bits() == me || self.roll.is_alive(process) {
+                continue;
+            }
+            found = true;
+            self.undo(index, row, process);
+            // AcqRel: the sweep comes before the row is free. Pairs with `claim_row`.
+            // Relaxed on failure: another survivor freed it.
+            row.process
+                .compare_exchange(process.bits(), 0, AcqRel, Relaxed)
+                .ok();
+        }
+        if found {
+            self.wake_everybody();
+        }
+        found
+    }
+
+    /// Undoes the claims of a dead process that owned `row`.
+    fn undo(&self, index: u16, row: &Row, dead: Process) {
+        // Acquire: pairs with the Release in `enter_as`. A process that never entered never claimed.
+        if row.entered.load(Acquire) != 0 {
+            // Acquire: pairs with the exchange in `claim_row` by a next owner.
+            self.ring
+                .sweep(index, || row.process.load(Acquire) == dead.bits());
+        }
+    }
+
+    /// Sleeps on the event, and on the life of every other participant: returns when something may
+    /// have changed, and at the latest after `limit`.
+    #[cold]
+    pub(crate) fn sleep_watching(&self, event: &Event, ticket: Ticket, limit: Option<Duration>) {
+        let mut words = [WaitWord::new(event.word(), ticket.0); sys::WAIT_WORDS_MAX];
+        let mut used = 1;
+        let mut look_round = LOOK_ROUND;
+        // Relaxed: as in `scan`.
+        let me = self.me.load(Relaxed);
+        if let Some(me) = Process::from_bits(me) {
+            self.roll.keep_held(me);
+        }
+        for (_, _, process) in self.taken_rows() {
+            if process.bits() == me {
+                continue;
+            }
+            match self.roll.watch(process) {
+                Some(Watch::Word(word, seen)) if used < words.len() => {
+                    words[used] = WaitWord::new(word, seen);
+                    used += 1;
+                }
+                Some(Watch::Word(..) | Watch::Poll) => look_round = LOOK_ROUND_POLLING,
+                // Dead already: the caller has to look.
+                None => return,
+            }
+        }
+        let limit = limit.map_or(look_round, |limit| limit.min(look_round));
+        if sys::futex_waitv(&words[..used], limit).is_err() {
+            // Linux before 5.16, or a sandbox without the call.
+            event.sleep(ticket, Some(limit.min(LOOK_ROUND_POLLING)));
+        }
+    }
+}

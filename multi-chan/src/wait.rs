@@ -1,0 +1,165 @@
+//! Sleeping until the other side did something, without a system call while nobody sleeps.
+//!
+//! An [`Event`] is one word: an epoch and an armed bit. Who posts looks at the armed bit and, while
+//! it is clear, does nothing else. The race, and why no wake is lost, is in `README.md`.
+
+use crate::sync::{AtomicU32, Bed, Relaxed, Release, SeqCst, fence};
+use std::time::Duration;
+
+const ARMED: u32 = 1;
+const EPOCH: u32 = 2;
+
+/// Every sleeper there is.
+pub(crate) const ALL: u32 = i32::MAX as u32;
+
+/// A word to sleep on.
+///
+/// | epoch | ARMED | meaning                                                            |
+/// | ----- | ----- | ------------------------------------------------------------------ |
+/// |   e   |   0   | nobody sleeps, or sleeps only with an older epoch (wakes at once)  |
+/// |   e   |   1   | somebody may sleep on this very value; only a poster clears ARMED  |
+#[derive(Debug, Default)]
+#[repr(C)]
+pub(crate) struct Event {
+    word: AtomicU32,
+    bed: Bed,
+}
+
+/// The value a sleeper may sleep on: whoever posts after it was drawn changes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "an armed event makes posters enter the kernel: sleep on the ticket or drop it knowingly"]
+pub(crate) struct Ticket(pub(crate) u32);
+
+impl Event {
+    /// Announces a sleeper. The caller looks at its condition again *after* this, then sleeps.
+    ///
+    /// Each sleeper brings an epoch of its own: that is what lets a poster see that nobody came
+    /// between its wake and its clearing of the bit.
+    pub(crate) fn arm(&self) -> Ticket {
+        let ticket = self.transition(|word| Some(word.wrapping_add(EPOCH) | ARMED));
+        // SeqCst: pairs with the fence in `post`. Either this fence comes first, and the poster
+        // sees ARMED; or the poster's does, and the caller's next look sees what was posted.
+        fence(SeqCst);
+        Ticket(ticket.unwrap_or(0))
+    }
+
+    /// Tells up to `count` sleepers that something they may wait for has been done.
+    ///
+    /// The caller has already written that something.
+    pub(crate) fn post(&self, count: u32) {
+        // SeqCst: pairs with the fence in `arm`; see there.
+        fence(SeqCst);
+        // Relaxed: the fence above orders this look; the word itself publishes nothing.
+        if self.word.load(Relaxed) & ARMED != 0 {
+            self.wake(count);
+        }
+    }
+
+    /// Wakes everybody, armed or not: for what happens once (close, death, disconnection).
+    #[cold]
+    pub(crate) fn post_all(&self) {
+        // SeqCst: pairs with the fence in `arm`, as in `post`.
+        fence(SeqCst);
+        self.transition(|word| Some(word.wrapping_add(EPOCH)));
+        self.bed.wake(&self.word, ALL);
+    }
+
+    /// True while somebody may sleep here.
+    pub(crate) fn is_armed(&self) -> bool {
+        // Relaxed: a hint; whoever acts on it re-checks.
+        self.word.load(Relaxed) & ARMED != 0
+    }
+
+    /// Sleeps unless the word has moved on since the ticket was drawn; may wake for no reason.
+    pub(crate) fn sleep(&self, ticket: Ticket, limit: Option<Duration>) {
+        self.bed.sleep(&self.word, ticket.0, limit);
+    }
+
+    /// The word itself, for a wait on several words.
+    #[cfg(not(loom))]
+    pub(crate) fn word(&self) -> &AtomicU32 {
+        &self.word
+    }
+
+    #[cold]
+    fn wake(&self, count: u32) {
+        // A new epoch turns back the sleepers that are still on their way to bed.
+        let Some(bumped) =
+            self.transition(|word| (word & ARMED != 0).then_some(word.wrapping_add(EPOCH)))
+        else {
+            return;
+        };
+        if self.bed.wake(&self.word, count) < count {
+            // Fewer slept than we may wake, so nobody sleeps now. If nobody came since either, the
+            // word is as we left it, and the bit can go. If it moved, somebody else sees to it.
+            self.transition(|word| (word == bumped).then_some(word.wrapping_add(EPOCH) & !ARMED));
+        }
+    }
+
+    /// The only code that changes the word. Returns the new value, or `None` if `step` declined.
+    fn transition(&self, step: impl Fn(u32) -> Option<u32>) -> Option<u32> {
+        // Relaxed: a first guess, the exchange below decides.
+        let mut word = self.word.load(Relaxed);
+        loop {
+            let next = step(word)?;
+            // Release: nothing is published through this word, but a model checker and a reader of
+            // the code both like a sleeper's past to be visible to who clears its bit.
+            // Relaxed on failure: only another guess.
+            match self.word.compare_exchange_weak(word, next, Release, Relaxed) {
+                Ok(_) => return Some(next),
+                Err(now) => word = now,
+            }
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn posting_without_sleepers_leaves_the_word_alone() {
+        let event = Event::default();
+        event.post(1);
+        assert_eq!(event.word.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn a_post_that_finds_nobody_disarms() {
+        let event = Event::default();
+        let ticket = event.arm();
+        assert!(event.is_armed());
+        event.post(1);
+        assert!(!event.is_armed());
+        assert_ne!(event.word.load(Relaxed), ticket.0);
+    }
+
+    #[test]
+    fn a_ticket_drawn_before_a_post_does_not_sleep() {
+        let event = Event::default();
+        let ticket = event.arm();
+        event.post_all();
+        event.sleep(ticket, None);
+    }
+
+    #[test]
+    fn one_post_wakes_one_and_the_bit_stays_for_the_other() {
+        let event = std::sync::Arc::new(Event::default());
+        let sleepers: Vec<_> = (0..2)
+            .map(|_| {
+                let event = event.clone();
+                std::thread::spawn(move || {
+                    let ticket = event.arm();
+                    event.sleep(ticket, None);
+                })
+            })
+            .collect();
+        while sleepers.iter().any(|sleeper| !sleeper.is_finished()) {
+            event.post(1);
+            std::thread::yield_now();
+        }
+        for sleeper in sleepers {
+            sleeper.join().unwrap();
+        }
+    }
+}

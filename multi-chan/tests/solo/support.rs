@@ -1,0 +1,161 @@
+//! Children, signals and a watchdog for tests that fork.
+
+#![expect(unsafe_code, reason = "fork, kill, waitpid and alarm through libc")]
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A test may take this long before the watchdog names it and ends everything.
+const WATCHDOG_SECONDS: u32 = 40;
+
+static RUNNING: OnceLock<std::sync::Mutex<&'static str>> = OnceLock::new();
+
+/// Runs `test` under the watchdog.
+pub(crate) fn watched(name: &'static str, test: fn()) {
+    *RUNNING.get_or_init(Default::default).lock().unwrap() = name;
+    arm_watchdog();
+    test();
+    // SAFETY: takes a number.
+    unsafe { libc::alarm(0) };
+}
+
+fn arm_watchdog() {
+    on_signal(libc::SIGALRM, watchdog);
+    // SAFETY: takes a number.
+    unsafe { libc::alarm(WATCHDOG_SECONDS) };
+}
+
+extern "C" fn watchdog(_signal: i32) {
+    let name = RUNNING
+        .get()
+        .and_then(|running| running.try_lock().ok())
+        .map_or("(between tests)", |name| *name);
+    for part in ["watchdog: hung in test ", name, "\n"] {
+        // SAFETY: write(2) may be called in a handler; the text is static.
+        unsafe { libc::write(2, part.as_ptr().cast(), part.len()) };
+    }
+    // SAFETY: may be called in a handler.
+    unsafe { libc::_exit(101) };
+}
+
+/// Installs a handler without SA_RESTART, so that sleeping calls end with EINTR.
+pub(crate) fn on_signal(signal: i32, handler: extern "C" fn(i32)) {
+    // SAFETY: zero bytes are a valid sigaction.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = handler as *const () as usize;
+    // SAFETY: the action is whole, and the handler lives as long as the program.
+    assert_eq!(unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) }, 0);
+}
+
+/// A forked child; killed and reaped when dropped.
+#[derive(Debug)]
+pub(crate) struct Child {
+    pid: i32,
+    reaped: bool,
+}
+
+/// How a child ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Exited(i32),
+    Signaled(i32),
+}
+
+/// Forks a child that runs `body` and then leaves without running destructors of this program.
+pub(crate) fn fork(body: impl FnOnce()) -> Child {
+    // SAFETY: this program has one thread while it forks (or the test's threads hold no locks the
+    // child takes).
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "fork: {}", std::io::Error::last_os_error());
+    if pid > 0 {
+        return Child { pid, reaped: false };
+    }
+    // SAFETY: takes numbers.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    arm_watchdog();
+    let ended_well = catch_unwind(AssertUnwindSafe(body)).is_ok();
+    exit(if ended_well { 0 } else { 101 })
+}
+
+/// Ends the process at once, without destructors.
+pub(crate) fn exit(code: i32) -> ! {
+    // SAFETY: takes a number.
+    unsafe { libc::_exit(code) }
+}
+
+impl Child {
+    pub(crate) fn signal(&self, signal: i32) {
+        // SAFETY: takes numbers; the child is not reaped, so the pid is still its own.
+        assert_eq!(unsafe { libc::kill(self.pid, signal) }, 0);
+    }
+
+    pub(crate) fn kill(mut self) {
+        self.signal(libc::SIGKILL);
+        assert_eq!(self.reap(), End::Signaled(libc::SIGKILL));
+    }
+
+    pub(crate) fn wait(mut self) -> End {
+        self.reap()
+    }
+
+    /// Waits for a child that must have ended well.
+    #[track_caller]
+    pub(crate) fn join(self) {
+        assert_eq!(self.wait(), End::Exited(0));
+    }
+
+    fn reap(&mut self) -> End {
+        let mut status = 0;
+        // SAFETY: `status` is memory for one int.
+        while unsafe { libc::waitpid(self.pid, &raw mut status, 0) } != self.pid {}
+        self.reaped = true;
+        if libc::WIFSIGNALED(status) {
+            End::Signaled(libc::WTERMSIG(status))
+        } else {
+            End::Exited(libc::WEXITSTATUS(status))
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if !self.reaped {
+            self.signal(libc::SIGKILL);
+            self.reap();
+        }
+    }
+}
+
+/// Descriptors and mappings of this process.
+pub(crate) fn holdings() -> (usize, usize) {
+    let fds = std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    (fds, maps.lines().count())
+}
+
+pub(crate) fn pause(ms: u64) {
+    thread::sleep(Duration::from_millis(ms));
+}
+
+/// A plain generator: the seed is printed by who uses it.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+}
+
+/// Sleeps or spins for about this many microseconds.
+pub(crate) fn pause_us(us: u64) {
+    let until = Instant::now() + Duration::from_micros(us);
+    while Instant::now() < until {
+        thread::yield_now();
+    }
+}
