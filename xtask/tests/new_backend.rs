@@ -11,7 +11,7 @@ fn repository() -> &'static Path {
         .expect("xtask lies in the repository")
 }
 
-/// A fresh copy of every tracked or new file, always at the same place, so that cargo can reuse what it built for the last one.
+/// A fresh copy of every tracked or new file, always at the same place, so that cargo can use again what it built for the last one.
 fn copy(name: &str) -> PathBuf {
     let copy = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     if copy.exists() {
@@ -52,11 +52,10 @@ fn new_backend(copy: &Path, name: &str) -> Output {
         .expect("xtask starts")
 }
 
-/// Runs cargo in the copy, with this repository's build folder: what both have in common is not built again.
+/// Runs cargo in the copy, with a build folder that outlives it. This repository's own will not do: cargo tells packages apart by
+/// their place in the workspace, so the copy's would overwrite ours while other tests link them.
 fn cargo(copy: &Path, args: &[&str]) -> String {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR"))
-        .parent()
-        .expect("cargo's folder");
+    let target = copy.with_extension("target");
     let output = Command::new(env!("CARGO"))
         .args(args)
         .current_dir(copy)
