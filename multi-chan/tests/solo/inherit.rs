@@ -31,7 +31,7 @@ fn a_child_that_has_not_sent_yet_counts_as_a_sender() {
 
 fn a_child_that_receives_no_longer_counts_as_a_sender() {
     let (tx, rx) = channel::<u64>(8).unwrap();
-    let (done_tx, done_rx) = channel::<u64>(8).unwrap();
+    let (done_tx, done_rx) = channel::<u64>(20).unwrap();
     // Each child has a copy of `tx` that it can neither use nor drop.
     let workers = [(); 3].map(|()| {
         fork(|| {
