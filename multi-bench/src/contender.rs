@@ -18,6 +18,12 @@ pub struct Contender {
 
 /// Everybody. A backend's row may come from `cargo xtask new-backend`.
 pub const GROUPS: &[Contender] = &[
+    Contender::ours("goro.Group (green tasks)", |work| {
+        work.in_group(multi_goro::Group::new())
+    }),
+    Contender::ours("goro.Group::locked", |work| {
+        work.in_group(multi_goro::Group::locked())
+    }),
     Contender::ours("pthread.Group", |work| {
         work.in_group(multi_pthread::Group::new())
     }),

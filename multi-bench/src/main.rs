@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use multi_bench::report::Report;
-use multi_bench::suite::{chan, groups, start};
+use multi_bench::suite::{chan, goro, groups, start};
 use multi_bench::workload::Work;
 
 /// Workers of one execution, as in the seed's benchmark.
@@ -45,6 +45,8 @@ enum Suite {
     Start,
     /// Send 8-byte messages through channels, beside the standard library's
     Chan,
+    /// Switch between green tasks, start and wait for 1, 4 and 1 000 of them, send a message to and fro
+    Goro,
 }
 
 fn main() -> ExitCode {
@@ -81,6 +83,7 @@ fn run(cli: &Cli) -> multi_bench::Result<Report> {
         }
         Some(Suite::Start) => start::run(cli.quick),
         Some(Suite::Chan) => chan::run(cli.quick),
+        Some(Suite::Goro) => goro::run(cli.quick),
     }
 }
 

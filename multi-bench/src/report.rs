@@ -253,6 +253,15 @@ impl fmt::Display for Report {
     }
 }
 
+/// Three digits below a tenth, where two would say nothing.
+fn show_ratio(ratio: f64) -> String {
+    if ratio < 0.1 {
+        format!("{ratio:.3}")
+    } else {
+        format!("{ratio:.2}")
+    }
+}
+
 fn grid(table: &Table) -> Grid {
     let unit = table.unit;
     let labels = table.ratio_labels();
@@ -276,10 +285,9 @@ fn grid(table: &Table) -> Grid {
             range(stats.min_ns, stats.max_ns),
             unit.show(stats.mean_ns),
         ];
-        let ratios = labels.iter().map(|label| {
-            row.ratio(label)
-                .map_or_else(String::new, |ratio| format!("{ratio:.2}"))
-        });
+        let ratios = labels
+            .iter()
+            .map(|label| row.ratio(label).map_or_else(String::new, show_ratio));
         grid.add_row(figures.into_iter().chain(ratios).collect::<Vec<_>>());
     }
     for column in grid.column_iter_mut().skip(1) {

@@ -1,6 +1,7 @@
 //! The benchmarks, one module each: what they measure, and what they set beside it.
 
 pub mod chan;
+pub mod goro;
 pub mod groups;
 pub mod start;
 

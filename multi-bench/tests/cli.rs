@@ -61,7 +61,7 @@ fn every_subcommand_runs_and_has_rows() {
     }
 }
 
-const SUITES: &[&str] = &["start", "chan"];
+const SUITES: &[&str] = &["start", "chan", "goro"];
 
 #[test]
 fn the_table_says_how_to_repeat_it_and_shows_no_bar_in_a_pipe() {

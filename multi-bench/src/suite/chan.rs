@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use multi_core::Group;
+use multi_goro::Runtime;
 
 use crate::Result;
 use crate::machine::Machine;
@@ -13,12 +14,12 @@ use crate::sample::{Entry, Rounds, take_turns};
 use crate::suite::progress_bar;
 
 /// The end of a channel that messages go in at.
-trait Put: Clone + Send + 'static {
+pub(super) trait Put: Clone + Send + 'static {
     fn put(&self, message: u64) -> Result;
 }
 
 /// The end of a channel that messages come out of.
-trait Take: Clone + Send + 'static {
+pub(super) trait Take: Clone + Send + 'static {
     fn take(&self) -> Result<u64>;
 }
 
@@ -35,6 +36,9 @@ impl Shape {
     }
 }
 
+const GORO: &str = "multi_goro::chan, green tasks";
+const GORO_ONE: &str = "multi_goro::chan, green tasks of one worker";
+const SHARED_THREADS: &str = "multi_chan, threads";
 const STD: &str = "std::sync::mpsc, threads";
 const CAPACITIES: [usize; 2] = [64, 1024];
 
@@ -57,6 +61,7 @@ pub fn run(quick: bool) -> Result<Report> {
         at_least: 3,
         at_most: 50,
     };
+    let one_worker = Runtime::builder().workers(1).build()?;
     let bar = progress_bar();
     let mut tables = Vec::new();
     let mut measure = |title: String, mut entries: Vec<Entry<'_>>| -> Result {
@@ -79,12 +84,12 @@ pub fn run(quick: bool) -> Result<Report> {
             let title = format!(
                 "one message of 8 B, {pairs} putting and {pairs} taking, capacity {capacity}"
             );
-            measure(title, streams(shape, capacity))?;
+            measure(title, streams(&one_worker, shape, capacity))?;
         }
     }
     measure(
         "one round trip through two channels of capacity 0".to_owned(),
-        round_trips(trips),
+        round_trips(&one_worker, trips),
     )?;
     bar.finish_and_clear();
     Ok(Report {
@@ -100,25 +105,67 @@ pub fn run(quick: bool) -> Result<Report> {
     })
 }
 
-fn streams<'a>(shape: Shape, capacity: usize) -> Vec<Entry<'a>> {
-    vec![Entry::timed(STD, false, shape.total(), move || {
-        stream(
-            &mut multi_pthread::Group::new(),
-            std_channel(capacity),
-            shape,
-        )
-    })]
+fn streams<'a>(one_worker: &'a Runtime, shape: Shape, capacity: usize) -> Vec<Entry<'a>> {
+    let total = shape.total();
+    vec![
+        Entry::timed(GORO, true, total, move || {
+            stream(&mut multi_goro::Group::new(), goro_channel(capacity), shape)
+        }),
+        Entry::timed(GORO_ONE, true, total, move || {
+            stream(&mut one_worker.group(), goro_channel(capacity), shape)
+        }),
+        Entry::timed(SHARED_THREADS, true, total, move || {
+            stream(
+                &mut multi_pthread::Group::new(),
+                shared_channel(capacity)?,
+                shape,
+            )
+        }),
+        Entry::timed(STD, false, total, move || {
+            stream(
+                &mut multi_pthread::Group::new(),
+                std_channel(capacity),
+                shape,
+            )
+        }),
+    ]
 }
 
-fn round_trips<'a>(trips: u64) -> Vec<Entry<'a>> {
-    vec![Entry::timed(STD, false, trips, move || {
-        round_trip(
-            &mut multi_pthread::Group::new(),
-            std_channel(0),
-            std_channel(0),
-            trips,
-        )
-    })]
+fn round_trips<'a>(one_worker: &'a Runtime, trips: u64) -> Vec<Entry<'a>> {
+    vec![
+        Entry::timed(GORO, true, trips, move || {
+            round_trip(
+                &mut multi_goro::Group::new(),
+                goro_channel(0),
+                goro_channel(0),
+                trips,
+            )
+        }),
+        Entry::timed(GORO_ONE, true, trips, move || {
+            round_trip(
+                &mut one_worker.group(),
+                goro_channel(0),
+                goro_channel(0),
+                trips,
+            )
+        }),
+        Entry::timed(SHARED_THREADS, true, trips, move || {
+            round_trip(
+                &mut multi_pthread::Group::new(),
+                shared_channel(0)?,
+                shared_channel(0)?,
+                trips,
+            )
+        }),
+        Entry::timed(STD, false, trips, move || {
+            round_trip(
+                &mut multi_pthread::Group::new(),
+                std_channel(0),
+                std_channel(0),
+                trips,
+            )
+        }),
+    ]
 }
 
 /// Sends `shape.messages` from each of `shape.pairs` tasks to as many others. Each taker checks that what one putter sent arrives in
@@ -160,7 +207,7 @@ fn in_order(take: &impl Take, shape: Shape) -> Result {
 }
 
 /// Sends one message to and fro between two tasks.
-fn round_trip(
+pub(super) fn round_trip(
     group: &mut impl Group,
     ping: (impl Put, impl Take),
     pong: (impl Put, impl Take),
@@ -183,8 +230,19 @@ fn round_trip(
     Ok(started.elapsed())
 }
 
+pub(super) fn goro_channel(
+    capacity: usize,
+) -> (multi_goro::Sender<u64>, multi_goro::Receiver<u64>) {
+    multi_goro::chan(capacity)
+}
+
+/// A channel in shared memory, here between threads of one process.
+fn shared_channel(capacity: usize) -> Result<(multi_chan::Sender<u64>, multi_chan::Receiver<u64>)> {
+    Ok(multi_chan::channel(capacity)?)
+}
+
 /// The standard library's channel; its receiver cannot be cloned, so several takers share it behind a lock.
-fn std_channel(capacity: usize) -> (SyncSender<u64>, Arc<Mutex<Receiver<u64>>>) {
+pub(super) fn std_channel(capacity: usize) -> (SyncSender<u64>, Arc<Mutex<Receiver<u64>>>) {
     let (sender, receiver) = sync_channel(capacity);
     (sender, Arc::new(Mutex::new(receiver)))
 }
@@ -198,6 +256,30 @@ impl Put for SyncSender<u64> {
 impl Take for Arc<Mutex<Receiver<u64>>> {
     fn take(&self) -> Result<u64> {
         Ok(self.lock().map_err(|_| "another taker panicked")?.recv()?)
+    }
+}
+
+impl Put for multi_goro::Sender<u64> {
+    fn put(&self, message: u64) -> Result {
+        Ok(self.send(message)?)
+    }
+}
+
+impl Take for multi_goro::Receiver<u64> {
+    fn take(&self) -> Result<u64> {
+        Ok(self.recv()?)
+    }
+}
+
+impl Put for multi_chan::Sender<u64> {
+    fn put(&self, message: u64) -> Result {
+        Ok(self.send(message)?)
+    }
+}
+
+impl Take for multi_chan::Receiver<u64> {
+    fn take(&self) -> Result<u64> {
+        Ok(self.recv()?)
     }
 }
 
