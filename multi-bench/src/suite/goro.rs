@@ -55,7 +55,7 @@ pub fn run(quick: bool) -> Result<Report> {
     measure(
         "one round trip, capacity 0".to_owned(),
         STD_CHANNEL,
-        round_trips(scale * 1_000),
+        round_trips(&one_worker, scale * 1_000),
     )?;
     bar.finish_and_clear();
     Ok(Report {
