@@ -1,0 +1,463 @@
+//! Channels between tasks, and between tasks and plain threads.
+//!
+//! [`chan`] makes one: a buffer of `capacity` values, or none, and then each value goes from hand to hand. Both ends can be
+//! cloned; values are received in the order in which they were sent. A channel ends when it is closed or all of one side is
+//! gone: receivers get what is left in the buffer, senders get their values back.
+//!
+//! ```
+//! use multi_goro::chan;
+//!
+//! let (tx, rx) = chan(2);
+//! let mut group = multi_goro::Group::new();
+//! for n in 0..2 {
+//!     let tx = tx.clone();
+//!     group.go(move || Ok(tx.send(40 + n)?));
+//! }
+//! drop(tx);
+//! assert_eq!(rx.iter().sum::<i32>(), 81);
+//! group.wait()?;
+//! # Ok::<(), multi_goro::GroupError>(())
+//! ```
+
+#![expect(unsafe_code, reason = "a value's place is on the stack of who waits")]
+
+mod error;
+
+use std::fmt;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub use error::{
+    RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError,
+};
+
+use crate::proto::channel::{Core, Received, Seat, Sent};
+use crate::sched::{self, Waiter, Wake, park};
+use crate::sync::{AtomicUsize, Ordering::*, OsMutex, lock};
+
+/// Makes a channel that buffers up to `capacity` values; with 0 a send waits for its receiver.
+///
+/// Memory is taken as values come, so a huge capacity costs nothing by itself.
+///
+/// ```
+/// let (tx, rx) = multi_goro::chan::<u8>(1);
+/// tx.send(7)?;
+/// assert!(tx.try_send(8).is_err());
+/// assert_eq!(rx.recv(), Ok(7));
+/// # Ok::<(), multi_goro::chan::SendError<u8>>(())
+/// ```
+#[must_use]
+pub fn chan<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
+    let channel = Arc::new(Channel {
+        core: OsMutex::new(Core::new(capacity)),
+        senders: AtomicUsize::new(1),
+        receivers: AtomicUsize::new(1),
+    });
+    let sender = Sender {
+        channel: Arc::clone(&channel),
+    };
+    (sender, Receiver { channel })
+}
+
+struct Channel<T> {
+    core: OsMutex<Core<T, Place<T>>>,
+    /// Living ends of each side; the channel closes when either falls to zero.
+    senders: AtomicUsize,
+    receivers: AtomicUsize,
+}
+
+/// A waiting sender's or receiver's place for a value, on its own stack.
+struct Place<T> {
+    waiter: Waiter,
+    value: NonNull<Option<T>>,
+}
+
+// SAFETY: the value, which is `Send`, is reached under the lock and before its owner is unparked, who then has it alone.
+unsafe impl<T: Send> Send for Place<T> {}
+
+// SAFETY: touches the place only, which lives until its owner has been unparked or has left the queue.
+unsafe impl<T> Seat<T> for Place<T> {
+    unsafe fn deliver(&self, value: T) {
+        // SAFETY: the owner waits until it is unparked, which the caller does later.
+        unsafe { self.value.write(Some(value)) };
+    }
+
+    unsafe fn collect(&self) -> T {
+        // SAFETY: as in `deliver`.
+        let place = unsafe { &mut *self.value.as_ptr() };
+        place.take().expect("a waiting sender has a value")
+    }
+}
+
+impl<T> Channel<T> {
+    fn send(&self, value: T, deadline: impl FnOnce() -> Deadline) -> Result<(), TrySendError<T>> {
+        let mut core = lock(&self.core);
+        let value = match core.send(value) {
+            Sent::Buffered => {
+                drop(core);
+                sched::spend();
+                return Ok(());
+            }
+            Sent::Handed(receiver) => {
+                let is_rendezvous = core.capacity() == 0;
+                drop(core);
+                // SAFETY: taken from the queue by this send alone; receivers wait for it as `receive` does.
+                unsafe { receiver.wake(is_rendezvous) };
+                sched::spend();
+                return Ok(());
+            }
+            Sent::Closed(value) => return Err(TrySendError::Closed(value)),
+            Sent::Full(value) => value,
+        };
+        let deadline = match deadline() {
+            Deadline::Now => return Err(TrySendError::Full(value)),
+            Deadline::At(at) => Some(at),
+            Deadline::Never => None,
+        };
+        let mut place = Some(value);
+        let slot = NonNull::from(&mut place);
+        let ticket = core.wait_to_send(Place {
+            waiter: Waiter::current(),
+            value: slot,
+        });
+        drop(core);
+        let mut timed_out = false;
+        if park(deadline) == Wake::TimedOut {
+            timed_out = lock(&self.core).leave_senders(ticket);
+            if !timed_out {
+                // Somebody has taken our place, and is about to tell us.
+                let Wake::Unparked = park(None) else {
+                    unreachable!("a wait without a deadline timed out")
+                };
+            }
+        }
+        // SAFETY: nobody else has the slot any more: we left the queue, or were unparked after it was used.
+        match unsafe { slot.as_ptr().replace(None) } {
+            None => Ok(()),
+            Some(value) if timed_out => Err(TrySendError::Full(value)),
+            Some(value) => Err(TrySendError::Closed(value)),
+        }
+    }
+
+    fn receive(&self, deadline: impl FnOnce() -> Deadline) -> Result<T, TryRecvError> {
+        let mut core = lock(&self.core);
+        match core.receive() {
+            Received::Value(value, sender) => {
+                drop(core);
+                if let Some(sender) = sender {
+                    // SAFETY: taken from the queue by this receive alone; senders wait for it as `send` does.
+                    unsafe { sender.wake(false) };
+                }
+                sched::spend();
+                return Ok(value);
+            }
+            Received::Closed => return Err(TryRecvError::Closed),
+            Received::Empty => {}
+        }
+        let deadline = match deadline() {
+            Deadline::Now => return Err(TryRecvError::Empty),
+            Deadline::At(at) => Some(at),
+            Deadline::Never => None,
+        };
+        let mut place = None;
+        let slot = NonNull::from(&mut place);
+        let ticket = core.wait_to_receive(Place {
+            waiter: Waiter::current(),
+            value: slot,
+        });
+        drop(core);
+        if park(deadline) == Wake::TimedOut {
+            if lock(&self.core).leave_receivers(ticket) {
+                return Err(TryRecvError::Empty);
+            }
+            let Wake::Unparked = park(None) else {
+                unreachable!("a wait without a deadline timed out")
+            };
+        }
+        // SAFETY: nobody else has the slot any more: we were unparked after it was used.
+        unsafe { slot.as_ptr().replace(None) }.ok_or(TryRecvError::Closed)
+    }
+
+    fn close(&self) {
+        let waiting = lock(&self.core).close();
+        for seat in waiting {
+            // SAFETY: taken from a queue by this close alone; both sides wait for it.
+            unsafe { seat.wake(false) };
+        }
+    }
+
+    fn describe(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let core = lock(&self.core);
+        f.debug_struct(name)
+            .field("len", &core.len())
+            .field("capacity", &core.capacity())
+            .field("is_closed", &core.is_closed())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T> Place<T> {
+    /// # Safety
+    ///
+    /// - As for [`Waiter::unpark`].
+    unsafe fn wake(self, next: bool) {
+        if next {
+            // SAFETY: the caller's promise.
+            unsafe { self.waiter.unpark_next() };
+        } else {
+            // SAFETY: the caller's promise.
+            unsafe { self.waiter.unpark() };
+        }
+    }
+}
+
+/// How long an operation may wait.
+enum Deadline {
+    Now,
+    At(Instant),
+    Never,
+}
+
+impl Deadline {
+    fn after(timeout: Duration) -> Self {
+        // A time beyond what the clock can count never comes.
+        Instant::now()
+            .checked_add(timeout)
+            .map_or(Self::Never, Self::At)
+    }
+}
+
+/// The sending end of a channel; clones send into the same one.
+pub struct Sender<T> {
+    channel: Arc<Channel<T>>,
+}
+
+impl<T> Sender<T> {
+    /// Sends a value, waiting until there is room for it or, with capacity 0, until somebody receives it.
+    ///
+    /// Parks the calling task, or blocks the calling thread.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`] with the value, if the channel is closed or all receivers are gone, now or while it waits.
+    pub fn send(&self, value: T) -> Result<(), SendError<T>> {
+        self.channel
+            .send(value, || Deadline::Never)
+            .map_err(|error| SendError(error.into_inner()))
+    }
+
+    /// Sends a value if that is possible at once.
+    ///
+    /// # Errors
+    ///
+    /// [`TrySendError`] with the value.
+    pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
+        self.channel.send(value, || Deadline::Now)
+    }
+
+    /// Sends a value, waiting for at most `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`SendTimeoutError`] with the value.
+    pub fn send_timeout(&self, value: T, timeout: Duration) -> Result<(), SendTimeoutError<T>> {
+        self.channel
+            .send(value, || Deadline::after(timeout))
+            .map_err(|error| match error {
+                TrySendError::Full(value) => SendTimeoutError::Timeout(value),
+                TrySendError::Closed(value) => SendTimeoutError::Closed(value),
+            })
+    }
+}
+
+impl<T> Clone for Sender<T> {
+    fn clone(&self) -> Self {
+        // Relaxed: the one being cloned keeps the count above zero.
+        self.channel.senders.fetch_add(1, Relaxed);
+        Self {
+            channel: Arc::clone(&self.channel),
+        }
+    }
+}
+
+impl<T> Drop for Sender<T> {
+    fn drop(&mut self) {
+        // Relaxed: `close` takes the lock, which orders it after what this and the other senders did.
+        if self.channel.senders.fetch_sub(1, Relaxed) == 1 {
+            self.channel.close();
+        }
+    }
+}
+
+/// The receiving end of a channel; clones take turns at the same values.
+pub struct Receiver<T> {
+    channel: Arc<Channel<T>>,
+}
+
+impl<T> Receiver<T> {
+    /// Receives the next value, waiting for it.
+    ///
+    /// Parks the calling task, or blocks the calling thread.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvError`] once the channel is closed, or all senders are gone, and the buffer is empty.
+    pub fn recv(&self) -> Result<T, RecvError> {
+        self.channel
+            .receive(|| Deadline::Never)
+            .map_err(|_| RecvError)
+    }
+
+    /// Receives the next value if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`TryRecvError`]: nothing yet, or nothing ever.
+    pub fn try_recv(&self) -> Result<T, TryRecvError> {
+        self.channel.receive(|| Deadline::Now)
+    }
+
+    /// Receives the next value, waiting for at most `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvTimeoutError`]: nothing came in time, or nothing ever will.
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
+        self.channel
+            .receive(|| Deadline::after(timeout))
+            .map_err(|error| match error {
+                TryRecvError::Empty => RecvTimeoutError::Timeout,
+                TryRecvError::Closed => RecvTimeoutError::Closed,
+            })
+    }
+
+    /// The values to come, until the channel ends. Waits for each.
+    pub fn iter(&self) -> Iter<'_, T> {
+        Iter(self)
+    }
+
+    /// The values that are there now.
+    pub fn try_iter(&self) -> TryIter<'_, T> {
+        TryIter(self)
+    }
+}
+
+impl<T> Clone for Receiver<T> {
+    fn clone(&self) -> Self {
+        // Relaxed: the one being cloned keeps the count above zero.
+        self.channel.receivers.fetch_add(1, Relaxed);
+        Self {
+            channel: Arc::clone(&self.channel),
+        }
+    }
+}
+
+impl<T> Drop for Receiver<T> {
+    fn drop(&mut self) {
+        // Relaxed: as for senders.
+        if self.channel.receivers.fetch_sub(1, Relaxed) == 1 {
+            self.channel.close();
+            // Nobody will take these; they are dropped with the lock free.
+            let rest = lock(&self.channel.core).drain();
+            drop(rest);
+        }
+    }
+}
+
+macro_rules! both_ends {
+    ($end:ident) => {
+        impl<T> $end<T> {
+            /// Closes the channel for everybody: sends fail from now on, receivers get what is left in the buffer.
+            pub fn close(&self) {
+                self.channel.close();
+            }
+
+            /// Whether the channel is closed, or all of one side is gone.
+            #[must_use]
+            pub fn is_closed(&self) -> bool {
+                lock(&self.channel.core).is_closed()
+            }
+
+            /// Values in the buffer.
+            #[must_use]
+            pub fn len(&self) -> usize {
+                lock(&self.channel.core).len()
+            }
+
+            /// Whether the buffer is empty.
+            #[must_use]
+            pub fn is_empty(&self) -> bool {
+                self.len() == 0
+            }
+
+            /// Values that fit in the buffer.
+            #[must_use]
+            pub fn capacity(&self) -> usize {
+                lock(&self.channel.core).capacity()
+            }
+        }
+
+        impl<T> fmt::Debug for $end<T> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.channel.describe(stringify!($end), f)
+            }
+        }
+    };
+}
+both_ends!(Sender);
+both_ends!(Receiver);
+
+/// The values to come: see [`Receiver::iter`].
+#[derive(Debug)]
+pub struct Iter<'a, T>(&'a Receiver<T>);
+
+impl<T> Iterator for Iter<'_, T> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        self.0.recv().ok()
+    }
+}
+
+/// The values that are there now: see [`Receiver::try_iter`].
+#[derive(Debug)]
+pub struct TryIter<'a, T>(&'a Receiver<T>);
+
+impl<T> Iterator for TryIter<'_, T> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        self.0.try_recv().ok()
+    }
+}
+
+/// The values to come, keeping the receiver: `for value in receiver`.
+#[derive(Debug)]
+pub struct IntoIter<T>(Receiver<T>);
+
+impl<T> Iterator for IntoIter<T> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        self.0.recv().ok()
+    }
+}
+
+impl<T> IntoIterator for Receiver<T> {
+    type Item = T;
+    type IntoIter = IntoIter<T>;
+
+    fn into_iter(self) -> IntoIter<T> {
+        IntoIter(self)
+    }
+}
+
+impl<'a, T> IntoIterator for &'a Receiver<T> {
+    type Item = T;
+    type IntoIter = Iter<'a, T>;
+
+    fn into_iter(self) -> Iter<'a, T> {
+        self.iter()
+    }
+}

@@ -1,0 +1,398 @@
+//! A group whose tasks are green, or have an OS thread each.
+
+mod builder;
+mod locked;
+mod scope;
+
+use std::io;
+use std::panic::Location;
+use std::sync::Arc;
+use std::time::Duration;
+
+use multi_core::ledger::{Ledger, Ticket};
+use multi_core::{
+    BuildError, CancelToken, GroupError, GroupOptions, Handle, Progress, Promise, Result,
+    TaskErrorKind, TaskOptions, TryGoError, TryGoReason, WaitTimeoutError, panic,
+};
+
+use crate::runtime::default_runtime;
+use crate::sched::{self, Info, Job, Shared};
+use crate::stack::Class;
+use crate::sync::TaskEvent;
+
+pub use builder::Builder;
+use locked::Threads;
+pub use scope::{Scope, ScopedHandle, scope};
+
+/// Green tasks that are started together and waited for together.
+///
+/// A task costs a closure until it first runs, and a page of stack from then on. A task that waits (on a channel, for a group,
+/// for time) gives its worker to another.
+///
+/// ```
+/// let mut group = multi_goro::Group::new();
+/// group.go(|| Ok(()));
+/// let answer = group.spawn(|| Ok(6 * 7));
+/// assert_eq!(answer.join()?, 42);
+/// group.wait()?;
+/// # Ok::<(), multi_goro::BoxError>(())
+/// ```
+///
+/// Dropped without a [`wait`](Self::wait), it cancels its tasks and waits for them. `wait` and the drop park the calling task,
+/// or block the calling thread.
+///
+/// # Fork
+///
+/// In a forked child there are no workers: each `go` there is a failure of that task that says so.
+#[derive(Debug)]
+#[must_use = "dropping a group cancels its tasks and waits for them"]
+pub struct Group {
+    inner: Arc<Inner>,
+    is_detached: bool,
+}
+
+/// Starts tasks in a [`Group`] from elsewhere, its own tasks included.
+#[derive(Clone, Debug)]
+pub struct Spawner {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    ledger: Ledger,
+    place: Place,
+}
+
+/// Where tasks run.
+enum Place {
+    Green { shared: Arc<Shared>, class: Class },
+    Locked(Threads),
+}
+
+impl Group {
+    /// A group of green tasks with no limit and no name, on the runtime of the running task or else the global one.
+    ///
+    /// # Panics
+    ///
+    /// If the global runtime cannot start: a thread is refused, or `MULTI_WORKERS` is no number of workers. The builder
+    /// returns that as an error.
+    #[track_caller]
+    pub fn new() -> Self {
+        match Self::builder().build() {
+            Ok(group) => group,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// A group whose tasks have an OS thread each, which ends with its task: for code that needs a thread of its own, or
+    /// computes for long without a pause. The kernel shares the processors among them.
+    ///
+    /// ```
+    /// let mut group = multi_goro::Group::locked();
+    /// group.go(|| Ok(std::thread::sleep(std::time::Duration::from_millis(1))));
+    /// group.wait()?;
+    /// # Ok::<(), multi_goro::BoxError>(())
+    /// ```
+    pub fn locked() -> Self {
+        Self::builder()
+            .locked(true)
+            .build()
+            .unwrap_or_else(|error| unreachable!("the default options are refused: {error}"))
+    }
+
+    /// A group with a limit, a name, a deadline, other stacks, on a runtime of its own.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    fn with(
+        backend: &'static str,
+        options: GroupOptions,
+        place: Place,
+    ) -> Result<Self, BuildError> {
+        let event = Arc::new(TaskEvent::new());
+        let ledger = Ledger::new(backend, options, event, || {
+            CancelToken::on(Arc::new(TaskEvent::new()))
+        })?;
+        Ok(Self {
+            inner: Arc::new(Inner { ledger, place }),
+            is_detached: false,
+        })
+    }
+
+    /// Lets the tasks go: they run on with nobody waiting for them, and each failure is reported on standard error.
+    pub fn detach(mut self) {
+        self.is_detached = true;
+        self.inner.ledger.detach();
+        if let Place::Locked(threads) = &self.inner.place {
+            threads.detach();
+        }
+    }
+}
+
+impl Default for Group {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+multi_core::group_face!(Group, value: Send + 'static);
+
+impl multi_core::Group for Group {
+    type Spawner = Spawner;
+
+    #[track_caller]
+    fn go_with<F>(&self, options: TaskOptions, task: F)
+    where
+        F: FnOnce() -> Result + Send + 'static,
+    {
+        self.inner.go(options.started_at(Location::caller()), task);
+    }
+
+    #[track_caller]
+    fn try_go_with<F>(&self, options: TaskOptions, task: F) -> Result<(), TryGoError<F>>
+    where
+        F: FnOnce() -> Result + Send + 'static,
+    {
+        let options = options.started_at(Location::caller());
+        let lineage = sched::current_lineage();
+        let ticket = match self.inner.ledger.try_admit(options, &lineage) {
+            Ok(ticket) => ticket,
+            Err(reason) => return Err(TryGoError::new(task, reason)),
+        };
+        self.inner
+            .try_start(Go { ticket, task })
+            .map_err(|(error, go)| {
+                go.ticket.withdraw();
+                TryGoError::new(go.task, TryGoReason::Start(error))
+            })
+    }
+
+    fn wait(&mut self) -> Result<(), GroupError> {
+        let outcome = self.inner.ledger.wait();
+        self.inner.join_ended();
+        outcome
+    }
+
+    fn wait_timeout(&mut self, timeout: Duration) -> Result<(), WaitTimeoutError> {
+        let outcome = self.inner.ledger.wait_timeout(timeout);
+        self.inner.join_ended();
+        outcome
+    }
+
+    fn cancel_token(&self) -> CancelToken {
+        self.inner.ledger.cancel_token()
+    }
+
+    fn progress(&self) -> Progress {
+        self.inner.ledger.progress()
+    }
+
+    fn spawner(&self) -> Spawner {
+        Spawner {
+            inner: Arc::clone(&self.inner),
+        }
+    }
+}
+
+impl<T: Send + 'static> multi_core::Spawn<T> for Group {
+    #[track_caller]
+    fn spawn_with<F>(&self, options: TaskOptions, task: F) -> Handle<T>
+    where
+        F: FnOnce() -> Result<T> + Send + 'static,
+    {
+        self.inner
+            .spawn(options.started_at(Location::caller()), task)
+    }
+}
+
+impl multi_core::Spawner for Spawner {
+    #[track_caller]
+    fn go_with<F>(&self, options: TaskOptions, task: F)
+    where
+        F: FnOnce() -> Result + Send + 'static,
+    {
+        self.inner.go(options.started_at(Location::caller()), task);
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if !self.is_detached {
+            self.inner.ledger.abandon();
+            self.inner.join_ended();
+        }
+    }
+}
+
+impl Inner {
+    #[track_caller]
+    fn go<F>(self: &Arc<Self>, options: TaskOptions, task: F)
+    where
+        F: FnOnce() -> Result + Send + 'static,
+    {
+        let options = options.started_at(Location::caller());
+        let here = Arc::clone(self);
+        self.ledger
+            .launch(options, &sched::current_lineage(), move |ticket| {
+                here.start(Go { ticket, task });
+            });
+    }
+
+    #[track_caller]
+    fn spawn<T, F>(self: &Arc<Self>, options: TaskOptions, task: F) -> Handle<T>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> Result<T> + Send + 'static,
+    {
+        let options = options.started_at(Location::caller());
+        let here = Arc::clone(self);
+        let event = Arc::new(TaskEvent::new());
+        self.ledger.launch_with(
+            options,
+            &sched::current_lineage(),
+            event,
+            move |ticket, promise| {
+                here.start(Spawn {
+                    ticket,
+                    promise,
+                    task,
+                });
+            },
+        )
+    }
+
+    /// Starts a task. What goes wrong is told to its ticket.
+    fn start<B: Body>(&self, body: B) {
+        match &self.place {
+            Place::Green { shared, class } => {
+                let ticket = body.ticket();
+                let info = Info {
+                    name: ticket.name().map(Into::into),
+                    started_at: Some(ticket.started_at()),
+                    lineage: ticket.lineage(),
+                };
+                shared.spawn(*class, info, body);
+            }
+            Place::Locked(threads) => {
+                if let Err((error, body)) = threads.start(body) {
+                    B::end(body.refuse(error));
+                }
+            }
+        }
+    }
+
+    /// As [`start`](Self::start), but gives the task back with what went wrong, as far as that shows before it runs.
+    fn try_start<B: Body>(&self, body: B) -> Result<(), (io::Error, B)> {
+        match &self.place {
+            Place::Green { shared, .. } => {
+                if let Err(error) = shared.check() {
+                    return Err((error, body));
+                }
+                self.start(body);
+                Ok(())
+            }
+            Place::Locked(threads) => threads.start(body),
+        }
+    }
+
+    /// Joins the threads whose tasks have ended.
+    fn join_ended(&self) {
+        if let Place::Locked(threads) = &self.place {
+            threads.join_ended();
+        }
+    }
+}
+
+impl std::fmt::Debug for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Green { shared, class } => f
+                .debug_struct("Green")
+                .field("workers", &shared.worker_count())
+                .field("stack_bytes", &class.bytes())
+                .finish_non_exhaustive(),
+            Self::Locked(threads) => threads.fmt(f),
+        }
+    }
+}
+
+/// A group's task: what the scheduler or a thread runs, and the ticket to settle.
+trait Body: Job {
+    fn ticket(&self) -> &Ticket;
+}
+
+/// A task without a value.
+struct Go<F> {
+    ticket: Ticket,
+    task: F,
+}
+
+/// A task with a value for somebody.
+struct Spawn<T, F> {
+    ticket: Ticket,
+    promise: Promise<T>,
+    task: F,
+}
+
+fn outcome_of<T>(task: impl FnOnce() -> Result<T>) -> Result<T, TaskErrorKind> {
+    panic::catch(task)?.map_err(TaskErrorKind::Returned)
+}
+
+/// What is left of a task that could not start: its closure is dropped before its end is told, since a scope may end then.
+fn refused<T>(task: impl Sized, error: io::Error) -> Result<T, TaskErrorKind> {
+    // A closure that panics when dropped has two things to tell; the first comes first.
+    let _ignored = panic::catch(|| drop(task));
+    Err(TaskErrorKind::Start(error))
+}
+
+impl<F: FnOnce() -> Result + Send + 'static> Job for Go<F> {
+    type End = (Ticket, Result<(), TaskErrorKind>);
+
+    fn run(self) -> Self::End {
+        (self.ticket, outcome_of(self.task))
+    }
+
+    fn refuse(self, error: io::Error) -> Self::End {
+        (self.ticket, refused(self.task, error))
+    }
+
+    fn end((ticket, outcome): Self::End) {
+        ticket.settle(outcome);
+    }
+}
+
+impl<T: Send + 'static, F: FnOnce() -> Result<T> + Send + 'static> Job for Spawn<T, F> {
+    type End = (Ticket, Promise<T>, Result<T, TaskErrorKind>);
+
+    fn run(self) -> Self::End {
+        (self.ticket, self.promise, outcome_of(self.task))
+    }
+
+    fn refuse(self, error: io::Error) -> Self::End {
+        (self.ticket, self.promise, refused(self.task, error))
+    }
+
+    fn end((ticket, promise, outcome): Self::End) {
+        ticket.settle_with(promise, outcome);
+    }
+}
+
+impl<F: FnOnce() -> Result + Send + 'static> Body for Go<F> {
+    fn ticket(&self) -> &Ticket {
+        &self.ticket
+    }
+}
+
+impl<T: Send + 'static, F: FnOnce() -> Result<T> + Send + 'static> Body for Spawn<T, F> {
+    fn ticket(&self) -> &Ticket {
+        &self.ticket
+    }
+}
+
+/// Where a group that names no runtime runs its tasks.
+fn default_place(class: Option<Class>) -> Result<Place, BuildError> {
+    let shared = default_runtime()?;
+    let class = class.unwrap_or(shared.class());
+    Ok(Place::Green { shared, class })
+}

@@ -1,0 +1,98 @@
+//! What can be asked of a group of green tasks.
+
+use std::sync::Arc;
+
+use multi_core::{BuildError, GroupOptions};
+
+use super::locked::Threads;
+use super::{Group, Place, default_place};
+use crate::runtime::Runtime;
+use crate::sched::Shared;
+use crate::stack::Class;
+
+/// Options of a [`Group`], then the group: `Group::builder().limit(8).build()?`.
+///
+/// ```
+/// let mut group = multi_goro::Group::builder().name("hash").limit(2).stack_bytes(256 * 1024).build()?;
+/// group.go(|| Ok(()));
+/// group.wait()?;
+///
+/// let error = multi_goro::Group::builder().stack_bytes(5000).build().unwrap_err();
+/// assert_eq!(error.to_string(), "a task stack of 5000 bytes is not a multiple of the page size, 4096 bytes");
+/// # Ok::<(), multi_goro::BoxError>(())
+/// ```
+#[derive(Clone)]
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct Builder {
+    options: GroupOptions,
+    stack_bytes: Option<usize>,
+    runtime: Option<Arc<Shared>>,
+    is_locked: bool,
+}
+
+multi_core::builder_face!(Builder);
+
+impl Builder {
+    pub(super) fn new() -> Self {
+        Self {
+            options: GroupOptions::new(),
+            stack_bytes: None,
+            runtime: None,
+            is_locked: false,
+        }
+    }
+
+    /// Gives each task a stack of `bytes`: a multiple of the page size, 16 KiB to 8 MiB, rounded up to a power of two. Default:
+    /// the runtime's, or 2 MiB for the threads of a locked group.
+    pub fn stack_bytes(mut self, bytes: usize) -> Self {
+        self.stack_bytes = Some(bytes);
+        self
+    }
+
+    /// Runs the tasks on `runtime` rather than on the running task's or the global one.
+    pub fn runtime(mut self, runtime: &Runtime) -> Self {
+        self.runtime = Some(Arc::clone(runtime.shared()));
+        self
+    }
+
+    /// Gives each task an OS thread of its own: see [`Group::locked`].
+    pub fn locked(mut self, on: bool) -> Self {
+        self.is_locked = on;
+        self
+    }
+
+    /// Makes the group.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] for an option that makes no sense, or a global runtime that cannot start.
+    pub fn build(self) -> Result<Group, BuildError> {
+        let class = self.stack_bytes.map(Class::for_bytes).transpose();
+        let class = class.map_err(|error| BuildError::new(error.to_string()))?;
+        if self.is_locked {
+            return Group::with(
+                "goro locked",
+                self.options,
+                Place::Locked(Threads::new(class)),
+            );
+        }
+        let place = match self.runtime {
+            Some(shared) => Place::Green {
+                class: class.unwrap_or(shared.class()),
+                shared,
+            },
+            None => default_place(class)?,
+        };
+        Group::with("goro", self.options, place)
+    }
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder")
+            .field("options", &self.options)
+            .field("stack_bytes", &self.stack_bytes)
+            .field("is_locked", &self.is_locked)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,114 @@
+//! Tasks that have an OS thread each.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use super::Body;
+use crate::sched;
+use crate::stack::Class;
+use crate::sync::{AtomicBool, Ordering::*, OsMutex, lock};
+
+/// Stack of a locked task's thread unless the builder says otherwise: what `std::thread` gives.
+const STACK_BYTES: usize = 2 * 1024 * 1024;
+
+/// The threads of one locked group.
+pub(super) struct Threads {
+    stack_bytes: usize,
+    state: OsMutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    live: Vec<Thread>,
+    is_detached: bool,
+}
+
+struct Thread {
+    handle: JoinHandle<()>,
+    /// Set before the task is settled: joining the thread takes a moment only.
+    has_ended: Arc<AtomicBool>,
+}
+
+impl Threads {
+    pub(super) fn new(class: Option<Class>) -> Self {
+        Self {
+            stack_bytes: class.map_or(STACK_BYTES, Class::bytes),
+            state: OsMutex::default(),
+        }
+    }
+
+    /// Starts a thread for a task, or gives the task back.
+    pub(super) fn start<B: Body>(&self, body: B) -> Result<(), (io::Error, B)> {
+        let has_ended = Arc::new(AtomicBool::new(false));
+        let mut builder = thread::Builder::new().stack_size(self.stack_bytes);
+        if let Some(name) = body.ticket().name() {
+            builder = builder.name(name.to_owned());
+        }
+        // std drops the closure of a thread that it cannot start; the task itself is kept here.
+        let parcel = Arc::new(OsMutex::new(Some(body)));
+        let started = {
+            let (parcel, has_ended) = (Arc::clone(&parcel), Arc::clone(&has_ended));
+            builder.spawn(move || {
+                let body = lock(&parcel).take().expect("taken once");
+                drop(parcel);
+                sched::set_thread_lineage(body.ticket().lineage());
+                let end = body.run();
+                // Release: pairs with the Acquire in `join_ended`; in fact the settling below orders it as well.
+                has_ended.store(true, Release);
+                B::end(end);
+            })
+        };
+        match started {
+            Ok(handle) => {
+                let mut state = lock(&self.state);
+                if !state.is_detached {
+                    state.live.push(Thread { handle, has_ended });
+                    // Amortised: a group that only starts tasks does not pile up dead threads.
+                    if state.live.len() == state.live.capacity() {
+                        drop(state);
+                        self.join_ended();
+                    }
+                }
+                Ok(())
+            }
+            Err(error) => {
+                let body = lock(&parcel).take().expect("the thread never ran");
+                Err((error, body))
+            }
+        }
+    }
+
+    /// Joins the threads whose tasks have ended.
+    pub(super) fn join_ended(&self) {
+        let mut state = lock(&self.state);
+        // Acquire: pairs with the Release in `start`.
+        let (ended, live) = std::mem::take(&mut state.live)
+            .into_iter()
+            .partition::<Vec<_>, _>(|thread| thread.has_ended.load(Acquire));
+        state.live = live;
+        drop(state);
+        for thread in ended {
+            if thread.handle.thread().id() != thread::current().id() {
+                // The task's panic was caught and told; what comes after it is ours, and does not panic.
+                let _ignored = thread.handle.join();
+            }
+        }
+    }
+
+    /// Lets the threads end by themselves.
+    pub(super) fn detach(&self) {
+        let mut state = lock(&self.state);
+        state.is_detached = true;
+        state.live.clear();
+    }
+}
+
+impl fmt::Debug for Threads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Locked")
+            .field("stack_bytes", &self.stack_bytes)
+            .finish_non_exhaustive()
+    }
+}

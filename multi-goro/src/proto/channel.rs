@@ -1,0 +1,427 @@
+//! The state of a channel and what each operation does to it, under a lock that its owner takes.
+//!
+//! Nothing here blocks or wakes: operations say whom to unpark, and who cannot go on takes a seat in a queue. Values go from a
+//! sender's hand to a receiver's directly where either waits; the buffer holds what nobody waits for.
+//!
+//! Invariants, true between operations:
+//!
+//! - receivers wait only while the buffer is empty and no sender waits;
+//! - senders wait only while the buffer is full;
+//! - nobody waits once the channel is closed.
+
+#![expect(unsafe_code, reason = "values are put into the hands of who waits")]
+
+use std::collections::VecDeque;
+
+use super::wait_queue::{Ticket, WaitQueue};
+
+/// A waiting sender or receiver: a place for one value, and a way to unpark who waits.
+///
+/// # Safety
+///
+/// - `deliver` and `collect` touch nothing but the place, and are sound to call from any thread while the seat is queued.
+pub(crate) unsafe trait Seat<T> {
+    /// Puts a value into the receiver's place.
+    ///
+    /// # Safety
+    ///
+    /// - The seat was taken out of its queue by the caller, under the lock, and its owner has not been unparked yet.
+    unsafe fn deliver(&self, value: T);
+
+    /// Takes the value out of the sender's place.
+    ///
+    /// # Safety
+    ///
+    /// - As for `deliver`; and it is called once.
+    unsafe fn collect(&self) -> T;
+}
+
+/// The state of one channel.
+#[derive(Debug)]
+pub(crate) struct Core<T, S> {
+    buffer: VecDeque<T>,
+    capacity: usize,
+    senders: WaitQueue<S>,
+    receivers: WaitQueue<S>,
+    is_closed: bool,
+}
+
+/// What became of a value to send.
+#[must_use]
+#[derive(Debug)]
+pub(crate) enum Sent<T, S> {
+    /// It is in the buffer.
+    Buffered,
+    /// It is in the hands of this receiver, which is to be unparked.
+    Handed(S),
+    /// There is no room for it.
+    Full(T),
+    /// Nobody will take it.
+    Closed(T),
+}
+
+/// What there was to receive.
+#[must_use]
+#[derive(Debug)]
+pub(crate) enum Received<T, S> {
+    /// A value, and the sender whose value took its place or was it, which is to be unparked.
+    Value(T, Option<S>),
+    /// Nothing yet.
+    Empty,
+    /// Nothing, and there never will be.
+    Closed,
+}
+
+impl<T, S: Seat<T>> Core<T, S> {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self {
+            buffer: VecDeque::new(),
+            capacity,
+            senders: WaitQueue::new(),
+            receivers: WaitQueue::new(),
+            is_closed: false,
+        }
+    }
+
+    /// Values in the buffer.
+    pub(crate) fn len(&self) -> usize {
+        self.buffer.len()
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
+    pub(crate) fn send(&mut self, value: T) -> Sent<T, S> {
+        if self.is_closed {
+            return Sent::Closed(value);
+        }
+        if let Some(receiver) = self.receivers.pop() {
+            debug_assert!(self.buffer.is_empty(), "a receiver waits beside a value");
+            // SAFETY: just taken out, under the lock; unparked by our caller.
+            unsafe { receiver.deliver(value) };
+            return Sent::Handed(receiver);
+        }
+        if self.buffer.len() < self.capacity {
+            self.buffer.push_back(value);
+            return Sent::Buffered;
+        }
+        Sent::Full(value)
+    }
+
+    pub(crate) fn receive(&mut self) -> Received<T, S> {
+        if let Some(value) = self.buffer.pop_front() {
+            let sender = self.senders.pop();
+            if let Some(sender) = &sender {
+                // SAFETY: just taken out, under the lock; unparked by our caller.
+                self.buffer.push_back(unsafe { sender.collect() });
+            }
+            return Received::Value(value, sender);
+        }
+        if let Some(sender) = self.senders.pop() {
+            debug_assert_eq!(self.capacity, 0, "a sender waits beside room");
+            // SAFETY: as above.
+            let value = unsafe { sender.collect() };
+            return Received::Value(value, Some(sender));
+        }
+        if self.is_closed {
+            return Received::Closed;
+        }
+        Received::Empty
+    }
+
+    /// Queues a sender whose value was [`Sent::Full`]; the value is in its place.
+    pub(crate) fn wait_to_send(&mut self, sender: S) -> Ticket {
+        debug_assert!(!self.is_closed && self.receivers.is_empty());
+        self.senders.push(sender)
+    }
+
+    /// Queues a receiver that found the channel [`Received::Empty`].
+    pub(crate) fn wait_to_receive(&mut self, receiver: S) -> Ticket {
+        debug_assert!(!self.is_closed && self.senders.is_empty() && self.buffer.is_empty());
+        self.receivers.push(receiver)
+    }
+
+    /// Gives up waiting; false if somebody has taken the seat, and then an unpark is on its way.
+    pub(crate) fn leave_senders(&mut self, ticket: Ticket) -> bool {
+        self.senders.remove(ticket).is_some()
+    }
+
+    /// As [`leave_senders`](Self::leave_senders), for a receiver.
+    pub(crate) fn leave_receivers(&mut self, ticket: Ticket) -> bool {
+        self.receivers.remove(ticket).is_some()
+    }
+
+    /// Closes the channel and returns who waited, all to be unparked: senders with their values, receivers without one.
+    pub(crate) fn close(&mut self) -> Vec<S> {
+        self.is_closed = true;
+        let mut waiting = Vec::new();
+        while let Some(seat) = self.receivers.pop().or_else(|| self.senders.pop()) {
+            waiting.push(seat);
+        }
+        waiting
+    }
+
+    /// Empties the buffer: nobody is left to receive.
+    pub(crate) fn drain(&mut self) -> VecDeque<T> {
+        std::mem::take(&mut self.buffer)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    #[derive(Debug, Clone)]
+    struct Place(&'static str, Rc<RefCell<Option<u32>>>);
+
+    // SAFETY: one thread.
+    unsafe impl Seat<u32> for Place {
+        unsafe fn deliver(&self, value: u32) {
+            *self.1.borrow_mut() = Some(value);
+        }
+        unsafe fn collect(&self) -> u32 {
+            self.1.borrow_mut().take().expect("a sender has a value")
+        }
+    }
+
+    fn place(who: &'static str, value: Option<u32>) -> Place {
+        Place(who, Rc::new(RefCell::new(value)))
+    }
+
+    #[test]
+    fn waiting_senders_keep_their_order_behind_the_buffer() {
+        let mut core = Core::new(1);
+        assert!(matches!(core.send(1), Sent::Buffered));
+        assert!(matches!(core.send(2), Sent::Full(2)));
+        core.wait_to_send(place("a", Some(2)));
+        core.wait_to_send(place("b", Some(3)));
+        for (value, who) in [(1, Some("a")), (2, Some("b")), (3, None)] {
+            match core.receive() {
+                Received::Value(got, sender) => {
+                    assert_eq!((got, sender.map(|s| s.0)), (value, who));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(matches!(core.receive(), Received::Empty));
+    }
+
+    #[test]
+    fn rendezvous_hands_over_both_ways() {
+        let mut core = Core::new(0);
+        let receiver = place("r", None);
+        core.wait_to_receive(receiver.clone());
+        assert!(matches!(core.send(7), Sent::Handed(Place("r", _))));
+        assert_eq!(*receiver.1.borrow(), Some(7));
+        core.wait_to_send(place("s", Some(8)));
+        assert!(matches!(
+            core.receive(),
+            Received::Value(8, Some(Place("s", _)))
+        ));
+    }
+
+    #[test]
+    fn close_gives_everybody_back_and_lets_the_buffer_drain() {
+        let mut core = Core::new(1);
+        assert!(matches!(core.send(1), Sent::Buffered));
+        core.wait_to_send(place("s", Some(2)));
+        let waiting = core.close();
+        assert_eq!(waiting.len(), 1);
+        assert_eq!(*waiting[0].1.borrow(), Some(2));
+        assert!(matches!(core.send(3), Sent::Closed(3)));
+        assert!(matches!(core.receive(), Received::Value(1, None)));
+        assert!(matches!(core.receive(), Received::Closed));
+    }
+
+    #[test]
+    fn seat_that_leaves_is_not_served() {
+        let mut core = Core::new(0);
+        let ticket = core.wait_to_receive(place("r", None));
+        assert!(core.leave_receivers(ticket));
+        assert!(!core.leave_receivers(ticket));
+        assert!(matches!(core.send(1), Sent::Full(1)));
+        let ticket = core.wait_to_send(place("s", Some(1)));
+        assert!(core.leave_senders(ticket));
+        assert!(matches!(core.receive(), Received::Empty));
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::super::task_word::{Park, TaskWord, Unpark};
+    use super::*;
+    use crate::sync::{OsMutex, lock};
+    use loom::cell::UnsafeCell;
+    use loom::sync::Arc;
+    use loom::thread;
+
+    /// What a waiting thread leaves in the queue: the real parking word, and a place that loom checks for races.
+    struct Wait {
+        word: TaskWord,
+        place: UnsafeCell<Option<u32>>,
+        thread: thread::Thread,
+    }
+
+    #[derive(Clone)]
+    struct Place(Arc<Wait>);
+    // SAFETY: the place is accessed as `Seat` says; loom checks it.
+    unsafe impl Send for Place {}
+
+    // SAFETY: touches the place only.
+    unsafe impl Seat<u32> for Place {
+        unsafe fn deliver(&self, value: u32) {
+            // SAFETY: checked by loom.
+            self.0
+                .place
+                .with_mut(|place| unsafe { *place = Some(value) });
+        }
+        unsafe fn collect(&self) -> u32 {
+            // SAFETY: checked by loom.
+            self.0
+                .place
+                .with_mut(|place| unsafe { (*place).take() })
+                .unwrap()
+        }
+    }
+
+    impl Place {
+        fn new(value: Option<u32>) -> Self {
+            Self(Arc::new(Wait {
+                word: TaskWord::new(),
+                place: UnsafeCell::new(value),
+                thread: thread::current(),
+            }))
+        }
+        fn unpark(&self) {
+            match self.0.word.unpark() {
+                Unpark::Nothing => {}
+                Unpark::Wake | Unpark::Enqueue => self.0.thread.unpark(),
+            }
+        }
+        fn park(&self) {
+            if self.0.word.block() == Park::Go {
+                while !self.0.word.consume() {
+                    thread::park();
+                }
+            }
+        }
+        fn value(&self) -> Option<u32> {
+            // SAFETY: checked by loom.
+            self.0.place.with_mut(|place| unsafe { (*place).take() })
+        }
+    }
+
+    type Shared = Arc<OsMutex<Core<u32, Place>>>;
+
+    fn send(channel: &Shared, value: u32) -> Result<(), u32> {
+        let mut core = lock(channel);
+        match core.send(value) {
+            Sent::Buffered => Ok(()),
+            Sent::Handed(receiver) => {
+                drop(core);
+                receiver.unpark();
+                Ok(())
+            }
+            Sent::Closed(value) => Err(value),
+            Sent::Full(value) => {
+                let place = Place::new(Some(value));
+                core.wait_to_send(place.clone());
+                drop(core);
+                place.park();
+                place.value().map_or(Ok(()), Err)
+            }
+        }
+    }
+
+    fn receive(channel: &Shared) -> Option<u32> {
+        let mut core = lock(channel);
+        match core.receive() {
+            Received::Value(value, sender) => {
+                drop(core);
+                if let Some(sender) = sender {
+                    sender.unpark();
+                }
+                Some(value)
+            }
+            Received::Closed => None,
+            Received::Empty => {
+                let place = Place::new(None);
+                core.wait_to_receive(place.clone());
+                drop(core);
+                place.park();
+                place.value()
+            }
+        }
+    }
+
+    fn close(channel: &Shared) {
+        let waiting = lock(channel).close();
+        for seat in waiting {
+            seat.unpark();
+        }
+    }
+
+    fn values_arrive_in_order(capacity: usize) {
+        let mut bounds = loom::model::Builder::new();
+        bounds.preemption_bound = Some(3);
+        bounds.check(move || {
+            let channel: Shared = Arc::new(OsMutex::new(Core::new(capacity)));
+            let sender = {
+                let channel = Arc::clone(&channel);
+                thread::spawn(move || {
+                    send(&channel, 1).unwrap();
+                    send(&channel, 2).unwrap();
+                    close(&channel);
+                })
+            };
+            assert_eq!(receive(&channel), Some(1));
+            assert_eq!(receive(&channel), Some(2));
+            assert_eq!(receive(&channel), None);
+            sender.join().unwrap();
+        });
+    }
+
+    /// Bounds: two threads, two values, capacity 0, 3 pre-emptions.
+    #[test]
+    fn rendezvous_delivers_everything_in_order() {
+        values_arrive_in_order(0);
+    }
+
+    /// Bounds: two threads, two values, capacity 1, 3 pre-emptions.
+    #[test]
+    fn buffer_delivers_everything_in_order() {
+        values_arrive_in_order(1);
+    }
+
+    /// Two senders, one receiver that closes after one value: every value is received or given back.
+    /// Bounds: three threads, two values, capacity 0, 2 pre-emptions.
+    #[test]
+    fn close_loses_no_value() {
+        let mut bounds = loom::model::Builder::new();
+        bounds.preemption_bound = Some(2);
+        bounds.check(|| {
+            let channel: Shared = Arc::new(OsMutex::new(Core::new(0)));
+            let senders: Vec<_> = [1, 2]
+                .into_iter()
+                .map(|value| {
+                    let channel = Arc::clone(&channel);
+                    thread::spawn(move || send(&channel, value))
+                })
+                .collect();
+            let got = receive(&channel).unwrap();
+            close(&channel);
+            let back: Vec<_> = senders
+                .into_iter()
+                .filter_map(|sender| sender.join().unwrap().err())
+                .collect();
+            assert_eq!(back, [3 - got]);
+        });
+    }
+}

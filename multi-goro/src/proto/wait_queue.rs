@@ -1,0 +1,87 @@
+//! Who waits, in order of arrival; anyone may leave early.
+
+use std::collections::VecDeque;
+
+/// A place in a [`WaitQueue`], to leave it early with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ticket(u64);
+
+/// Waiters in order of arrival. Lives under a lock of its owner.
+///
+/// A waiter that leaves early turns its entry into a gap, found by binary search since tickets ascend; gaps are never at
+/// either end.
+#[derive(Debug)]
+pub(crate) struct WaitQueue<W> {
+    entries: VecDeque<(u64, Option<W>)>,
+    next: u64,
+}
+
+impl<W> WaitQueue<W> {
+    pub(crate) const fn new() -> Self {
+        Self {
+            entries: VecDeque::new(),
+            next: 0,
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Joins at the end.
+    pub(crate) fn push(&mut self, waiter: W) -> Ticket {
+        let ticket = self.next;
+        self.next += 1;
+        self.entries.push_back((ticket, Some(waiter)));
+        Ticket(ticket)
+    }
+
+    /// Takes who has waited longest. The caller now owes it an unpark.
+    pub(crate) fn pop(&mut self) -> Option<W> {
+        let (_, waiter) = self.entries.pop_front()?;
+        while let Some((_, None)) = self.entries.front() {
+            self.entries.pop_front();
+        }
+        debug_assert!(waiter.is_some(), "no gap at the front");
+        waiter
+    }
+
+    /// Leaves early. `None` if somebody has taken the waiter already: then an unpark is on its way to it.
+    pub(crate) fn remove(&mut self, ticket: Ticket) -> Option<W> {
+        let index = self
+            .entries
+            .binary_search_by_key(&ticket.0, |(t, _)| *t)
+            .ok()?;
+        let waiter = self.entries[index].1.take();
+        while let Some((_, None)) = self.entries.front() {
+            self.entries.pop_front();
+        }
+        while let Some((_, None)) = self.entries.back() {
+            self.entries.pop_back();
+        }
+        waiter
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queue_is_fair_and_lets_waiters_leave() {
+        let mut queue = WaitQueue::new();
+        let tickets: Vec<_> = (0..6).map(|n| queue.push(n)).collect();
+        assert_eq!(queue.remove(tickets[2]), Some(2));
+        assert_eq!(queue.remove(tickets[2]), None);
+        assert_eq!(queue.remove(tickets[0]), Some(0));
+        assert_eq!(queue.pop(), Some(1));
+        assert_eq!(queue.remove(tickets[1]), None);
+        assert_eq!(queue.pop(), Some(3));
+        assert_eq!(queue.remove(tickets[5]), Some(5));
+        assert_eq!(queue.remove(tickets[4]), Some(4));
+        assert!(queue.is_empty());
+        assert_eq!(queue.pop(), None);
+        let again = queue.push(9);
+        assert_eq!(queue.remove(again), Some(9));
+    }
+}

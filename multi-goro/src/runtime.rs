@@ -1,0 +1,327 @@
+//! Runtimes: the one that everybody shares, and ones made to measure.
+
+#![expect(unsafe_code, reason = "`run` lends a task what its caller owns")]
+
+use std::env;
+use std::ffi::OsStr;
+use std::fmt;
+use std::io;
+use std::num::NonZero;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle};
+
+use multi_core::{BuildError, Event};
+
+use crate::group::Group;
+use crate::sched::{self, Info, Job, Shared};
+use crate::stack::{self, Class};
+use crate::sync::{OsMutex, TaskEvent, lock};
+
+/// Most workers a runtime can have; far more than there are processors.
+const WORKERS_MAX: usize = 1024;
+/// The environment variable that sets the number of workers where the program does not.
+const WORKERS_VARIABLE: &str = "MULTI_WORKERS";
+
+/// Workers that run green tasks. Most programs need none of their own: [`Group::new`] uses the runtime of the running task,
+/// or a global one that starts with its first group.
+///
+/// ```
+/// use multi_goro::Runtime;
+///
+/// let runtime = Runtime::builder().workers(1).build()?;
+/// let mut group = runtime.group();
+/// group.go(|| Ok(()));
+/// group.wait()?;
+/// # Ok::<(), multi_goro::BoxError>(())
+/// ```
+///
+/// Dropping it lets the workers leave when the last task has ended; tasks cannot be started on it any more. If no task is left
+/// it waits for the threads to end.
+///
+/// # Fork
+///
+/// A forked child has none of the workers: starting a task there fails with an error that says so.
+pub struct Runtime {
+    shared: Arc<Shared>,
+    threads: OsMutex<Vec<JoinHandle<()>>>,
+}
+
+impl Runtime {
+    /// A runtime with other numbers than the default.
+    pub fn builder() -> RuntimeBuilder {
+        RuntimeBuilder {
+            workers: None,
+            stack_bytes: stack::DEFAULT_BYTES,
+        }
+    }
+
+    /// A group whose tasks run here.
+    pub fn group(&self) -> Group {
+        Group::builder()
+            .runtime(self)
+            .build()
+            .unwrap_or_else(|error| unreachable!("the default options are refused: {error}"))
+    }
+
+    /// Runs `f` as a task here, waits for it, and returns what it returned. The caller parks or sleeps meanwhile, so `f` may
+    /// borrow from it.
+    ///
+    /// ```
+    /// let runtime = multi_goro::Runtime::builder().workers(1).build()?;
+    /// let text = String::from("borrowed");
+    /// assert_eq!(runtime.run(|| text.len()), 8);
+    /// # Ok::<(), multi_goro::BoxError>(())
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// With what `f` panics with; if the task cannot be started (no memory for its stack, a forked child).
+    #[track_caller]
+    pub fn run<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
+        let outcome = Arc::new(OsMutex::new(None));
+        let event = Arc::new(TaskEvent::new());
+        let slot = Arc::clone(&outcome);
+        let task: Box<dyn FnOnce(io::Result<()>) + Send + '_> = Box::new(move |start| {
+            let result = start.map(|()| catch_unwind(AssertUnwindSafe(f)));
+            *lock(&slot) = Some(result);
+        });
+        // SAFETY: the closure is used up once the outcome is there, for which we wait whatever happens. The only other owner
+        // of the slot then is us.
+        let task: Box<dyn FnOnce(io::Result<()>) + Send + 'static> =
+            unsafe { std::mem::transmute(task) };
+        let info = Info {
+            name: None,
+            started_at: Some(Location::caller()),
+            lineage: sched::current_lineage(),
+        };
+        let lent = Lent {
+            task,
+            event: Arc::clone(&event),
+        };
+        self.shared.spawn(self.shared.class(), info, lent);
+        loop {
+            let key = event.key();
+            match lock(&outcome).take() {
+                Some(Ok(Ok(value))) => return value,
+                Some(Ok(Err(payload))) => resume_unwind(payload),
+                Some(Err(error)) => panic!("{error}"),
+                None => {}
+            }
+            event.wait(key, None);
+        }
+    }
+
+    /// How many workers it has.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.shared.worker_count()
+    }
+
+    /// Tasks that have been started here and have not ended.
+    #[must_use]
+    pub fn num_tasks(&self) -> usize {
+        self.shared.task_count()
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        self.shared.close();
+        let is_ours = sched::current_runtime().is_some_and(|own| Arc::ptr_eq(&own, &self.shared));
+        if is_ours || self.shared.task_count() > 0 || self.shared.check_process().is_err() {
+            return;
+        }
+        for thread in lock(&self.threads).drain(..) {
+            // A worker ends by returning: there is no panic to pass on.
+            let _ignored = thread.join();
+        }
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime")
+            .field("workers", &self.workers())
+            .field("num_tasks", &self.num_tasks())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The task of [`Runtime::run`]: a closure that stores its own outcome.
+struct Lent {
+    task: Box<dyn FnOnce(io::Result<()>) + Send>,
+    event: Arc<TaskEvent>,
+}
+
+impl Job for Lent {
+    type End = Arc<TaskEvent>;
+
+    fn run(self) -> Arc<TaskEvent> {
+        (self.task)(Ok(()));
+        self.event
+    }
+
+    fn refuse(self, error: io::Error) -> Arc<TaskEvent> {
+        (self.task)(Err(error));
+        self.event
+    }
+
+    fn end(event: Arc<TaskEvent>) {
+        event.notify();
+    }
+}
+
+/// Options of a [`Runtime`], then the runtime.
+///
+/// ```
+/// let error = multi_goro::Runtime::builder().workers(0).build().unwrap_err();
+/// assert_eq!(error.to_string(), "0 workers would never run a task; give at least 1, or leave the number out");
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct RuntimeBuilder {
+    workers: Option<usize>,
+    stack_bytes: usize,
+}
+
+impl RuntimeBuilder {
+    /// Runs tasks on `workers` threads. Default: `MULTI_WORKERS`, else as many as the process may use processors (its
+    /// affinity and its cgroup's quota).
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = Some(workers);
+        self
+    }
+
+    /// Gives each task a stack of `bytes`, rounded up to a class: 16 KiB, 32 KiB, .. 8 MiB. Default: 64 KiB.
+    pub fn stack_bytes(mut self, bytes: usize) -> Self {
+        self.stack_bytes = bytes;
+        self
+    }
+
+    /// Starts the workers.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`]: no workers or too many, a `MULTI_WORKERS` that is no number of workers, a stack size out of range or no
+    /// multiple of the page, a thread that could not be started.
+    pub fn build(self) -> Result<Runtime, BuildError> {
+        let workers = match self.workers {
+            Some(workers) => check_workers(workers)?,
+            None => default_workers(env::var_os(WORKERS_VARIABLE).as_deref())?,
+        };
+        let class = Class::for_bytes(self.stack_bytes)
+            .map_err(|error| BuildError::new(error.to_string()))?;
+        let (shared, threads) = Shared::start(workers, class)
+            .map_err(|error| BuildError::new(format!("the green runtime cannot start: {error}")))?;
+        Ok(Runtime {
+            shared,
+            threads: OsMutex::new(threads),
+        })
+    }
+}
+
+fn check_workers(workers: usize) -> Result<usize, BuildError> {
+    match workers {
+        0 => Err(BuildError::new(
+            "0 workers would never run a task; give at least 1, or leave the number out",
+        )),
+        1..=WORKERS_MAX => Ok(workers),
+        _ => Err(BuildError::new(format!(
+            "{workers} workers are too many; give at most {WORKERS_MAX}: one per processor is the most that helps"
+        ))),
+    }
+}
+
+/// Workers of a runtime that was not told: what the variable says, else what the system gives us.
+fn default_workers(variable: Option<&OsStr>) -> Result<usize, BuildError> {
+    let Some(text) = variable else {
+        // std asks the affinity and the cgroup's quota.
+        let processors = thread::available_parallelism().map_or(1, NonZero::get);
+        return Ok(processors.min(WORKERS_MAX));
+    };
+    let workers = text.to_str().and_then(|text| text.trim().parse().ok());
+    workers
+        .filter(|workers| (1..=WORKERS_MAX).contains(workers))
+        .ok_or_else(|| {
+            BuildError::new(format!(
+                "{WORKERS_VARIABLE}={text:?} is not a number of workers; set it to 1 .. {WORKERS_MAX}, or unset it"
+            ))
+        })
+}
+
+/// The runtime for a group that names none: the running task's, else the global one.
+pub(crate) fn default_runtime() -> Result<Arc<Shared>, BuildError> {
+    if let Some(shared) = sched::current_runtime() {
+        return Ok(shared);
+    }
+    let global = GLOBAL.get_or_init(|| Runtime::builder().build());
+    match global {
+        Ok(runtime) => Ok(Arc::clone(&runtime.shared)),
+        Err(error) => Err(error.clone()),
+    }
+}
+
+static GLOBAL: OnceLock<Result<Runtime, BuildError>> = OnceLock::new();
+
+/// Green tasks that have been started and have not ended: in the running task's runtime, or in the global one.
+///
+/// ```
+/// let mut group = multi_goro::Group::new();
+/// group.go(|| Ok(()));
+/// group.wait()?;
+/// assert_eq!(multi_goro::num_tasks(), 0);
+/// # Ok::<(), multi_goro::GroupError>(())
+/// ```
+#[must_use]
+pub fn num_tasks() -> usize {
+    match sched::current_runtime() {
+        Some(shared) => shared.task_count(),
+        None => match GLOBAL.get() {
+            Some(Ok(runtime)) => runtime.num_tasks(),
+            _ => 0,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_variable_is_obeyed_or_named_in_the_error() {
+        assert_eq!(default_workers(Some(OsStr::new("3"))), Ok(3));
+        assert!(default_workers(None).is_ok_and(|workers| workers >= 1));
+        for bad in ["0", "-1", "two", "", "99999999999999999999"] {
+            let error = default_workers(Some(OsStr::new(bad)))
+                .unwrap_err()
+                .to_string();
+            assert_eq!(
+                error,
+                format!(
+                    "MULTI_WORKERS={bad:?} is not a number of workers; set it to 1 .. 1024, or unset it"
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn too_many_workers_are_refused() {
+        let error = Runtime::builder().workers(usize::MAX).build().unwrap_err();
+        assert!(error.to_string().contains("too many"), "{error}");
+    }
+
+    #[test]
+    fn bad_stack_size_is_refused() {
+        let error = Runtime::builder()
+            .workers(1)
+            .stack_bytes(4096)
+            .build()
+            .unwrap_err();
+        assert!(error.to_string().contains("too small"), "{error}");
+    }
+}

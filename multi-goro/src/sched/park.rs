@@ -1,0 +1,156 @@
+//! Parking the caller, task or plain thread, and unparking it: one way for both.
+
+#![expect(unsafe_code, reason = "who waits is known by address while it waits")]
+
+use std::mem::offset_of;
+use std::ptr::NonNull;
+use std::time::Instant;
+
+use super::task::Header;
+use super::worker::{self, Turn, Worker};
+use crate::proto::task_word::{Park, TaskWord, Unpark};
+use crate::sys;
+
+/// Where one task or thread parks.
+pub(super) struct ParkCell {
+    pub(super) word: TaskWord,
+}
+
+const _: () = assert!(offset_of!(Header, park) == 0);
+
+thread_local! {
+    /// Where a plain thread parks. Has no destructor, and so works as long as the thread does.
+    static THREAD: ParkCell = ParkCell { word: TaskWord::new() };
+}
+
+impl ParkCell {
+    pub(super) fn of_task() -> Self {
+        Self {
+            word: TaskWord::new(),
+        }
+    }
+}
+
+/// How a wait ended.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wake {
+    Unparked,
+    /// The deadline passed. An unpark may still be owed: see [`Waiter::unpark`].
+    TimedOut,
+}
+
+/// Somebody who is about to park, or parked: what goes into a queue of waiters.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Waiter(NonNull<ParkCell>);
+
+// SAFETY: the address of a `ParkCell`, of which others touch only the word; `unpark`'s obligation keeps it alive.
+unsafe impl Send for Waiter {}
+
+impl Waiter {
+    /// The caller: the running task, or the thread where there is none.
+    pub(crate) fn current() -> Self {
+        match worker::on_task() {
+            Some((_, task)) => Self(task.cast()),
+            None => Self(THREAD.with(|cell| NonNull::from(cell))),
+        }
+    }
+
+    /// Delivers an unpark.
+    ///
+    /// # Safety
+    ///
+    /// - The waiter was announced by the task or thread itself, from where this caller alone has taken it, so that exactly one
+    ///   unpark is owed for the announcement.
+    /// - The waiter, if its [`park`] times out and it finds its announcement taken, parks again without a deadline: it does not
+    ///   leave before this call.
+    pub(crate) unsafe fn unpark(self) {
+        // SAFETY: the caller's promise.
+        unsafe { self.unpark_as(Turn::InOrder) };
+    }
+
+    /// Delivers an unpark; a task of this worker goes on as soon as the caller stops (within a limit), before those that were
+    /// ready already: the hand-off of an unbuffered channel.
+    ///
+    /// # Safety
+    ///
+    /// - As for [`unpark`](Self::unpark).
+    pub(crate) unsafe fn unpark_next(self) {
+        // SAFETY: the caller's promise.
+        unsafe { self.unpark_as(Turn::Next) };
+    }
+
+    /// # Safety
+    ///
+    /// - As for [`unpark`](Self::unpark).
+    unsafe fn unpark_as(self, turn: Turn) {
+        // SAFETY: the waiter does not leave before it has consumed this unpark.
+        let cell = unsafe { self.0.as_ref() };
+        let word = std::ptr::from_ref(cell.word.word());
+        match cell.word.unpark() {
+            Unpark::Nothing => {}
+            Unpark::Wake => sys::futex_wake(word),
+            // SAFETY: only tasks are ever parked (threads block), and a task's cell is the first field of its header. The
+            // task stays alive until it has run again, which takes what `make_ready` does.
+            Unpark::Enqueue => unsafe { worker::make_ready(self.0.cast(), turn) },
+        }
+    }
+}
+
+/// Parks the caller until the unpark that it is owed, at most until `deadline`.
+///
+/// The caller has announced a [`Waiter`] somewhere, with no lock held now. If the wait times out it takes the announcement
+/// back; where that fails because somebody has taken it, it parks again without a deadline.
+pub(crate) fn park(deadline: Option<Instant>) -> Wake {
+    match worker::on_task() {
+        // While a panic unwinds, the thread's panic count belongs to this task: no other may run on the thread.
+        Some((worker, task)) if !std::thread::panicking() => park_task(worker, task, deadline),
+        Some((_, task)) => {
+            // SAFETY: the running task is alive.
+            block(&unsafe { task.as_ref() }.park.word, deadline)
+        }
+        None => THREAD.with(|cell| block(&cell.word, deadline)),
+    }
+}
+
+fn park_task(worker: &Worker, task: NonNull<Header>, deadline: Option<Instant>) -> Wake {
+    // SAFETY: the running task is alive, and its cells are this worker's.
+    let header = unsafe { task.as_ref() };
+    match header.park.word.park() {
+        Park::Already => return Wake::Unparked,
+        Park::Go => {}
+    }
+    if let Some(deadline) = deadline {
+        worker.add_timer(task, deadline);
+    }
+    worker.leave(task);
+    if deadline.is_some() {
+        worker.remove_timer(task);
+    }
+    if header.park.word.consume() {
+        Wake::Unparked
+    } else {
+        debug_assert!(deadline.is_some(), "woken by nobody");
+        Wake::TimedOut
+    }
+}
+
+fn block(word: &TaskWord, deadline: Option<Instant>) -> Wake {
+    match word.block() {
+        Park::Already => return Wake::Unparked,
+        Park::Go => {}
+    }
+    loop {
+        if word.consume() {
+            return Wake::Unparked;
+        }
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            if word.give_up() {
+                return Wake::TimedOut;
+            }
+            continue;
+        }
+        sys::futex_wait(word.word(), TaskWord::BLOCKED, left);
+    }
+}

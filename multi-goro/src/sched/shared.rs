@@ -1,0 +1,315 @@
+//! One runtime: what its workers share and what others may touch of them.
+
+#![expect(unsafe_code, reason = "makes tasks that point back here")]
+
+use std::collections::VecDeque;
+use std::io;
+use std::ptr::{self, NonNull};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+
+use super::task::{Header, Info, Job, TaskRef};
+use super::worker::{self, Worker};
+use crate::proto::idle::Idle;
+use crate::proto::inbox::Inbox;
+use crate::proto::ring::{Owner, Ring};
+use crate::stack::{Class, Pool, overflow};
+use crate::sync::{
+    AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::*, OsMutex, Padded, fence,
+    lock,
+};
+use crate::sys;
+
+/// The shared side of a runtime; each worker and each handle holds it.
+pub(crate) struct Shared {
+    /// The process it belongs to: a forked child has the memory, but none of the workers.
+    owner: u32,
+    /// This process's number as far as known; zero in a forked child until somebody looks.
+    process: &'static AtomicU32,
+    pub(super) remotes: Box<[Padded<Remote>]>,
+    pub(super) idle: Idle,
+    injector: Injector,
+    pub(super) stacks: Pool,
+    /// The stack class of tasks that ask for none.
+    class: Class,
+    /// Tasks started from elsewhere than a worker.
+    outside: Padded<AtomicU64>,
+    /// Set once the last handle is gone: workers leave when no task is left.
+    closing: AtomicBool,
+}
+
+/// What others may touch of one worker.
+pub(super) struct Remote {
+    /// Its stealable unstarted tasks.
+    pub(super) ring: Ring<Header>,
+    /// Its started tasks that others have unparked.
+    pub(super) inbox: Inbox<Header>,
+    /// Its newest child, unstarted: run next by the worker itself, taken by others only when the worker is stuck.
+    pub(super) newest: AtomicPtr<Header>,
+    /// Rounds of the scheduler. Standing still, it says that the worker is stuck in one task.
+    pub(super) rounds: AtomicU32,
+    /// Tasks made by tasks on this worker.
+    pub(super) spawned: AtomicU64,
+    /// Tasks that ended on this worker.
+    pub(super) finished: AtomicU64,
+}
+
+/// Unstarted tasks from outside, and what does not fit in a ring.
+#[derive(Default)]
+pub(super) struct Injector {
+    queue: OsMutex<VecDeque<TaskRef>>,
+    len: AtomicUsize,
+}
+
+impl Injector {
+    pub(super) fn is_empty(&self) -> bool {
+        // Relaxed: a hint; a sleeper that relies on it has a fence before (see `idle`).
+        self.len.load(Relaxed) == 0
+    }
+
+    pub(super) fn push(&self, tasks: impl IntoIterator<Item = TaskRef>) {
+        let mut queue = lock(&self.queue);
+        queue.extend(tasks);
+        // Relaxed: written under the lock; see `is_empty` for readers.
+        self.len.store(queue.len(), Relaxed);
+    }
+
+    /// Takes a fair share for one of `workers`: the first to run, the others handed over one by one.
+    pub(super) fn take(
+        &self,
+        workers: usize,
+        most: usize,
+        mut each: impl FnMut(TaskRef),
+    ) -> Option<TaskRef> {
+        if self.is_empty() {
+            return None;
+        }
+        let mut queue = lock(&self.queue);
+        let first = queue.pop_front()?;
+        let share = (queue.len() / workers).min(most);
+        queue.drain(..share).for_each(&mut each);
+        // Relaxed: as in `push`.
+        self.len.store(queue.len(), Relaxed);
+        Some(first)
+    }
+}
+
+/// This process's number, in a page that reads zero in a forked child.
+fn process_word() -> io::Result<&'static AtomicU32> {
+    static WORD: OnceLock<&'static AtomicU32> = OnceLock::new();
+    if let Some(word) = WORD.get() {
+        return Ok(word);
+    }
+    let word = sys::wiped_on_fork()?;
+    Ok(WORD.get_or_init(|| word))
+}
+
+impl Shared {
+    /// Makes a runtime and starts its workers.
+    ///
+    /// # Errors
+    ///
+    /// What the system said to the mapping of the fork word, to the signal handler or to a thread.
+    pub(crate) fn start(
+        workers: usize,
+        class: Class,
+    ) -> io::Result<(Arc<Self>, Vec<JoinHandle<()>>)> {
+        let process = process_word()?;
+        overflow::install(worker::on_fault)?;
+        let (remotes, owners): (Vec<_>, Vec<Owner>) = (0..workers).map(|_| Remote::new()).unzip();
+        let shared = Arc::new(Self {
+            owner: sys::process_id(),
+            process,
+            remotes: remotes.into(),
+            idle: Idle::new(workers),
+            injector: Injector::default(),
+            stacks: Pool::new(),
+            class,
+            outside: Padded(AtomicU64::new(0)),
+            closing: AtomicBool::new(false),
+        });
+        let mut threads = Vec::with_capacity(workers);
+        for (index, owner) in owners.into_iter().enumerate() {
+            let of_worker = Arc::clone(&shared);
+            let started = std::thread::Builder::new()
+                .name(format!("goro-{index}"))
+                .spawn(move || Worker::run(of_worker, index, owner));
+            match started {
+                Ok(thread) => threads.push(thread),
+                Err(error) => {
+                    shared.close();
+                    let text = format!("worker {index} of {workers} could not be started: {error}");
+                    return Err(io::Error::new(error.kind(), text));
+                }
+            }
+        }
+        Ok((shared, threads))
+    }
+
+    /// Whether this process is a forked child of the one that made the runtime.
+    pub(super) fn is_foreign(&self) -> bool {
+        // Relaxed: set by this process, or zeroed by the kernel before the child ran.
+        let process = self.process.load(Relaxed);
+        process != self.owner && self.is_foreign_slow(process)
+    }
+
+    #[cold]
+    fn is_foreign_slow(&self, process: u32) -> bool {
+        if process == 0 {
+            // Relaxed: every thread would store the same number.
+            self.process.store(sys::process_id(), Relaxed);
+        }
+        // Relaxed: as above.
+        self.process.load(Relaxed) != self.owner
+    }
+
+    /// Whether this is the process that the workers belong to.
+    ///
+    /// # Errors
+    ///
+    /// In a forked child.
+    pub(crate) fn check_process(&self) -> io::Result<()> {
+        if self.is_foreign() {
+            return Err(io::Error::other(format!(
+                "this green runtime belongs to process {}, and a forked child has none of its workers; \
+                 start threads or processes here, or build a Runtime in the child",
+                self.owner
+            )));
+        }
+        Ok(())
+    }
+
+    /// Whether a task can be started here.
+    ///
+    /// # Errors
+    ///
+    /// In a forked child; after the runtime was shut down.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        self.check_process()?;
+        // Relaxed: the caller has counted its task before and fenced, or does not mind.
+        if self.closing.load(Relaxed) {
+            return Err(io::Error::other(
+                "this green runtime has been shut down; keep its Runtime alive for as long as tasks are started",
+            ));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn worker_count(&self) -> usize {
+        self.remotes.len()
+    }
+
+    pub(crate) fn class(&self) -> Class {
+        self.class
+    }
+
+    pub(super) fn injector(&self) -> &Injector {
+        &self.injector
+    }
+
+    /// Starts a task. On an error `job` has been refused and has ended.
+    pub(crate) fn spawn<J: Job>(self: &Arc<Self>, class: Class, info: Info, job: J) {
+        let address = NonNull::new(Arc::as_ptr(self).cast_mut()).expect("an Arc has an address");
+        if let Some((worker, _)) = worker::on_task()
+            && worker.belongs_to(self)
+        {
+            let task = Header::create(address, class, info, job);
+            // The task that runs here keeps the runtime open.
+            worker.spawn(task);
+            return;
+        }
+        // Relaxed: counted before the look at `closing`; the fence orders the two.
+        self.outside.0.fetch_add(1, Relaxed);
+        // Pairs with the fence in `may_leave`: either we see that the runtime is closing, or the worker sees this task.
+        fence(SeqCst);
+        if let Err(error) = self.check() {
+            let end = job.refuse(error);
+            // Relaxed: counted down by the thread that counted up.
+            self.outside.0.fetch_sub(1, Relaxed);
+            J::end(end);
+            return;
+        }
+        let task = Header::create(address, class, info, job);
+        self.injector.push([task]);
+        self.announce();
+    }
+
+    /// Wakes somebody for what was just published, if nobody is looking.
+    pub(super) fn announce(&self) {
+        if let Some(worker) = self.idle.announce() {
+            sys::futex_wake(self.idle.word(worker));
+        }
+    }
+
+    /// Tasks that have been started and have not ended.
+    pub(crate) fn task_count(&self) -> usize {
+        // Relaxed, all: counts that a caller can rely on are ordered by whatever told it that the tasks began or ended. The
+        // finished are read first, so that the difference is never negative.
+        let count = |pick: fn(&Remote) -> &AtomicU64| -> u64 {
+            // Relaxed: as above.
+            self.remotes.iter().map(|r| pick(&r.0).load(Relaxed)).sum()
+        };
+        let finished = count(|r| &r.finished);
+        // Acquire: keeps the reads of the finished before those of the started, as far as it goes.
+        fence(Acquire);
+        // Relaxed: as above.
+        let started = count(|r| &r.spawned) + self.outside.0.load(Relaxed);
+        started
+            .saturating_sub(finished)
+            .try_into()
+            .unwrap_or(usize::MAX)
+    }
+
+    /// Lets the workers leave once no task is left.
+    pub(crate) fn close(&self) {
+        // Release: pairs with the Acquire in `may_leave`.
+        self.closing.store(true, Release);
+        fence(SeqCst);
+        self.rouse();
+    }
+
+    /// Wakes every sleeping worker.
+    pub(super) fn rouse(&self) {
+        for worker in 0..self.remotes.len() {
+            if self.idle.posted(worker) {
+                sys::futex_wake(self.idle.word(worker));
+            }
+        }
+    }
+
+    /// Whether an idle worker may end.
+    pub(super) fn may_leave(&self) -> bool {
+        // Acquire: pairs with the Release in `close`.
+        if !self.closing.load(Acquire) {
+            return false;
+        }
+        // Pairs with the fence in `spawn`.
+        fence(SeqCst);
+        self.task_count() == 0
+    }
+}
+
+impl Remote {
+    fn new() -> (Padded<Self>, Owner) {
+        let (ring, owner) = Ring::new();
+        let remote = Self {
+            ring,
+            inbox: Inbox::new(),
+            newest: AtomicPtr::new(ptr::null_mut()),
+            rounds: AtomicU32::new(0),
+            spawned: AtomicU64::new(0),
+            finished: AtomicU64::new(0),
+        };
+        (Padded(remote), owner)
+    }
+}
+
+/// The runtime of the running task, if a task is running.
+pub(crate) fn current_runtime() -> Option<Arc<Shared>> {
+    worker::on_task().map(|(worker, _)| worker.shared())
+}
+
+// SAFETY: everything in it is made for sharing; task pointers in it are owned as `TaskRef` and `Linked` say.
+unsafe impl Sync for Shared {}
+// SAFETY: as above.
+unsafe impl Send for Shared {}

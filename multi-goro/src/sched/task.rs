@@ -1,0 +1,213 @@
+//! The cell of a task: what the scheduler knows of it, and its closure until it runs.
+
+#![expect(unsafe_code, reason = "tasks are freed by whoever finishes them")]
+
+use std::cell::{Cell, UnsafeCell};
+use std::io;
+use std::mem::ManuallyDrop;
+use std::panic::Location;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+
+use multi_core::Lineage;
+
+use super::park::ParkCell;
+use super::shared::Shared;
+use crate::proto::inbox::Linked;
+use crate::stack::{Class, Stack};
+use crate::sync::{AtomicPtr, AtomicU32, Ordering::*};
+
+/// What a task does. The three steps let the runtime count a task as ended before anybody who waits for it knows.
+pub(crate) trait Job: Send + 'static {
+    /// How the task ended.
+    type End;
+
+    /// Runs the task, on a stack of its own. Must not panic.
+    fn run(self) -> Self::End;
+
+    /// Called instead of `run`, on a worker's own stack, when no stack was to be had. Must not panic.
+    fn refuse(self, error: io::Error) -> Self::End;
+
+    /// Tells who waits, once the task no longer counts. Must not panic.
+    fn end(end: Self::End);
+}
+
+/// What reports say about a task.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Info {
+    pub(crate) name: Option<Arc<str>>,
+    pub(crate) started_at: Option<&'static Location<'static>>,
+    /// The limited groups the task runs in.
+    pub(crate) lineage: Lineage,
+}
+
+/// The part of a task that does not depend on its closure.
+///
+/// Before it first runs a task is in exactly one queue, and who takes it from there owns it. After that it belongs to
+/// its worker: the plain cells are touched on that worker's thread only, but for `worker`, which never changes again.
+#[repr(C)]
+pub(crate) struct Header {
+    /// First, so that who unparks the task finds the rest.
+    pub(super) park: ParkCell,
+    /// The next one in an inbox.
+    link: AtomicPtr<Header>,
+    /// Its runtime, alive as long as any task.
+    pub(super) shared: NonNull<Shared>,
+    /// The worker it started on.
+    pub(super) worker: AtomicU32,
+    pub(super) class: Class,
+    /// Where it was left; null before its first run.
+    pub(super) sp: Cell<*mut u8>,
+    pub(super) stack: Cell<Option<Stack>>,
+    /// Its place in the worker's timers; [`NO_TIMER`] for none.
+    pub(super) timer: Cell<usize>,
+    pub(super) info: Info,
+    calls: &'static Calls,
+}
+
+/// Not among the timers.
+pub(super) const NO_TIMER: usize = usize::MAX;
+
+struct Calls {
+    run: unsafe fn(NonNull<Header>, &dyn Fn()),
+    refuse: unsafe fn(NonNull<Header>, io::Error, &dyn Fn()),
+    free: unsafe fn(NonNull<Header>),
+}
+
+#[repr(C)]
+struct Task<J> {
+    header: Header,
+    job: UnsafeCell<ManuallyDrop<J>>,
+}
+
+/// A task that has not run yet, on its way through queues. Who has it is the one to run it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TaskRef(pub(super) NonNull<Header>);
+
+// SAFETY: an unstarted task is a `Send` closure and a header that only its holder touches.
+unsafe impl Send for TaskRef {}
+
+impl Header {
+    /// Makes the cell of a task that counts on `shared` staying alive until it has ended.
+    pub(super) fn create<J: Job>(
+        shared: NonNull<Shared>,
+        class: Class,
+        info: Info,
+        job: J,
+    ) -> TaskRef {
+        let task = Box::new(Task {
+            header: Self {
+                park: ParkCell::of_task(),
+                link: AtomicPtr::new(ptr::null_mut()),
+                shared,
+                worker: AtomicU32::new(u32::MAX),
+                class,
+                sp: Cell::new(ptr::null_mut()),
+                stack: Cell::new(None),
+                timer: Cell::new(NO_TIMER),
+                info,
+                calls: &Calls {
+                    run: Task::<J>::run,
+                    refuse: Task::<J>::refuse,
+                    free: Task::<J>::free,
+                },
+            },
+            job: UnsafeCell::new(ManuallyDrop::new(job)),
+        });
+        TaskRef(NonNull::from(Box::leak(task)).cast())
+    }
+
+    /// Runs the closure to its end, calling `count` between the two halves of the end.
+    ///
+    /// # Safety
+    ///
+    /// - `task` came from [`create`](Self::create), is owned by the caller, and is run or refused once.
+    pub(super) unsafe fn run(task: NonNull<Self>, count: &dyn Fn()) {
+        // SAFETY: alive, by the caller's promise.
+        let run = unsafe { task.as_ref() }.calls.run;
+        // SAFETY: `calls` was made for this task's type.
+        unsafe { run(task, count) };
+    }
+
+    /// As [`run`](Self::run), for a task that cannot have a stack.
+    ///
+    /// # Safety
+    ///
+    /// - As for `run`.
+    pub(super) unsafe fn refuse(task: NonNull<Self>, error: io::Error, count: &dyn Fn()) {
+        // SAFETY: alive, by the caller's promise.
+        let refuse = unsafe { task.as_ref() }.calls.refuse;
+        // SAFETY: `calls` was made for this task's type.
+        unsafe { refuse(task, error, count) };
+    }
+
+    /// Frees the cell.
+    ///
+    /// # Safety
+    ///
+    /// - `task` was run or refused, is owned by the caller and is not used afterwards.
+    pub(super) unsafe fn free(task: NonNull<Self>) {
+        // SAFETY: alive, by the caller's promise.
+        let free = unsafe { task.as_ref() }.calls.free;
+        // SAFETY: `calls` was made for this task's type.
+        unsafe { free(task) };
+    }
+
+    /// The worker the task started on.
+    pub(super) fn home(&self) -> usize {
+        // Relaxed: written before the task first ran, and so before any wait that brought the reader here.
+        self.worker.load(Relaxed) as usize
+    }
+}
+
+impl<J: Job> Task<J> {
+    /// Takes the closure out.
+    ///
+    /// # Safety
+    ///
+    /// - `task` is a live `Task<J>` owned by the caller, and its closure has not been taken.
+    unsafe fn take(task: NonNull<Header>) -> J {
+        // SAFETY: `repr(C)`: the header is where the task is.
+        let job = unsafe { task.cast::<Self>().as_ref() }.job.get();
+        // SAFETY: owned by the caller.
+        let job = unsafe { &mut *job };
+        // SAFETY: taken once, by the caller's promise.
+        unsafe { ManuallyDrop::take(job) }
+    }
+
+    /// # Safety
+    ///
+    /// - As for `Header::run`, with a `Task<J>`.
+    unsafe fn run(task: NonNull<Header>, count: &dyn Fn()) {
+        // SAFETY: run or refused once.
+        let end = unsafe { Self::take(task) }.run();
+        count();
+        J::end(end);
+    }
+
+    /// # Safety
+    ///
+    /// - As for `run`.
+    unsafe fn refuse(task: NonNull<Header>, error: io::Error, count: &dyn Fn()) {
+        // SAFETY: run or refused once.
+        let end = unsafe { Self::take(task) }.refuse(error);
+        count();
+        J::end(end);
+    }
+
+    /// # Safety
+    ///
+    /// - As for `Header::free`, with a `Task<J>`.
+    unsafe fn free(task: NonNull<Header>) {
+        // SAFETY: from `create`; the closure is gone, and the caller gives the cell up.
+        drop(unsafe { Box::from_raw(task.cast::<Self>().as_ptr()) });
+    }
+}
+
+// SAFETY: the field `link`, used by inboxes only.
+unsafe impl Linked for Header {
+    unsafe fn link(item: NonNull<Self>) -> NonNull<AtomicPtr<Self>> {
+        // SAFETY: alive, by the caller's promise.
+        NonNull::from(&unsafe { item.as_ref() }.link)
+    }
+}

@@ -1,0 +1,285 @@
+//! Where stacks come from: slabs of many stacks in one mapping, a shared pool, and each worker's own warm few.
+//!
+//! ```text
+//!  slab   ┌───────┬──────────────────┬───────┬──────────────────┬─ ·· ─┐
+//!         │ guard │ stack 0      top▶│ guard │ stack 1      top▶│      │   one mapping while the kernel has
+//!         └───────┴──────────────────┴───────┴──────────────────┴─ ·· ─┘   MADV_GUARD_INSTALL (Linux 6.13)
+//! ```
+//!
+//! Without it each guard is a mapping of its own, and the kernel's ceiling of 65 530 mappings ends at about 32 000 stacks.
+
+#![expect(unsafe_code, reason = "carves mappings into stacks")]
+
+use std::io;
+use std::ptr::NonNull;
+
+use super::{CLASS_COUNT, Class, Stack};
+use crate::sync::{AtomicBool, Ordering::*, OsMutex, lock};
+use crate::sys;
+
+/// Stacks in a class's first slab; each next slab has twice as many.
+const FIRST_SLAB: usize = 32;
+/// Most bytes of address space in one slab: 1 M stacks of the default class take about thirty of these.
+const SLAB_BYTES_MAX: usize = 2 << 30;
+/// Free stacks of a class that keep their pages for the next burst; the others give them back.
+const WARM_MAX: usize = 4096;
+
+/// The stacks of one runtime.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    classes: [OsMutex<Shelf>; CLASS_COUNT],
+    /// Whether the kernel has refused guards inside a mapping, so that protection is used.
+    split_guards: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Shelf {
+    free: Vec<Stack>,
+    slabs: Vec<Slab>,
+}
+
+#[derive(Debug)]
+struct Slab {
+    base: NonNull<u8>,
+    bytes: usize,
+    /// Stacks cut off so far; they are never joined again.
+    carved: usize,
+    count: usize,
+}
+
+// SAFETY: a stack is owned memory; who has the `Stack` has it alone.
+unsafe impl Send for Stack {}
+// SAFETY: a slab is an address range that `Pool` alone hands out, under a lock.
+unsafe impl Send for Slab {}
+
+impl Pool {
+    pub(crate) fn new() -> Self {
+        Self {
+            classes: std::array::from_fn(|_| OsMutex::default()),
+            split_guards: AtomicBool::new(false),
+        }
+    }
+
+    /// Adds up to `count` stacks to `to`; at least one, or an error.
+    fn take(&self, class: Class, count: usize, to: &mut Vec<Stack>) -> io::Result<()> {
+        let mut shelf = lock(&self.classes[class.index()]);
+        let from = shelf.free.len().saturating_sub(count);
+        if from < shelf.free.len() {
+            to.extend(shelf.free.drain(from..));
+            return Ok(());
+        }
+        for nth in 0..count {
+            match self.carve(&mut shelf, class) {
+                Ok(stack) => to.push(stack),
+                Err(error) if nth == 0 => {
+                    let have: usize = shelf.slabs.iter().map(|slab| slab.carved).sum();
+                    return Err(out_of_stacks(&error, have, class));
+                }
+                Err(_) => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn carve(&self, shelf: &mut Shelf, class: Class) -> io::Result<Stack> {
+        let guard = sys::page_bytes();
+        let stride = guard + class.bytes();
+        if shelf
+            .slabs
+            .last()
+            .is_none_or(|slab| slab.carved == slab.count)
+        {
+            shelf.slabs.push(Slab::new(stride, shelf.slabs.last())?);
+        }
+        let slab = shelf.slabs.last_mut().expect("one was just added");
+        // SAFETY: `carved < count`, so the place is inside the slab.
+        let place = unsafe { slab.base.add(slab.carved * stride) };
+        self.guard(place, guard)?;
+        slab.carved += 1;
+        // SAFETY: inside the slab, whose stride is guard and stack.
+        let base = unsafe { place.add(guard) };
+        Ok(Stack { base, class })
+    }
+
+    fn guard(&self, place: NonNull<u8>, bytes: usize) -> io::Result<()> {
+        // Relaxed: a remembered answer of the kernel, the same for everybody.
+        if !self.split_guards.load(Relaxed) {
+            // SAFETY: fresh memory of the slab.
+            match unsafe { sys::guard_install(place, bytes) } {
+                Ok(()) => return Ok(()),
+                // Relaxed: as above.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                    self.split_guards.store(true, Relaxed);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        // SAFETY: fresh memory of the slab.
+        unsafe { sys::protect(place, bytes) }
+    }
+
+    /// Takes stacks back. Nothing may be kept on them.
+    fn put(&self, class: Class, stacks: impl Iterator<Item = Stack>) {
+        let mut shelf = lock(&self.classes[class.index()]);
+        for stack in stacks {
+            if shelf.free.len() >= WARM_MAX {
+                // Pages that cannot be given back are only a larger footprint.
+                // SAFETY: the range is a whole stack that nobody uses.
+                let _ignored = unsafe { sys::give_back(stack.base, class.bytes()) };
+            }
+            shelf.free.push(stack);
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        for shelf in &self.classes {
+            let shelf = lock(shelf);
+            let carved: usize = shelf.slabs.iter().map(|slab| slab.carved).sum();
+            debug_assert_eq!(carved, shelf.free.len(), "a stack outlives its runtime");
+            if carved != shelf.free.len() {
+                continue;
+            }
+            for slab in &shelf.slabs {
+                // A mapping that cannot be unmapped is only leaked.
+                // SAFETY: every stack of the slabs is back on the shelf, so nothing refers to them.
+                let _ignored = unsafe { sys::unmap(slab.base, slab.bytes) };
+            }
+        }
+    }
+}
+
+impl Slab {
+    /// A slab of twice as many stacks as the last, or of as many as can be had.
+    fn new(stride: usize, last: Option<&Self>) -> io::Result<Self> {
+        let most = (SLAB_BYTES_MAX / stride).max(1);
+        let mut count = last.map_or(FIRST_SLAB, |last| last.count * 2).min(most);
+        loop {
+            let bytes = count * stride;
+            match sys::map(bytes) {
+                Ok(base) => {
+                    // Where huge pages are not compiled in there are none to keep away.
+                    // SAFETY: just mapped.
+                    let _ignored = unsafe { sys::no_huge_pages(base, bytes) };
+                    return Ok(Self {
+                        base,
+                        bytes,
+                        carved: 0,
+                        count,
+                    });
+                }
+                Err(_) if count > 1 => count /= 2,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+#[cold]
+fn out_of_stacks(error: &io::Error, have: usize, class: Class) -> io::Error {
+    let text = format!(
+        "no stack of {} bytes for the task ({have} exist): {error}; start fewer tasks at a time (a limit on the group), \
+         use smaller stacks, or raise the limit on memory or mappings (ulimit -v, vm.max_map_count)",
+        class.bytes()
+    );
+    io::Error::new(error.kind(), text)
+}
+
+/// A worker's own stacks, the last used (and warmest in the caches) on top.
+#[derive(Debug)]
+pub(crate) struct Cache {
+    classes: [Vec<Stack>; CLASS_COUNT],
+}
+
+impl Cache {
+    /// Stacks fetched at a time.
+    const BATCH: usize = 16;
+    /// Stacks kept; above, half goes back to the pool.
+    const MAX: usize = 128;
+
+    pub(crate) fn new() -> Self {
+        Self {
+            classes: std::array::from_fn(|_| Vec::new()),
+        }
+    }
+
+    /// The warmest stack of a class.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said when neither the worker nor the pool had one and none could be made.
+    pub(crate) fn take(&mut self, pool: &Pool, class: Class) -> io::Result<Stack> {
+        let own = &mut self.classes[class.index()];
+        if own.is_empty() {
+            pool.take(class, Self::BATCH, own)?;
+        }
+        Ok(own.pop().expect("just filled"))
+    }
+
+    /// Keeps a stack for the next task. The caller may still stand on it, provided that it leaves before the next call.
+    pub(crate) fn put(&mut self, pool: &Pool, stack: Stack) {
+        let class = stack.class();
+        let own = &mut self.classes[class.index()];
+        if own.len() >= Self::MAX {
+            // The coldest go. The one being put back is not among them: its owner still stands on it.
+            pool.put(class, own.drain(..Self::MAX / 2));
+        }
+        own.push(stack);
+    }
+
+    /// Gives everything back to the pool.
+    pub(crate) fn clear(&mut self, pool: &Pool) {
+        for own in &mut self.classes {
+            if let Some(stack) = own.first() {
+                pool.put(stack.class(), own.drain(..));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stacks_are_writable_from_end_to_end_and_reused_hot() {
+        let pool = Pool::new();
+        let mut cache = Cache::new();
+        let class = Class::for_bytes(16 * 1024).unwrap();
+        let stack = cache.take(&pool, class).unwrap();
+        for offset in [0, class.bytes() - 1] {
+            // SAFETY: inside the stack, which nobody else has.
+            unsafe { stack.base.add(offset).write(7) };
+        }
+        let top = stack.top();
+        cache.put(&pool, stack);
+        let again = cache.take(&pool, class).unwrap();
+        assert_eq!(again.top(), top);
+        assert!(again.guard_covers(again.base.addr().get() - 1));
+        assert!(!again.guard_covers(again.base.addr().get()));
+        cache.put(&pool, again);
+        cache.clear(&pool);
+    }
+
+    #[test]
+    fn slabs_grow_and_keep_the_number_of_mappings_small() {
+        let pool = Pool::new();
+        let mut cache = Cache::new();
+        let class = Class::for_bytes(64 * 1024).unwrap();
+        let stacks: Vec<_> = (0..5000)
+            .map(|_| cache.take(&pool, class).unwrap())
+            .collect();
+        assert!(lock(&pool.classes[class.index()]).slabs.len() < 10);
+        let mut bases: Vec<_> = stacks.iter().map(|stack| stack.base).collect();
+        bases.sort_unstable();
+        for pair in bases.windows(2) {
+            let gap = pair[1].addr().get() - pair[0].addr().get();
+            assert!(gap >= class.bytes() + sys::page_bytes());
+        }
+        for stack in stacks {
+            cache.put(&pool, stack);
+        }
+        cache.clear(&pool);
+    }
+}

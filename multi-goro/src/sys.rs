@@ -1,0 +1,285 @@
+//! System calls, and nothing else: each function is one call with Rust types.
+
+#![expect(unsafe_code, reason = "system calls")]
+
+use std::io;
+use std::ptr::{self, NonNull};
+use std::time::Duration;
+
+use crate::sync::AtomicU32;
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Bytes in a page of memory, `sysconf(_SC_PAGESIZE)`, sysconf(3).
+pub(crate) fn page_bytes() -> usize {
+    // SAFETY: no pointers.
+    let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(bytes).expect("a page has a size")
+}
+
+/// This process's number, `getpid`, getpid(2).
+pub(crate) fn process_id() -> u32 {
+    std::process::id()
+}
+
+/// Reserves zeroed, private memory that is given pages as it is touched: `mmap(MAP_NORESERVE)`, mmap(2).
+pub(crate) fn map(bytes: usize) -> io::Result<NonNull<u8>> {
+    // SAFETY: a fresh mapping at an address of the kernel's choice disturbs nothing.
+    let address = unsafe {
+        libc::mmap(
+            ptr::null_mut(),
+            bytes,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_STACK,
+            -1,
+            0,
+        )
+    };
+    if address == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(NonNull::new(address.cast()).expect("the kernel never maps page zero for us"))
+}
+
+/// Gives a mapping back, `munmap`, munmap(2).
+///
+/// # Safety
+///
+/// - The range came from [`map`], and nothing refers to it any more.
+pub(crate) unsafe fn unmap(address: NonNull<u8>, bytes: usize) -> io::Result<()> {
+    // SAFETY: the caller's promise.
+    check(unsafe { libc::munmap(address.as_ptr().cast(), bytes) })
+}
+
+/// `madvise`, madvise(2), with an advice that this file vouches for.
+///
+/// # Safety
+///
+/// - The range came from [`map`], and nothing is kept in the part of it that the advice empties.
+unsafe fn advise(address: NonNull<u8>, bytes: usize, advice: libc::c_int) -> io::Result<()> {
+    // SAFETY: the caller's promise.
+    check(unsafe { libc::madvise(address.as_ptr().cast(), bytes, advice) })
+}
+
+/// Keeps transparent huge pages away, `madvise(MADV_NOHUGEPAGE)`: one touched page must not become 2 MiB.
+///
+/// # Safety
+///
+/// - The range came from [`map`].
+pub(crate) unsafe fn no_huge_pages(address: NonNull<u8>, bytes: usize) -> io::Result<()> {
+    // SAFETY: the advice empties nothing.
+    unsafe { advise(address, bytes, libc::MADV_NOHUGEPAGE) }
+}
+
+/// Gives the pages back and keeps the range, `madvise(MADV_DONTNEED)`. Guards stay.
+///
+/// # Safety
+///
+/// - The range came from [`map`], and nothing is kept in it.
+pub(crate) unsafe fn give_back(address: NonNull<u8>, bytes: usize) -> io::Result<()> {
+    // SAFETY: the caller's promise.
+    unsafe { advise(address, bytes, libc::MADV_DONTNEED) }
+}
+
+/// Makes every access to the range a fault without splitting the mapping: `madvise(MADV_GUARD_INSTALL)`, Linux 6.13.
+///
+/// # Safety
+///
+/// - The range came from [`map`], and nothing is kept in it.
+pub(crate) unsafe fn guard_install(address: NonNull<u8>, bytes: usize) -> io::Result<()> {
+    // From include/uapi/asm-generic/mman-common.h; libc does not name it on every version.
+    const MADV_GUARD_INSTALL: libc::c_int = 102;
+    // SAFETY: the caller's promise.
+    unsafe { advise(address, bytes, MADV_GUARD_INSTALL) }
+}
+
+/// Makes every access to the range a fault, `mprotect(PROT_NONE)`, mprotect(2). Splits the mapping.
+///
+/// # Safety
+///
+/// - The range came from [`map`], and nothing is kept in it.
+pub(crate) unsafe fn protect(address: NonNull<u8>, bytes: usize) -> io::Result<()> {
+    // SAFETY: the caller's promise.
+    check(unsafe { libc::mprotect(address.as_ptr().cast(), bytes, libc::PROT_NONE) })
+}
+
+/// A page that reads as zero in a forked child, `madvise(MADV_WIPEONFORK)`, Linux 4.14.
+pub(crate) fn wiped_on_fork() -> io::Result<&'static AtomicU32> {
+    let bytes = page_bytes();
+    let page = map(bytes)?;
+    // SAFETY: just mapped, and holds nothing.
+    unsafe { advise(page, bytes, libc::MADV_WIPEONFORK)? };
+    // SAFETY: page-aligned, zeroed, and never unmapped.
+    Ok(unsafe { page.cast::<AtomicU32>().as_ref() })
+}
+
+/// Sleeps while `word` holds `expected`, at most for `timeout`: `futex(FUTEX_WAIT_PRIVATE)`, futex(2).
+///
+/// Returns early for any reason (a wake, a signal, another value): the caller looks again.
+pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) {
+    let time = timeout.map(|t| libc::timespec {
+        tv_sec: libc::time_t::try_from(t.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: libc::c_long::from(t.subsec_nanos()),
+    });
+    // SAFETY: `word` and `time` are alive for the call.
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            ptr::from_ref(word),
+            libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
+            expected,
+            time.as_ref().map_or(ptr::null(), ptr::from_ref),
+        )
+    };
+}
+
+/// Wakes one sleeper on a word, `futex(FUTEX_WAKE_PRIVATE)`, futex(2).
+///
+/// Takes an address, which may be stale by now: the kernel uses it as a key and reads nothing there.
+pub(crate) fn futex_wake(word: *const AtomicU32) {
+    // SAFETY: the kernel checks the address and dereferences nothing for a private wake.
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word,
+            libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
+            1,
+        )
+    };
+}
+
+/// What a fault handler is given: the faulting address, and what the previous handler wants to see.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    signal: libc::c_int,
+    info: *mut libc::siginfo_t,
+    context: *mut libc::c_void,
+}
+
+impl Fault {
+    /// The address whose access failed.
+    pub(crate) fn address(&self) -> usize {
+        // SAFETY: the kernel made `info` for this handler's call.
+        let info = unsafe { &*self.info };
+        // SAFETY: SIGSEGV and SIGBUS, the only signals hooked, carry an address.
+        unsafe { info.si_addr() }.addr()
+    }
+}
+
+struct Previous(std::sync::OnceLock<[libc::sigaction; 2]>);
+// SAFETY: a sigaction is plain data; it holds a handler's address and masks.
+unsafe impl Sync for Previous {}
+// SAFETY: as above.
+unsafe impl Send for Previous {}
+
+static PREVIOUS: Previous = Previous(std::sync::OnceLock::new());
+static ON_FAULT: std::sync::OnceLock<fn(&Fault)> = std::sync::OnceLock::new();
+
+/// Has `on_fault` called first on SIGSEGV and SIGBUS, on the alternate stack, `sigaction`, sigaction(2).
+///
+/// What was installed before is called after it, for faults that are not its own. Later calls do nothing.
+pub(crate) fn hook_faults(on_fault: fn(&Fault)) -> io::Result<()> {
+    if ON_FAULT.set(on_fault).is_err() {
+        return Ok(());
+    }
+    // SAFETY: an all-zero sigaction is a valid value.
+    let mut previous: [libc::sigaction; 2] = unsafe { std::mem::zeroed() };
+    for (signal, old) in [libc::SIGSEGV, libc::SIGBUS].into_iter().zip(&mut previous) {
+        // SAFETY: `old` is writable; a null new action only reads.
+        check(unsafe { libc::sigaction(signal, ptr::null(), old) })?;
+    }
+    // Kept before the first handler can run.
+    let _ = PREVIOUS.0.set(previous);
+    // SAFETY: an all-zero sigaction is a valid value.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = handler as *const () as usize;
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+    for signal in [libc::SIGSEGV, libc::SIGBUS] {
+        // SAFETY: the handler is async-signal-safe: it reads memory, writes to stderr and ends the process.
+        check(unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) })?;
+    }
+    Ok(())
+}
+
+extern "C" fn handler(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    let fault = Fault {
+        signal,
+        info,
+        context,
+    };
+    if let Some(on_fault) = ON_FAULT.get() {
+        on_fault(&fault);
+    }
+    fault.pass_on();
+}
+
+impl Fault {
+    /// Does what would have been done without us.
+    fn pass_on(&self) {
+        let index = usize::from(self.signal == libc::SIGBUS);
+        let Some(previous) = PREVIOUS.0.get().map(|all| &all[index]) else {
+            return;
+        };
+        match previous.sa_sigaction {
+            libc::SIG_DFL | libc::SIG_IGN => {
+                // Back to what was; the access is tried again when we return, and ends the process.
+                // SAFETY: the action came from the kernel.
+                unsafe { libc::sigaction(self.signal, previous, ptr::null_mut()) };
+            }
+            address if previous.sa_flags & libc::SA_SIGINFO != 0 => {
+                type Action = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
+                // SAFETY: with SA_SIGINFO the installed handler has this type.
+                let action = unsafe { std::mem::transmute::<usize, Action>(address) };
+                action(self.signal, self.info, self.context);
+            }
+            address => {
+                // SAFETY: without SA_SIGINFO the installed handler has this type.
+                let action =
+                    unsafe { std::mem::transmute::<usize, extern "C" fn(libc::c_int)>(address) };
+                action(self.signal);
+            }
+        }
+    }
+}
+
+/// Gives this thread an alternate stack for signal handlers if it has none, `sigaltstack`, sigaltstack(2).
+///
+/// Returns the memory to keep mapped until the thread ends, if any was needed.
+pub(crate) fn ensure_signal_stack() -> io::Result<()> {
+    // SAFETY: an all-zero stack_t is a valid value.
+    let mut current: libc::stack_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `current` is writable; a null new stack only reads.
+    check(unsafe { libc::sigaltstack(ptr::null(), &raw mut current) })?;
+    if current.ss_flags & libc::SS_DISABLE == 0 {
+        return Ok(());
+    }
+    // Room for the largest register state there is (AMX: 11 KiB) and for our formatting. Workers are few and live long:
+    // the memory stays.
+    let bytes = 64 * 1024;
+    let memory = map(bytes)?;
+    let stack = libc::stack_t {
+        ss_sp: memory.as_ptr().cast(),
+        ss_flags: 0,
+        ss_size: bytes,
+    };
+    // SAFETY: the memory is ours, and is never given back.
+    check(unsafe { libc::sigaltstack(&raw const stack, ptr::null_mut()) })
+}
+
+/// Writes to standard error without a lock or an allocation, `write`, write(2). For signal handlers.
+pub(crate) fn write_error(text: &[u8]) {
+    // SAFETY: the buffer is alive for the call.
+    unsafe { libc::write(2, text.as_ptr().cast(), text.len()) };
+}
+
+/// Ends the process with SIGABRT, `abort`, abort(3).
+pub(crate) fn abort() -> ! {
+    // SAFETY: ends the process.
+    unsafe { libc::abort() }
+}

@@ -1,0 +1,25 @@
+//! What every test file here uses.
+
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+/// Ends the process if the test hangs: a hang is a failure that has to be seen.
+pub struct Watchdog(#[expect(dead_code, reason = "dropping it tells the dog")] mpsc::Sender<()>);
+
+/// Gives the test `seconds`.
+#[must_use]
+pub fn watchdog(seconds: u64) -> Watchdog {
+    let (tell, told) = mpsc::channel::<()>();
+    let name = thread::current().name().unwrap_or("?").to_owned();
+    thread::spawn(move || {
+        if told.recv_timeout(Duration::from_secs(seconds)) == Err(mpsc::RecvTimeoutError::Timeout) {
+            eprintln!(
+                "{name} hangs after {seconds} s with {} green tasks in the global runtime",
+                multi_goro::num_tasks()
+            );
+            std::process::abort();
+        }
+    });
+    Watchdog(tell)
+}
