@@ -1,0 +1,111 @@
+//! The flag behind a group's cancel token: a word in shared memory that both sides of a fork can set and sleep on.
+
+use crate::identity::Owner;
+use crate::reap::Reaper;
+use crate::slot::{Region, Slot};
+use crate::sys;
+use multi_core::{CancelToken, CancelWord};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::{Ordering, fence};
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+/// One round's request to stop.
+#[derive(Debug)]
+pub(crate) struct SharedWord {
+    slot: Slot,
+    owner: Owner,
+    /// Wakes whoever waits for the group, from any process. Kept open as long as a child could write to it. None for a token
+    /// of no group.
+    wake: Option<Arc<OwnedFd>>,
+    reaper: Weak<Reaper>,
+}
+
+impl SharedWord {
+    pub(crate) fn new(slot: Slot, wake: Arc<OwnedFd>, reaper: Weak<Reaper>) -> Self {
+        Self {
+            slot,
+            owner: Owner::here(),
+            wake: Some(wake),
+            reaper,
+        }
+    }
+}
+
+/// A token that belongs to no group and works on both sides of every later fork: set it in any process, wait for it in any.
+///
+/// ```
+/// let started = multi_proc::shared_token()?;
+/// // SAFETY: this program has one thread.
+/// let mut group = unsafe { multi_proc::Group::new() };
+/// let told = started.clone();
+/// group.go(move || {
+///     told.cancel();
+///     Ok(())
+/// });
+/// started.wait(); // Told by the task, from its process.
+/// group.wait()?;
+/// # Ok::<(), multi_core::BoxError>(())
+/// ```
+///
+/// # Errors
+///
+/// The system has no shared memory left for it.
+pub fn shared_token() -> io::Result<CancelToken> {
+    let slot = Region::new(0)?.take()?;
+    let word = SharedWord {
+        slot,
+        owner: Owner::here(),
+        wake: None,
+        reaper: Weak::new(),
+    };
+    Ok(CancelToken::with_word(Arc::new(word)))
+}
+
+impl CancelWord for SharedWord {
+    fn is_set(&self) -> bool {
+        // Acquire: what the canceller wrote before it asked is seen by who obeys. Pairs with the swap in `set`.
+        self.slot.word().load(Ordering::Acquire) != 0
+    }
+
+    fn set(&self) {
+        // AcqRel: Release publishes the reason to the load in `is_set`; Acquire makes a second canceller see the first's.
+        if self.slot.word().swap(1, Ordering::AcqRel) != 0 {
+            return;
+        }
+        // Set the word, then look for sleepers; they count themselves, then look at the word: see the fence in `wait`.
+        fence(Ordering::SeqCst);
+        // Relaxed: ordered by the fence.
+        if self.slot.waiters().load(Ordering::Relaxed) > 0 {
+            sys::futex_wake(self.slot.word());
+        }
+        if self.owner.is_here() {
+            if let Some(reaper) = self.reaper.upgrade() {
+                reaper.cancelled();
+            }
+        } else if let Some(wake) = &self.wake {
+            // The reaper's lock is the parent's: a copy of it may be held here for ever.
+            sys::eventfd_set(wake.as_raw_fd());
+        }
+    }
+
+    fn wait(&self, until: Option<Instant>) -> bool {
+        loop {
+            if self.is_set() {
+                return true;
+            }
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return false;
+            }
+            // Relaxed: ordered by the fence.
+            self.slot.waiters().fetch_add(1, Ordering::Relaxed);
+            // Counted, then look at the word, in the kernel: pairs with the fence in `set`.
+            fence(Ordering::SeqCst);
+            sys::futex_wait(self.slot.word(), 0, left);
+            // Relaxed: too high a count costs a wake, nothing else.
+            self.slot.waiters().fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}

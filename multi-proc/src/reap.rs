@@ -1,0 +1,485 @@
+//! Watching, ending and collecting the children of a group, done by whoever waits for it.
+//!
+//! There is no thread of ours. The group's [`Event`] is the [`Reaper`]: a `wait`, a `join` and a `go` at the limit all sleep in one
+//! `ppoll` over the children's pidfds and one eventfd, and do what there is to do when they wake: collect who has ended, signal
+//! whose time is up, report who is stuck. A `go` looks in passing, so that short tasks do not pile up. Where a time limit or a cancel
+//! must be kept while nobody waits, an alarm of [`multi_core::clock`] does one round of the same.
+//!
+//! Several threads may wait at once. Each polls a list of its own; whoever takes a child out of the books under the lock
+//! collects it. The eventfd is emptied by the last to leave, since an emptier one would let the others sleep on.
+
+use crate::cancel::SharedWord;
+use crate::identity::Owner;
+use crate::report::Ending;
+use crate::slot::{Region, Slot};
+use crate::start::Settles;
+use crate::stuck;
+use crate::sys::{self, PollFd};
+use crate::usage::Usage;
+use multi_core::clock::{self, Alarm};
+use multi_core::{CancelToken, CancelWord, Event};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+/// Launches between two looks in passing: `live / SWEEP_SHARE`, at least `SWEEP_MIN`. A look costs about 0.3 µs per live child.
+const SWEEP_MIN: usize = 16;
+const SWEEP_SHARE: usize = 4;
+
+/// What a group's builder set for its children.
+pub(crate) struct Settings {
+    pub(crate) grace: Duration,
+    pub(crate) stuck_after: Duration,
+    pub(crate) value_bytes_max: usize,
+    pub(crate) in_child: Option<Arc<dyn Fn() + Send + Sync>>,
+}
+
+/// A group's children.
+pub(crate) struct Reaper {
+    pub(crate) owner: Owner,
+    pub(crate) settings: Settings,
+    pub(crate) region: Arc<Region>,
+    wake: Arc<OwnedFd>,
+    me: Weak<Self>,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// The event's key.
+    key: u64,
+    /// Threads in `ppoll`.
+    pollers: usize,
+    /// The eventfd was written to for those pollers, and is to be emptied by the last of them.
+    is_signalled: bool,
+    /// Children by the order in which they were adopted.
+    live: BTreeMap<u64, Live>,
+    next_serial: u64,
+    since_sweep: usize,
+    /// The word of this round; a new child obeys it.
+    word: Option<Arc<SharedWord>>,
+    /// The group was dropped: asked to stop, no grace before SIGTERM.
+    is_abandoned: bool,
+    /// Keeps time where nobody waits, and for when.
+    alarm: Option<(Instant, Alarm)>,
+    /// A descriptor in reserve, so that a child that was just forked can always be watched.
+    spare: Option<OwnedFd>,
+    usage: Usage,
+    /// Kept for their memory.
+    scratch: (Vec<PollFd>, Vec<u64>),
+}
+
+/// A child on its way to the books.
+pub(crate) struct Forked {
+    pub(crate) pid: u32,
+    /// None where somebody else collected it at once.
+    pub(crate) pidfd: Option<OwnedFd>,
+    pub(crate) slot: Slot,
+    pub(crate) word: Option<Arc<SharedWord>>,
+}
+
+struct Live {
+    pid: u32,
+    pidfd: OwnedFd,
+    slot: Slot,
+    word: Option<Arc<SharedWord>>,
+    task: Box<dyn Settles>,
+    expires_at: Option<Instant>,
+    /// When its round was first seen to be cancelled.
+    cancelled_at: Option<Instant>,
+    sent: Sent,
+    watch: stuck::Watch,
+}
+
+/// The signals a child was sent by us.
+#[derive(Clone, Copy)]
+enum Sent {
+    Nothing,
+    Term { at: Instant },
+    Kill,
+}
+
+impl Reaper {
+    pub(crate) fn new(settings: Settings) -> io::Result<Arc<Self>> {
+        let region = Region::new(settings.value_bytes_max)?;
+        let wake = Arc::new(sys::eventfd()?);
+        let spare = Some(sys::duplicate(wake.as_fd())?);
+        Ok(Arc::new_cyclic(|me| Self {
+            owner: Owner::here(),
+            settings,
+            region,
+            wake,
+            me: me.clone(),
+            state: Mutex::new(State {
+                key: 0,
+                pollers: 0,
+                is_signalled: false,
+                live: BTreeMap::new(),
+                next_serial: 0,
+                since_sweep: 0,
+                word: None,
+                is_abandoned: false,
+                alarm: None,
+                spare,
+                usage: Usage::default(),
+                scratch: (Vec::new(), Vec::new()),
+            }),
+        }))
+    }
+
+    /// The token of a new round, in shared memory where there is any.
+    pub(crate) fn new_token(&self) -> CancelToken {
+        let Ok(slot) = self.region.take() else {
+            // Out of address space for one more slot. Tasks are killed after the grace all the same.
+            return CancelToken::on(self.me.upgrade().map_or_else(
+                || Arc::new(multi_core::ThreadEvent::new()) as _,
+                |me| me as _,
+            ));
+        };
+        let word = Arc::new(SharedWord::new(
+            slot,
+            Arc::clone(&self.wake),
+            Weak::clone(&self.me),
+        ));
+        self.lock().word = Some(Arc::clone(&word));
+        CancelToken::with_word(word)
+    }
+
+    /// The word that a child forked now obeys.
+    pub(crate) fn word(&self) -> Option<Arc<SharedWord>> {
+        self.lock().word.clone()
+    }
+
+    /// What the collected children used.
+    pub(crate) fn usage(&self) -> Usage {
+        self.lock().usage
+    }
+
+    /// Takes a child into the books: from here on it is watched.
+    pub(crate) fn adopt(&self, forked: Forked, task: Box<dyn Settles>) {
+        let Forked {
+            pid,
+            pidfd,
+            slot,
+            word,
+        } = forked;
+        let Some(pidfd) = pidfd else {
+            task.settle(slot, Ending::Vanished, self.settings.value_bytes_max, false);
+            return;
+        };
+        let now = Instant::now();
+        let live = Live {
+            pid,
+            pidfd,
+            slot,
+            word,
+            expires_at: task.ticket().expires_at(),
+            task,
+            cancelled_at: None,
+            sent: Sent::Nothing,
+            watch: stuck::Watch::new(now, self.settings.stuck_after),
+        };
+        let mut state = self.lock();
+        let serial = state.next_serial;
+        state.next_serial += 1;
+        // Cancelled between the fork and here: nobody has told this child's alarm yet.
+        let is_pressing =
+            live.expires_at.is_some() || live.word.as_ref().is_some_and(|word| word.is_set());
+        state.live.insert(serial, live);
+        state.since_sweep += 1;
+        let is_due = state.since_sweep >= SWEEP_MIN.max(state.live.len() / SWEEP_SHARE);
+        // Those who wait now do not have this child on their lists.
+        self.wake_pollers(&mut state);
+        if is_pressing {
+            self.keep_time(&mut state, now);
+        }
+        drop(state);
+        if is_due {
+            self.sweep();
+        }
+    }
+
+    /// Collects who has ended, without waiting; returns whether anyone had.
+    pub(crate) fn sweep(&self) -> bool {
+        self.lock().since_sweep = 0;
+        self.round(None, Some(Instant::now()))
+    }
+
+    /// Waits until a child ends or `until`, whichever is first; returns whether one did.
+    pub(crate) fn wait_for_any(&self, until: Instant) -> bool {
+        self.round(None, Some(until))
+    }
+
+    /// Whether no child is left.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.lock().live.is_empty()
+    }
+
+    /// A round was cancelled, in this process.
+    pub(crate) fn cancelled(&self) {
+        let mut state = self.lock();
+        self.keep_time(&mut state, Instant::now());
+        state.key += 1;
+        self.wake_pollers(&mut state);
+    }
+
+    /// The group is being dropped: once it is cancelled, SIGTERM is due at once.
+    pub(crate) fn abandon(&self) {
+        self.lock().is_abandoned = true;
+    }
+
+    /// Makes sure that the next child can be watched.
+    pub(crate) fn reserve_descriptor(&self) -> io::Result<()> {
+        let mut state = self.lock();
+        if state.spare.is_none() {
+            state.spare = Some(sys::duplicate(self.wake.as_fd())?);
+        }
+        Ok(())
+    }
+
+    /// Lets the reserve go, for a descriptor that is needed now; returns whether there was one.
+    pub(crate) fn release_descriptor(&self) -> bool {
+        self.lock().spare.take().is_some()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake_pollers(&self, state: &mut State) {
+        if state.pollers > 0 && !state.is_signalled {
+            state.is_signalled = true;
+            sys::eventfd_set(std::os::fd::AsRawFd::as_raw_fd(&*self.wake));
+        }
+    }
+
+    /// One round: signals who is due, waits for a child or a wake-up until `until`, collects who has ended. Does not wait where `key`
+    /// is old. Returns whether anyone was collected.
+    fn round(&self, key: Option<u64>, until: Option<Instant>) -> bool {
+        let mut state = self.lock();
+        if key.is_some_and(|key| key != state.key) {
+            return false;
+        }
+        let now = Instant::now();
+        let next = self.keep_time(&mut state, now);
+        let reports = state.look_for_stuck(now, self.settings.stuck_after);
+        let next_look = state
+            .live
+            .values()
+            .filter_map(|live| live.watch.next())
+            .min();
+        let wake_at = [next, next_look, until].into_iter().flatten().min();
+        let (mut fds, mut serials) = std::mem::take(&mut state.scratch);
+        fds.clear();
+        serials.clear();
+        fds.push(PollFd::readable(self.wake.as_fd()));
+        for (serial, live) in &state.live {
+            fds.push(PollFd::readable(live.pidfd.as_fd()));
+            serials.push(*serial);
+        }
+        state.pollers += 1;
+        drop(state);
+
+        stuck::print(&reports);
+        let timeout = wake_at.map(|at| at.saturating_duration_since(now));
+        if let Err(error) = sys::poll(&mut fds, timeout) {
+            // More descriptors than RLIMIT_NOFILE, or no memory: look at each child instead, after a moment.
+            debug_assert!(error.raw_os_error().is_some());
+            std::thread::sleep(
+                timeout
+                    .unwrap_or(Duration::MAX)
+                    .min(Duration::from_millis(1)),
+            );
+            self.poll_one_by_one(&mut fds);
+        }
+
+        let mut state = self.lock();
+        state.pollers -= 1;
+        let was_woken = fds.first().is_some_and(PollFd::is_ready);
+        if was_woken && state.pollers > 0 {
+            state.is_signalled = true;
+        } else if was_woken || (state.pollers == 0 && state.is_signalled) {
+            sys::eventfd_clear(self.wake.as_fd());
+            state.is_signalled = false;
+        }
+        let ready = fds
+            .iter()
+            .skip(1)
+            .zip(&serials)
+            .filter(|(fd, _)| fd.is_ready());
+        let ended: Vec<Live> = ready
+            .filter_map(|(_, serial)| state.live.remove(serial))
+            .collect();
+        if state.live.is_empty() {
+            state.alarm = None;
+        }
+        state.scratch = (fds, serials);
+        drop(state);
+
+        let anyone = !ended.is_empty();
+        for live in ended {
+            self.collect(live);
+        }
+        anyone
+    }
+
+    /// What is left where the children cannot be polled together.
+    #[cold]
+    fn poll_one_by_one(&self, fds: &mut [PollFd]) {
+        for fd in fds {
+            // An error here leaves this one for the next round.
+            drop(sys::poll(std::slice::from_mut(fd), Some(Duration::ZERO)));
+        }
+    }
+
+    /// Collects a child that has ended and settles its task. Without the lock: settling may start the next task, or cancel.
+    fn collect(&self, live: Live) {
+        let Live {
+            pid,
+            pidfd,
+            slot,
+            task,
+            sent,
+            ..
+        } = live;
+        let ending = match sys::reap(pidfd.as_fd()) {
+            Ok((exit, usage)) => {
+                self.lock().usage.add(usage);
+                Ending::Collected(exit)
+            }
+            Err(error) => {
+                debug_assert_eq!(
+                    error.raw_os_error(),
+                    Some(sys::ECHILD),
+                    "waitid for child {pid}"
+                );
+                Ending::Vanished
+            }
+        };
+        drop(pidfd);
+        let was_pressed = !matches!(sent, Sent::Nothing);
+        if !was_pressed {
+            stuck::report_early_death(&slot, ending, &*task, pid);
+        }
+        task.settle(slot, ending, self.settings.value_bytes_max, was_pressed);
+    }
+
+    /// Sends the signals that are due, and sees to it that the next ones will be; returns when that is.
+    fn keep_time(&self, state: &mut State, now: Instant) -> Option<Instant> {
+        let (grace, is_abandoned) = (self.settings.grace, state.is_abandoned);
+        let mut next: Option<Instant> = None;
+        for live in state.live.values_mut() {
+            if live.cancelled_at.is_none() && live.word.as_ref().is_some_and(|word| word.is_set()) {
+                live.cancelled_at = Some(now);
+            }
+            while let Some(due) = live.due(grace, is_abandoned) {
+                if due > now {
+                    next = Some(next.map_or(due, |next| next.min(due)));
+                    break;
+                }
+                live.press(now);
+            }
+        }
+        match (next, &state.alarm) {
+            (None, _) => state.alarm = None,
+            (Some(next), Some((at, _))) if *at == next => {}
+            (Some(next), _) => {
+                let me = Weak::clone(&self.me);
+                let alarm = clock::at(next, move || {
+                    if let Some(me) = me.upgrade() {
+                        me.alarmed();
+                    }
+                });
+                // Without a clock thread the signals are sent by whoever waits.
+                state.alarm = alarm.ok().map(|alarm| (next, alarm));
+            }
+        }
+        next
+    }
+
+    /// The alarm rang: sends what is due and collects who has ended. Killed children end a moment later; whoever waits next, or the
+    /// next alarm, collects those.
+    fn alarmed(&self) {
+        self.lock().alarm = None;
+        self.sweep();
+    }
+}
+
+impl Event for Reaper {
+    fn key(&self) -> u64 {
+        assert!(
+            self.owner.is_here(),
+            "{}",
+            self.owner.complaint("this group")
+        );
+        self.lock().key
+    }
+
+    fn wait(&self, key: u64, until: Option<Instant>) {
+        assert!(
+            self.owner.is_here(),
+            "{}",
+            self.owner.complaint("this group")
+        );
+        self.round(Some(key), until);
+    }
+
+    fn notify(&self) {
+        // A child's copy of the lock may be held for ever, and nobody there waits for the parent's tasks.
+        if !self.owner.is_here() {
+            return;
+        }
+        let mut state = self.lock();
+        state.key += 1;
+        self.wake_pollers(&mut state);
+    }
+}
+
+impl State {
+    fn look_for_stuck(&mut self, now: Instant, stuck_after: Duration) -> Vec<String> {
+        let look = |live: &mut Live| {
+            live.watch
+                .look(now, stuck_after, live.pid, &live.slot, &*live.task)
+        };
+        self.live.values_mut().filter_map(look).collect()
+    }
+}
+
+impl Live {
+    /// When the next signal is due, if any.
+    fn due(&self, grace: Duration, is_abandoned: bool) -> Option<Instant> {
+        match self.sent {
+            Sent::Nothing => {
+                let patience = if is_abandoned { Duration::ZERO } else { grace };
+                let cancel = self.cancelled_at.and_then(|at| at.checked_add(patience));
+                [self.expires_at, cancel].into_iter().flatten().min()
+            }
+            Sent::Term { at } => at.checked_add(grace),
+            Sent::Kill => None,
+        }
+    }
+
+    /// Sends the next signal.
+    fn press(&mut self, now: Instant) {
+        let (signal, sent) = match self.sent {
+            Sent::Nothing => (sys::SIGTERM, Sent::Term { at: now }),
+            Sent::Term { .. } | Sent::Kill => (sys::SIGKILL, Sent::Kill),
+        };
+        self.sent = sent;
+        // Somebody else may have collected our child right after the fork, and its number gone to a stranger before the pidfd was
+        // opened. A process that cannot be signalled has ended.
+        if sys::is_our_child(self.pidfd.as_fd()) {
+            drop(sys::pidfd_send_signal(self.pidfd.as_fd(), signal));
+        }
+    }
+}
+
+impl fmt::Debug for Reaper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reaper")
+            .field("owner", &self.owner.pid())
+            .finish_non_exhaustive()
+    }
+}

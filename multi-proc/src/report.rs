@@ -1,0 +1,276 @@
+//! A child's last words: what came of the task, from the child's memory to the parent's.
+
+use crate::slot::{Kind, Slot, Stage};
+use crate::sys::Exit;
+use multi_core::{Cancelled, PanicLocation, RemoteError, TaskErrorKind};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::any::type_name;
+use std::fmt;
+
+/// Characters kept of each text of a failure that is too long even for the spill.
+const CUT_CHARS: usize = 200;
+/// Links kept of a chain of causes that is too long even for the spill.
+const CUT_LINKS: usize = 16;
+
+/// What a child says of a task that did not end with a value.
+#[derive(Serialize, Deserialize)]
+enum Failure {
+    Returned {
+        chain: Vec<String>,
+        os_code: Option<i32>,
+    },
+    Cancelled,
+    Panicked {
+        message: String,
+        location: Option<Location>,
+    },
+    LimitExceeded(String),
+    /// The value needs this many bytes.
+    TooLarge(u64),
+    /// The value's own `Serialize` refused.
+    NotEncoded(String),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Location {
+    file: String,
+    line: u32,
+    column: u32,
+}
+
+/// What is known of a child that has ended, beside what it wrote itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Ending {
+    Collected(Exit),
+    /// Somebody else collected it.
+    Vanished,
+}
+
+/// For the child: writes down `outcome`, then says that it is done. Calls the value's `Serialize`.
+pub(crate) fn write<T: Serialize>(
+    slot: &mut Slot,
+    value_bytes_max: usize,
+    outcome: Result<T, TaskErrorKind>,
+) {
+    let written = match &outcome {
+        Ok(value) => write_value(slot, value, value_bytes_max),
+        Err(kind) => Err(failure_of(kind)),
+    };
+    if let Err(failure) = written {
+        write_failure(slot, failure);
+    }
+    slot.set_stage(Stage::Done);
+}
+
+fn write_value<T: Serialize>(
+    slot: &mut Slot,
+    value: &T,
+    value_bytes_max: usize,
+) -> Result<(), Failure> {
+    match put(slot, Kind::Value, value, value_bytes_max) {
+        Ok(()) => Ok(()),
+        Err(postcard::Error::SerializeBufferFull) => {
+            let bytes = postcard::experimental::serialized_size(value);
+            Err(bytes.map_or_else(
+                |error| Failure::NotEncoded(error.to_string()),
+                |bytes| Failure::TooLarge(bytes as u64),
+            ))
+        }
+        Err(error) => Err(Failure::NotEncoded(error.to_string())),
+    }
+}
+
+fn write_failure(slot: &mut Slot, failure: Failure) {
+    if put(slot, Kind::Failure, &failure, usize::MAX).is_err() {
+        // Cut to that size it fits into the smallest spill: a failure is text, and text can always be encoded.
+        let written = put(slot, Kind::Failure, &failure.cut(), usize::MAX);
+        debug_assert!(written.is_ok(), "a failure cut short does not fit");
+    }
+}
+
+/// Encodes `value` into the slot or, where it is too long for that, beside it.
+fn put<T: Serialize>(
+    slot: &mut Slot,
+    kind: Kind,
+    value: &T,
+    bytes_max: usize,
+) -> postcard::Result<()> {
+    let inline = slot.inline_mut();
+    let inline_max = inline.len().min(bytes_max);
+    let len = match postcard::to_slice(value, &mut inline[..inline_max]) {
+        Ok(written) => written.len(),
+        Err(postcard::Error::SerializeBufferFull) if bytes_max > inline_max => {
+            let spill = slot.spill_mut();
+            let spill_max = spill.len().min(bytes_max);
+            let len = postcard::to_slice(value, &mut spill[..spill_max])?.len();
+            if len <= Slot::INLINE_MAX {
+                // Encoded differently the second time: the reader looks for so short a payload in the slot.
+                let copy = slot.spill_mut()[..len].to_vec();
+                slot.inline_mut()[..len].copy_from_slice(&copy);
+            }
+            len
+        }
+        Err(error) => return Err(error),
+    };
+    slot.set_payload(kind, len);
+    Ok(())
+}
+
+fn failure_of(kind: &TaskErrorKind) -> Failure {
+    match kind {
+        TaskErrorKind::Returned(error) if error.is::<Cancelled>() => Failure::Cancelled,
+        TaskErrorKind::Returned(error) => Failure::Returned {
+            chain: RemoteError::chain_of(&**error),
+            os_code: RemoteError::os_code_of(&**error),
+        },
+        TaskErrorKind::Panicked {
+            message, location, ..
+        } => Failure::Panicked {
+            message: message.clone(),
+            location: location
+                .clone()
+                .map(|PanicLocation { file, line, column }| Location { file, line, column }),
+        },
+        TaskErrorKind::Cancelled => Failure::Cancelled,
+        TaskErrorKind::LimitExceeded(limit) => Failure::LimitExceeded(limit.clone()),
+        other => Failure::Returned {
+            chain: vec![format!("{other:?}")],
+            os_code: None,
+        },
+    }
+}
+
+impl Failure {
+    fn cut(self) -> Self {
+        match self {
+            Self::Returned { chain, os_code } => Self::Returned {
+                chain: chain.into_iter().take(CUT_LINKS).map(cut).collect(),
+                os_code,
+            },
+            Self::Panicked { message, location } => Self::Panicked {
+                message: cut(message),
+                location: location.map(|Location { file, line, column }| Location {
+                    file: cut(file),
+                    line,
+                    column,
+                }),
+            },
+            Self::LimitExceeded(text) => Self::LimitExceeded(cut(text)),
+            Self::NotEncoded(text) => Self::NotEncoded(cut(text)),
+            short => short,
+        }
+    }
+
+    fn into_kind<T>(self, value_bytes_max: usize) -> TaskErrorKind {
+        match self {
+            Self::Returned { chain, os_code } => {
+                TaskErrorKind::Returned(RemoteError::new(chain, os_code).into())
+            }
+            Self::Cancelled => TaskErrorKind::Cancelled,
+            Self::Panicked { message, location } => TaskErrorKind::Panicked {
+                message,
+                location: location.map(|Location { file, line, column }| PanicLocation {
+                    file,
+                    line,
+                    column,
+                }),
+                backtrace: None,
+            },
+            Self::LimitExceeded(limit) => TaskErrorKind::LimitExceeded(limit),
+            Self::TooLarge(bytes) => TaskErrorKind::LimitExceeded(format!(
+                "its value takes {bytes} bytes on the way home, where value_bytes_max is {value_bytes_max}"
+            )),
+            Self::NotEncoded(why) => {
+                TaskErrorKind::Returned(ValueError::new::<T>("be encoded", why).into())
+            }
+        }
+    }
+}
+
+fn cut(text: String) -> String {
+    match text.char_indices().nth(CUT_CHARS) {
+        Some((at, _)) => format!("{}… ({} bytes more)", &text[..at], text.len() - at),
+        None => text,
+    }
+}
+
+/// For the parent: what came of a task whose child has ended. Calls the value's `Deserialize`.
+///
+/// # Errors
+///
+/// How the task failed: as the child wrote it, else as the kernel saw it.
+pub(crate) fn read<T: DeserializeOwned>(
+    slot: &Slot,
+    ending: Ending,
+    value_bytes_max: usize,
+) -> Result<T, TaskErrorKind> {
+    if slot.stage() == Some(Stage::Done) {
+        // What it wrote in full counts, also where it was killed on its way out.
+        return read_payload(slot, value_bytes_max);
+    }
+    Err(match ending {
+        Ending::Collected(Exit::Code(code)) => TaskErrorKind::Exited(code),
+        Ending::Collected(Exit::Signal {
+            signal,
+            core_dumped,
+        }) => TaskErrorKind::Signaled {
+            signal,
+            core_dumped,
+        },
+        Ending::Vanished => TaskErrorKind::Lost,
+    })
+}
+
+fn read_payload<T: DeserializeOwned>(
+    slot: &Slot,
+    value_bytes_max: usize,
+) -> Result<T, TaskErrorKind> {
+    let damaged =
+        |why: String| TaskErrorKind::Returned(ValueError::new::<T>("be decoded", why).into());
+    match slot.payload() {
+        Some((Kind::Value, bytes)) => {
+            postcard::from_bytes(bytes).map_err(|error| damaged(error.to_string()))
+        }
+        Some((Kind::Failure, bytes)) => Err(match postcard::from_bytes::<Failure>(bytes) {
+            Ok(failure) => failure.into_kind::<T>(value_bytes_max),
+            Err(error) => damaged(error.to_string()),
+        }),
+        None => Err(damaged(
+            "its place in the shared memory was overwritten".into(),
+        )),
+    }
+}
+
+/// A value that does not survive the way home.
+#[derive(Debug)]
+struct ValueError {
+    type_name: &'static str,
+    cannot: &'static str,
+    why: String,
+}
+
+impl ValueError {
+    fn new<T>(cannot: &'static str, why: String) -> Self {
+        Self {
+            type_name: type_name::<T>(),
+            cannot,
+            why,
+        }
+    }
+}
+
+impl fmt::Display for ValueError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "its value, a {}, cannot {}: {}",
+            self.type_name, self.cannot, self.why
+        )
+    }
+}
+
+impl std::error::Error for ValueError {}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,374 @@
+//! The shared memory of a group: one slot per running task, where the child writes how far it is and what came of it.
+//!
+//! ```text
+//! chunk   ┌ slot 0: 1 KiB ┬ slot 1 ┬ … ┬ slot n-1 ┬ spill 0: spill_bytes ┬ … ┬ spill n-1 ┐
+//! slot    ┌ 0 stage ┬ 4 waiters ┬ 8 kind ┬ 12 spilled ┬ 16 len ┬ … ┬ 64 inline: 960 bytes ┐
+//! ```
+//!
+//! Spills are address space, not memory: a page exists once a child has written to it, and is given back with the slot.
+//! Chunks double in size and live as long as a slot of their region does.
+
+#![expect(
+    unsafe_code,
+    reason = "slots lie in a mapping that a forked child shares"
+)]
+
+use crate::identity::Owner;
+use crate::sys;
+use std::fmt;
+use std::io;
+use std::mem::size_of;
+use std::ptr::NonNull;
+use std::slice;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Slots of the first chunk. 16 KiB, so that a small group touches few pages.
+const FIRST_SLOTS: usize = 16;
+const SLOT_BYTES: usize = 1024;
+const INLINE_AT: usize = size_of::<Header>();
+const INLINE_BYTES: usize = SLOT_BYTES - INLINE_AT;
+/// So that the text of an error always has room, however small the group wants its values.
+const SPILL_BYTES_MIN: usize = 64 * 1024;
+const PAGE_BYTES: usize = 4096;
+
+const _: () = assert!(
+    size_of::<Header>() == 64 && align_of::<Header>() == 64 && SLOT_BYTES.is_multiple_of(64)
+);
+const _: () = assert!((FIRST_SLOTS * SLOT_BYTES).is_multiple_of(PAGE_BYTES));
+
+#[repr(C, align(64))]
+struct Header {
+    /// A [`Stage`] in a task's slot, 0 or 1 in a cancel word's.
+    stage: AtomicU32,
+    /// Sleepers on a cancel word. One that was killed in its sleep stays counted: a wake too many, nothing worse.
+    waiters: AtomicU32,
+    /// What the payload is: a [`Kind`].
+    kind: AtomicU32,
+    /// 1 once anything may have been written to the spill.
+    spilled: AtomicU32,
+    /// Bytes of the payload; in the spill if more than a slot holds.
+    len: AtomicU64,
+}
+
+/// How far a child is. Only the child moves it on; the parent reads it.
+///
+/// | value | stage | the child |
+/// | --- | --- | --- |
+/// | 0 | `Forked` | exists, perhaps |
+/// | 1 | `SetUp` | has seen to it that it dies with its parent |
+/// | 2 | `Running` | is inside the task's closure |
+/// | 3 | `Reporting` | writes down what came of it |
+/// | 4 | `Done` | has written it down: `kind`, `len` and the payload are whole |
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u32)]
+pub(crate) enum Stage {
+    Forked = 0,
+    SetUp = 1,
+    Running = 2,
+    Reporting = 3,
+    Done = 4,
+}
+
+/// What a payload is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Kind {
+    Value = 1,
+    Failure = 2,
+}
+
+/// The mappings of one group and the slots in them that nobody uses.
+pub(crate) struct Region {
+    owner: Owner,
+    spill_bytes: usize,
+    state: Mutex<State>,
+}
+
+struct State {
+    chunks: Vec<Chunk>,
+    free: Vec<Place>,
+}
+
+struct Chunk {
+    at: NonNull<u8>,
+    bytes: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    header: NonNull<Header>,
+    spill: NonNull<u8>,
+}
+
+// SAFETY: a chunk is memory shared even between processes; what is in it is reached through atomics or by one slot's owner.
+unsafe impl Send for Chunk {}
+// SAFETY: a place is an address in a chunk; only the one slot made from it uses it.
+unsafe impl Send for Place {}
+
+/// The use of one slot, until it is dropped.
+pub(crate) struct Slot {
+    region: Arc<Region>,
+    place: Place,
+}
+
+// SAFETY: every method that writes more than an atomic takes `&mut self` or runs in the child while the parent keeps off.
+unsafe impl Send for Slot {}
+// SAFETY: as above; shared use is by atomics.
+unsafe impl Sync for Slot {}
+
+impl Region {
+    /// Maps the first chunk, with room for payloads of `payload_bytes_max`.
+    pub(crate) fn new(payload_bytes_max: usize) -> io::Result<Arc<Self>> {
+        let too_large =
+            || io::Error::new(io::ErrorKind::InvalidInput, "larger than an address space");
+        let spill_bytes = payload_bytes_max
+            .max(SPILL_BYTES_MIN)
+            .checked_next_multiple_of(PAGE_BYTES)
+            .filter(|bytes| bytes.checked_mul(FIRST_SLOTS * 2).is_some())
+            .ok_or_else(too_large)?;
+        let mut state = State {
+            chunks: Vec::new(),
+            free: Vec::new(),
+        };
+        state.grow(spill_bytes)?;
+        Ok(Arc::new(Self {
+            owner: Owner::here(),
+            spill_bytes,
+            state: Mutex::new(state),
+        }))
+    }
+
+    /// A slot nobody uses, all zeroes up to its payload.
+    pub(crate) fn take(self: &Arc<Self>) -> io::Result<Slot> {
+        let mut state = self.lock();
+        if state.free.is_empty() {
+            state.grow(self.spill_bytes)?;
+        }
+        match state.free.pop() {
+            Some(place) => Ok(Slot {
+                region: Arc::clone(self),
+                place,
+            }),
+            None => unreachable!("a new chunk without a slot"),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn grow(&mut self, spill_bytes: usize) -> io::Result<()> {
+        let count = FIRST_SLOTS << self.chunks.len().min(16);
+        let spills_at = count * SLOT_BYTES;
+        let bytes = spill_bytes
+            .checked_mul(count)
+            .and_then(|spills| spills.checked_add(spills_at))
+            .ok_or_else(|| io::Error::from_raw_os_error(sys::ENOMEM))?;
+        let at = sys::map_shared(bytes)?;
+        self.chunks.push(Chunk { at, bytes });
+        // Backwards: the first slot is on top.
+        for index in (0..count).rev() {
+            // SAFETY: slot `index` lies within the mapping of `count` slots and spills.
+            let header = unsafe { at.add(index * SLOT_BYTES) };
+            // SAFETY: spill `index` lies behind all slots and within the mapping.
+            let spill = unsafe { at.add(spills_at + index * spill_bytes) };
+            self.free.push(Place {
+                header: header.cast(),
+                spill,
+            });
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        for chunk in self.lock().chunks.drain(..) {
+            // SAFETY: a whole mapping, and the last slot of the region is gone: each held the region.
+            unsafe { sys::unmap(chunk.at, chunk.bytes) };
+        }
+    }
+}
+
+impl Slot {
+    fn header(&self) -> &Header {
+        // SAFETY: the place is aligned and lives in a mapping that `region` keeps; a header is atomics, for which any bytes do.
+        unsafe { self.place.header.as_ref() }
+    }
+
+    /// The word that a cancel token sleeps on: the same four bytes as the stage.
+    pub(crate) fn word(&self) -> &AtomicU32 {
+        &self.header().stage
+    }
+
+    /// How many sleep on [`word`](Self::word).
+    pub(crate) fn waiters(&self) -> &AtomicU32 {
+        &self.header().waiters
+    }
+
+    /// How far the child says it is; none where it says nonsense.
+    pub(crate) fn stage(&self) -> Option<Stage> {
+        // Acquire: with `Done`, the payload is whole. Pairs with the Release in `set_stage`.
+        match self.header().stage.load(Ordering::Acquire) {
+            0 => Some(Stage::Forked),
+            1 => Some(Stage::SetUp),
+            2 => Some(Stage::Running),
+            3 => Some(Stage::Reporting),
+            4 => Some(Stage::Done),
+            _ => None,
+        }
+    }
+
+    /// For the child: it has come to `stage`.
+    pub(crate) fn set_stage(&self, stage: Stage) {
+        // Release: with `Done`, publishes the payload. Pairs with the Acquire in `stage`.
+        self.header().stage.store(stage as u32, Ordering::Release);
+    }
+
+    /// For the child: the bytes that lie in the slot itself.
+    pub(crate) fn inline_mut(&mut self) -> &mut [u8] {
+        // SAFETY: the slot's own bytes behind its header.
+        let at = unsafe { self.place.header.cast::<u8>().add(INLINE_AT) };
+        // SAFETY: within the slot, initialised by the kernel; `&mut self` in the child, and the parent reads them only once it is
+        // told that they are whole or that the child is dead.
+        unsafe { slice::from_raw_parts_mut(at.as_ptr(), INLINE_BYTES) }
+    }
+
+    /// For the child: the bytes beside the slot, for what it does not hold.
+    pub(crate) fn spill_mut(&mut self) -> &mut [u8] {
+        // Relaxed: the parent reads it when the child is dead.
+        self.header().spilled.store(1, Ordering::Relaxed);
+        // SAFETY: the slot's own spill, initialised by the kernel; alone here as in `inline_mut`.
+        unsafe { slice::from_raw_parts_mut(self.place.spill.as_ptr(), self.region.spill_bytes) }
+    }
+
+    /// For the child: the payload is the first `len` bytes, inline or, where it is longer than that, in the spill.
+    pub(crate) fn set_payload(&self, kind: Kind, len: usize) {
+        // Relaxed, twice: published by `set_stage(Done)`.
+        self.header().kind.store(kind as u32, Ordering::Relaxed);
+        self.header().len.store(len as u64, Ordering::Relaxed);
+    }
+
+    /// How many bytes a payload may have that lies in the slot itself.
+    pub(crate) const INLINE_MAX: usize = INLINE_BYTES;
+
+    /// For the parent: what the child wrote, once it said that it is done and is dead. None where its kind or its length
+    /// cannot be.
+    pub(crate) fn payload(&self) -> Option<(Kind, &[u8])> {
+        // Relaxed, twice: the caller has seen `Done` by the Acquire in `stage`.
+        let kind = match self.header().kind.load(Ordering::Relaxed) {
+            1 => Kind::Value,
+            2 => Kind::Failure,
+            _ => return None,
+        };
+        let len = usize::try_from(self.header().len.load(Ordering::Relaxed)).ok()?;
+        let at = if len <= INLINE_BYTES {
+            // SAFETY: the slot's own bytes behind its header.
+            unsafe { self.place.header.cast::<u8>().add(INLINE_AT) }
+        } else if len <= self.region.spill_bytes {
+            self.place.spill
+        } else {
+            return None;
+        };
+        // SAFETY: `len` was checked against where the bytes lie, the kernel initialised them, and who wrote them is dead.
+        Some((kind, unsafe { slice::from_raw_parts(at.as_ptr(), len) }))
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        // A child's copy gives nothing back: the slot is its parent's, and so is the lock.
+        if !self.region.owner.is_here() {
+            return;
+        }
+        // Relaxed: whoever wrote it is dead.
+        if self.header().spilled.load(Ordering::Relaxed) != 0 {
+            // SAFETY: the slot's own spill; nobody reads it any more.
+            unsafe { sys::give_back(self.place.spill, self.region.spill_bytes) };
+        }
+        let Header {
+            stage,
+            waiters,
+            kind,
+            spilled,
+            len,
+        } = self.header();
+        for word in [stage, waiters, kind, spilled] {
+            // Relaxed: the next user is handed the slot through the region's lock, or by fork.
+            word.store(0, Ordering::Relaxed);
+        }
+        // Relaxed: as above.
+        len.store(0, Ordering::Relaxed);
+        self.region.lock().free.push(self.place);
+    }
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot")
+            .field("stage", &self.stage())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_reused_and_come_back_empty() {
+        let region = Region::new(1000).unwrap();
+        let mut slot = region.take().unwrap();
+        slot.spill_mut()[5] = 7;
+        slot.set_payload(Kind::Value, 2000);
+        slot.set_stage(Stage::Done);
+        assert_eq!(slot.payload().unwrap().1[5], 7);
+        drop(slot);
+        let slot = region.take().unwrap();
+        assert_eq!(slot.stage(), Some(Stage::Forked));
+        assert_eq!(slot.payload(), None);
+        slot.set_payload(Kind::Value, 2000);
+        assert_eq!(slot.payload().unwrap().1[5], 0, "the spill was given back");
+    }
+
+    #[test]
+    fn more_slots_than_a_chunk_holds_do_not_overlap() {
+        let region = Region::new(1).unwrap();
+        let mut slots: Vec<_> = (0..100).map(|_| region.take().unwrap()).collect();
+        for (index, slot) in slots.iter_mut().enumerate() {
+            slot.inline_mut().fill(index as u8);
+            slot.spill_mut()[..10].fill(index as u8);
+        }
+        for (index, slot) in slots.iter().enumerate() {
+            slot.set_payload(Kind::Value, Slot::INLINE_MAX);
+            assert!(
+                slot.payload()
+                    .unwrap()
+                    .1
+                    .iter()
+                    .all(|byte| *byte == index as u8)
+            );
+        }
+    }
+
+    #[test]
+    fn length_that_cannot_be_is_refused() {
+        let region = Region::new(1).unwrap();
+        let slot = region.take().unwrap();
+        slot.set_payload(Kind::Failure, SPILL_BYTES_MIN);
+        assert!(slot.payload().is_some());
+        slot.set_payload(Kind::Failure, SPILL_BYTES_MIN + 1);
+        assert_eq!(slot.payload(), None);
+        slot.set_payload(Kind::Failure, usize::MAX);
+        assert_eq!(slot.payload(), None);
+    }
+
+    #[test]
+    fn size_beyond_the_address_space_is_an_error() {
+        assert!(Region::new(usize::MAX).is_err());
+        assert!(Region::new(usize::MAX / 64).is_err());
+    }
+}

@@ -1,0 +1,179 @@
+//! System calls that only tests make.
+
+#![expect(
+    clippy::allow_attributes,
+    reason = "not every test program uses everything here"
+)]
+#![allow(dead_code, unused_qualifications, reason = "as above")]
+#![allow(unsafe_code, reason = "system calls")]
+
+use std::io;
+use std::time::Duration;
+
+pub(crate) use libc::{SIGALRM, SIGCHLD, SIGINT, SIGKILL, SIGSTOP, SIGTERM, SIGUSR1};
+
+/// `write` to standard error without a lock.
+pub(crate) fn say(text: &str) {
+    // SAFETY: reads within `text`.
+    unsafe { libc::write(2, text.as_ptr().cast(), text.len()) };
+}
+
+/// `kill`, kill(2): by number, for children that were not collected yet.
+pub(crate) fn kill(pid: u32, signal: i32) {
+    // SAFETY: takes numbers only.
+    let result = unsafe { libc::kill(pid as i32, signal) };
+    assert_eq!(result, 0, "kill({pid}, {signal})");
+}
+
+/// Whether process `pid` exists, dead ones that nobody collected included.
+pub(crate) fn exists(pid: u32) -> bool {
+    // SAFETY: signal 0 only looks.
+    unsafe { libc::kill(pid as i32, 0) == 0 }
+}
+
+/// `getppid`, getpid(2).
+pub(crate) fn parent_pid() -> u32 {
+    // SAFETY: takes nothing.
+    unsafe { libc::getppid() as u32 }
+}
+
+/// `raise`, raise(3).
+pub(crate) fn raise(signal: i32) {
+    // SAFETY: takes a number only.
+    unsafe { libc::raise(signal) };
+}
+
+/// `signal(SIG_IGN)` or `signal(SIG_DFL)`, signal(2).
+pub(crate) fn ignore(signal: i32, on: bool) {
+    // SAFETY: installs no function.
+    unsafe { libc::signal(signal, if on { libc::SIG_IGN } else { libc::SIG_DFL }) };
+}
+
+/// Handles `signal` with a function that does nothing, without `SA_RESTART`: every slow system call fails with `EINTR`.
+pub(crate) fn interrupt_on(signal: i32) {
+    extern "C" fn nothing(_signal: i32) {}
+    // SAFETY: an all-zero sigaction is a valid one.
+    let mut action = unsafe { std::mem::zeroed::<libc::sigaction>() };
+    action.sa_sigaction = nothing as extern "C" fn(i32) as libc::sighandler_t;
+    // SAFETY: the handler does nothing.
+    unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
+}
+
+/// `setitimer(ITIMER_REAL)`, setitimer(2): a SIGALRM every `period`; zero stops it.
+pub(crate) fn alarm_every(period: Duration) {
+    let time = libc::timeval {
+        tv_sec: 0,
+        tv_usec: period.subsec_micros().into(),
+    };
+    let timer = libc::itimerval {
+        it_interval: time,
+        it_value: time,
+    };
+    // SAFETY: reads `timer`.
+    unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()) };
+}
+
+/// `waitpid(-1)`, wait(2): collects any child that ends, whoever it belongs to; none where there is none.
+pub(crate) fn stray_wait() -> Option<u32> {
+    // SAFETY: asks for no status.
+    let pid = unsafe { libc::waitpid(-1, std::ptr::null_mut(), 0) };
+    (pid > 0).then_some(pid as u32)
+}
+
+/// `fork` and `waitpid` around nothing: what a task costs at least.
+pub(crate) fn raw_fork_and_wait() {
+    // SAFETY: the child only leaves.
+    match unsafe { libc::fork() } {
+        // SAFETY: ends the process.
+        0 => unsafe { libc::_exit(0) },
+        pid => {
+            // SAFETY: asks for no status.
+            unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
+        }
+    }
+}
+
+/// `fork` in the middle of a task, by other means than a group: returns in both.
+pub(crate) fn raw_fork() -> u32 {
+    // SAFETY: the test's child has one thread and leaves soon.
+    unsafe { libc::fork() as u32 }
+}
+
+/// `_exit`, _exit(2).
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: ends the process.
+    unsafe { libc::_exit(code) }
+}
+
+/// Reads address 0.
+pub(crate) fn segfault() {
+    // SAFETY: none: that is the point, in a process that is meant to die of it.
+    unsafe { std::ptr::null::<u8>().wrapping_add(8).read_volatile() };
+}
+
+/// `setrlimit`, setrlimit(2), of the soft limit; returns the old one.
+fn set_limit(resource: libc::__rlimit_resource_t, soft: u64) -> u64 {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` has room for the answer.
+    unsafe { libc::getrlimit(resource, &raw mut limit) };
+    let old = limit.rlim_cur;
+    limit.rlim_cur = soft;
+    // SAFETY: reads `limit`.
+    let result = unsafe { libc::setrlimit(resource, &raw const limit) };
+    assert_eq!(result, 0, "setrlimit: {}", io::Error::last_os_error());
+    old
+}
+
+/// Puts a limit back when dropped.
+pub(crate) struct Limited {
+    resource: libc::__rlimit_resource_t,
+    old: u64,
+    was_root: bool,
+}
+
+impl Drop for Limited {
+    fn drop(&mut self) {
+        set_limit(self.resource, self.old);
+        if self.was_root {
+            set_user(0);
+        }
+    }
+}
+
+/// No core files: the tests crash on purpose.
+pub(crate) fn no_core_files() {
+    set_limit(libc::RLIMIT_CORE, 0);
+}
+
+/// Lets this process have `count` descriptors.
+pub(crate) fn limit_descriptors(count: u64) -> Limited {
+    Limited {
+        resource: libc::RLIMIT_NOFILE,
+        old: set_limit(libc::RLIMIT_NOFILE, count),
+        was_root: false,
+    }
+}
+
+/// Has the system refuse to fork, until dropped. It never refuses the superuser, so that one becomes somebody else meanwhile.
+pub(crate) fn refuse_forks() -> Limited {
+    // SAFETY: takes nothing.
+    let was_root = unsafe { libc::geteuid() } == 0;
+    if was_root {
+        set_user(65_534);
+    }
+    Limited {
+        resource: libc::RLIMIT_NPROC,
+        old: set_limit(libc::RLIMIT_NPROC, 0),
+        was_root,
+    }
+}
+
+/// `setresuid`, setresuid(2), with the way back to the superuser kept.
+fn set_user(user: u32) {
+    // SAFETY: takes numbers only.
+    let result = unsafe { libc::setresuid(user, user, 0) };
+    assert_eq!(result, 0, "setresuid: {}", io::Error::last_os_error());
+}
