@@ -1,9 +1,13 @@
 //! The backend chosen while the program runs: an argument picks it, the rest of the program sees a `dyn DynGroup`.
 //!
 //! ```text
-//! cargo run -p multi-bench --example dyn_backend -- pthread 100
+//! cargo run -p multi-bench --example dyn_backend -- goro|locked|pthread|proc 1000
 //! ```
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
+#![expect(
+    unsafe_code,
+    reason = "a group that forks is made by an unsafe constructor"
+)]
 
 use multi_core::{DynGroup, Group, Result};
 
@@ -32,11 +36,19 @@ fn square(i: u64) -> u64 {
 
 fn main() -> Result {
     let mut args = std::env::args().skip(1);
-    let backend = args.next().unwrap_or_else(|| "pthread".to_owned());
+    let backend = args.next().unwrap_or_else(|| "goro".to_owned());
     let n = args.next().map_or(Ok(1_000), |text| text.parse())?;
     let mut group: Box<dyn DynGroup> = match &*backend {
+        "goro" => Box::new(multi_goro::Group::new()),
+        "locked" => Box::new(multi_goro::Group::locked()),
         "pthread" => Box::new(multi_pthread::Group::new()),
-        other => return Err(format!("no backend {other:?}; there is pthread").into()),
+        // SAFETY: this program has one thread, so nobody else holds a lock that a task could take.
+        "proc" => Box::new(unsafe { multi_proc::Group::new() }),
+        other => {
+            return Err(
+                format!("no backend {other:?}; there are goro, locked, pthread and proc").into(),
+            );
+        }
     };
     check_squares(&mut *group, n)?;
     println!("{backend}: the squares below {n} are right");

@@ -1,9 +1,13 @@
 //! One function, the same failures, every backend: what comes home when tasks go wrong.
 //!
 //! ```text
-//! cargo run -p multi-bench --example failures -- pthread
+//! cargo run -p multi-bench --example failures -- goro|locked|pthread|proc
 //! ```
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
+#![expect(
+    unsafe_code,
+    reason = "a group that forks is made by an unsafe constructor"
+)]
 
 use std::fmt;
 use std::fs;
@@ -64,9 +68,19 @@ fn show(outcome: Result<(), GroupError>) {
 fn main() -> ExitCode {
     let backend = std::env::args().nth(1).unwrap_or_default();
     match &*backend {
+        "goro" => show(run(&mut multi_goro::Group::new())),
+        "locked" => show(run(&mut multi_goro::Group::locked())),
         "pthread" => show(run(&mut multi_pthread::Group::new())),
+        "proc" => {
+            // SAFETY: this program has one thread, so nobody else holds a lock that a task could take.
+            let mut group = unsafe { multi_proc::Group::new() };
+            show(run(&mut group));
+            // The group can be used again. A process may even be killed, and only it ends.
+            group.go_with(TaskOptions::new().name("killed"), || std::process::abort());
+            show(group.wait());
+        }
         _ => {
-            println!("usage: failures pthread");
+            println!("usage: failures goro|locked|pthread|proc");
             return ExitCode::FAILURE;
         }
     }

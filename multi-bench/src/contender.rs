@@ -3,6 +3,7 @@
 use multi_core::Group;
 
 use crate::Result;
+use crate::forked;
 use crate::workload::Work;
 
 /// A way to run a group of workers.
@@ -27,6 +28,7 @@ pub const GROUPS: &[Contender] = &[
     Contender::ours("pthread.Group", |work| {
         work.in_group(multi_pthread::Group::new())
     }),
+    Contender::ours("proc.Group", forked::sum),
     // A new backend's row goes above this line.
     Contender::other("std::thread::scope", Work::in_std_scope),
 ];

@@ -17,6 +17,7 @@
 //! - A figure is a median with its quartiles. Nothing is thrown away; a noisy machine shows, and is said to be one.
 
 pub mod contender;
+mod forked;
 pub mod machine;
 pub mod report;
 pub mod sample;

@@ -8,24 +8,25 @@ use multi_core::Group;
 use multi_goro::Runtime;
 
 use crate::Result;
+use crate::forked;
 use crate::machine::Machine;
 use crate::report::{Report, Row, Table, Unit};
 use crate::sample::{Entry, Rounds, take_turns};
 use crate::suite::progress_bar;
 
 /// The end of a channel that messages go in at.
-pub(super) trait Put: Clone + Send + 'static {
+pub(crate) trait Put: Clone + Send + 'static {
     fn put(&self, message: u64) -> Result;
 }
 
 /// The end of a channel that messages come out of.
-pub(super) trait Take: Clone + Send + 'static {
+pub(crate) trait Take: Clone + Send + 'static {
     fn take(&self) -> Result<u64>;
 }
 
 /// How many put, how many take, and how many messages each of them handles.
 #[derive(Debug, Clone, Copy)]
-struct Shape {
+pub(crate) struct Shape {
     pairs: u64,
     messages: u64,
 }
@@ -39,6 +40,7 @@ impl Shape {
 const GORO: &str = "multi_goro::chan, green tasks";
 const GORO_ONE: &str = "multi_goro::chan, green tasks of one worker";
 const SHARED_THREADS: &str = "multi_chan, threads";
+const SHARED_PROCESSES: &str = "multi_chan, processes";
 const STD: &str = "std::sync::mpsc, threads";
 const CAPACITIES: [usize; 2] = [64, 1024];
 
@@ -121,6 +123,9 @@ fn streams<'a>(one_worker: &'a Runtime, shape: Shape, capacity: usize) -> Vec<En
                 shape,
             )
         }),
+        Entry::timed(SHARED_PROCESSES, true, total, move || {
+            forked::stream_messages(capacity, shape)
+        }),
         Entry::timed(STD, false, total, move || {
             stream(
                 &mut multi_pthread::Group::new(),
@@ -157,6 +162,9 @@ fn round_trips<'a>(one_worker: &'a Runtime, trips: u64) -> Vec<Entry<'a>> {
                 trips,
             )
         }),
+        Entry::timed(SHARED_PROCESSES, true, trips, move || {
+            forked::round_trips(trips)
+        }),
         Entry::timed(STD, false, trips, move || {
             round_trip(
                 &mut multi_pthread::Group::new(),
@@ -170,7 +178,7 @@ fn round_trips<'a>(one_worker: &'a Runtime, trips: u64) -> Vec<Entry<'a>> {
 
 /// Sends `shape.messages` from each of `shape.pairs` tasks to as many others. Each taker checks that what one putter sent arrives in
 /// the order in which it was sent.
-fn stream(
+pub(crate) fn stream(
     group: &mut impl Group,
     (put, take): (impl Put, impl Take),
     shape: Shape,
@@ -207,7 +215,7 @@ fn in_order(take: &impl Take, shape: Shape) -> Result {
 }
 
 /// Sends one message to and fro between two tasks.
-pub(super) fn round_trip(
+pub(crate) fn round_trip(
     group: &mut impl Group,
     ping: (impl Put, impl Take),
     pong: (impl Put, impl Take),
@@ -236,8 +244,10 @@ pub(super) fn goro_channel(
     multi_goro::chan(capacity)
 }
 
-/// A channel in shared memory, here between threads of one process.
-fn shared_channel(capacity: usize) -> Result<(multi_chan::Sender<u64>, multi_chan::Receiver<u64>)> {
+/// A channel in shared memory, for threads and processes.
+pub(crate) fn shared_channel(
+    capacity: usize,
+) -> Result<(multi_chan::Sender<u64>, multi_chan::Receiver<u64>)> {
     Ok(multi_chan::channel(capacity)?)
 }
 

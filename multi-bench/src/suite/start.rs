@@ -4,6 +4,7 @@ use std::thread;
 
 use multi_core::Group;
 
+use crate::forked::EmptyTasks;
 use crate::machine::Machine;
 use crate::report::{Report, Row, Table, Unit};
 use crate::sample::{Entry, Rounds, take_turns};
@@ -49,6 +50,12 @@ pub fn run(quick: bool) -> Result<Report> {
     );
     threads.compare(STD_THREAD, "std::thread", |_| true);
     threads.compare(RAW_THREAD, "pthread_create", |_| true);
+    let mut green = Table::new(
+        "one empty task on the runtime: start + wait",
+        Unit::Us,
+        measure(&mut green())?,
+    );
+    green.compare(STD_THREAD, "std::thread", |_| true);
     bar.finish_and_clear();
     Ok(Report {
         benchmark: "start",
@@ -59,15 +66,20 @@ pub fn run(quick: bool) -> Result<Report> {
             ("threads per sample", THREADS_PER_SAMPLE),
             ("forks per sample", FORKS_PER_SAMPLE),
         ],
-        tables: vec![processes, threads],
+        tables: vec![processes, threads, green],
         notes: vec![],
     })
 }
 
 fn processes<'a>() -> Vec<Entry<'a>> {
-    vec![Entry::other(RAW_FORK, FORKS_PER_SAMPLE, || {
-        Ok(sys::raw_fork()?)
-    })]
+    let mut group = EmptyTasks::new();
+    vec![
+        Entry::ours("proc.Group", FORKS_PER_SAMPLE, move || group.one()),
+        Entry::ours("proc.Group, a new one each", FORKS_PER_SAMPLE, || {
+            EmptyTasks::new().one()
+        }),
+        Entry::other(RAW_FORK, FORKS_PER_SAMPLE, || Ok(sys::raw_fork()?)),
+    ]
 }
 
 /// A group is used again and again, as a program would that starts tasks all the time; beside it, one made for each task.
@@ -80,15 +92,35 @@ fn threads<'a>() -> Vec<Entry<'a>> {
         Entry::ours("pthread.Group, a new one each", THREADS_PER_SAMPLE, || {
             one_task(&mut multi_pthread::Group::new())
         }),
-        Entry::other(STD_THREAD, THREADS_PER_SAMPLE, || {
-            thread::Builder::new()
-                .spawn(|| {})?
-                .join()
-                .map_err(|_| "an empty thread panicked")?;
-            Ok(())
-        }),
+        std_thread(),
         Entry::other(RAW_THREAD, THREADS_PER_SAMPLE, || Ok(sys::raw_thread()?)),
     ]
+}
+
+/// Green tasks, started by a thread that sleeps until they end; `cargo xtask bench goro` starts them from a task. Last, because the
+/// runtime's workers stay.
+fn green<'a>() -> Vec<Entry<'a>> {
+    let mut group = multi_goro::Group::new();
+    let mut locked = multi_goro::Group::locked();
+    vec![
+        Entry::ours("goro.Group (green tasks)", THREADS_PER_SAMPLE, move || {
+            one_task(&mut group)
+        }),
+        Entry::ours("goro.Group::locked", THREADS_PER_SAMPLE, move || {
+            one_task(&mut locked)
+        }),
+        std_thread(),
+    ]
+}
+
+fn std_thread<'a>() -> Entry<'a> {
+    Entry::other(STD_THREAD, THREADS_PER_SAMPLE, || {
+        thread::Builder::new()
+            .spawn(|| {})?
+            .join()
+            .map_err(|_| "an empty thread panicked")?;
+        Ok(())
+    })
 }
 
 /// What is measured: one empty task, from `go` to the end of `wait`.
