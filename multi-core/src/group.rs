@@ -29,6 +29,18 @@ use std::time::Duration;
 /// }
 /// ```
 ///
+/// What a task captures must be able to go to another thread, in every backend:
+///
+/// ```compile_fail,E0277
+/// fn start(group: &impl multi_core::Group) {
+///     let here_only = std::rc::Rc::new(7);
+///     group.go(move || {
+///         drop(here_only);
+///         Ok(())
+///     });
+/// }
+/// ```
+///
 /// Dropping a group cancels it, waits for its tasks, and reports the failures nobody saw on standard error.
 pub trait Group {
     /// What [`spawner`](Self::spawner) gives.
