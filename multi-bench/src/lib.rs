@@ -10,11 +10,75 @@
 //! | tables and JSON | [`report`], [`machine`] |
 //! | the benchmarks | [`suite`] |
 //!
+//! # One function, every backend
+//!
+//! ```
+//! use multi_core::{Group, GroupError, Result};
+//!
+//! /// Checks every part on its own task, whatever a task is.
+//! fn check(group: &mut impl Group, parts: &[&str]) -> Result<(), GroupError> {
+//!     for part in parts {
+//!         let part = part.to_string();
+//!         group.go(move || {
+//!             part.parse::<u32>()?;
+//!             Ok(())
+//!         });
+//!     }
+//!     group.wait()
+//! }
+//!
+//! // SAFETY: the tasks parse a number: they take no lock and share no memory.
+//! let mut processes = unsafe { multi_proc::Group::new() };
+//! let failures = [
+//!     check(&mut processes, &["1", "two", "3"]),
+//!     check(&mut multi_pthread::Group::new(), &["1", "two", "3"]),
+//!     check(&mut multi_goro::Group::locked(), &["1", "two", "3"]),
+//!     check(&mut multi_goro::Group::new(), &["1", "two", "3"]),
+//! ];
+//! for failure in failures {
+//!     let error = failure.unwrap_err();
+//!     assert_eq!((error.failed_count(), error.task_count()), (1, 3));
+//!     assert!(error.to_string().ends_with("invalid digit found in string"), "{error}");
+//! }
+//! ```
+//!
+//! The same behind a pointer, for a backend that is chosen while the program runs:
+//!
+//! ```
+//! use multi_core::{DynGroup, Group, Result};
+//!
+//! fn two_tasks(group: &mut dyn DynGroup) -> Result {
+//!     group.go(|| Ok(()));
+//!     group.go(|| Ok(()));
+//!     group.wait()?;
+//!     assert_eq!(group.progress().finished, 2);
+//!     Ok(())
+//! }
+//!
+//! // SAFETY: the tasks do nothing.
+//! let processes = unsafe { multi_proc::Group::new() };
+//! let backends: Vec<Box<dyn DynGroup>> = vec![
+//!     Box::new(processes),
+//!     Box::new(multi_pthread::Group::new()),
+//!     Box::new(multi_goro::Group::locked()),
+//!     Box::new(multi_goro::Group::new()),
+//! ];
+//! for mut group in backends {
+//!     two_tasks(&mut *group)?;
+//! }
+//! # Ok::<(), multi_core::BoxError>(())
+//! ```
+//!
 //! # Trade-offs
 //!
 //! - Contenders take turns, one sample each, so that a machine that slows down slows them all down alike. A contender's caches are
 //!   therefore as the others left them, which is nearer to a program's life than a loop of one thing.
 //! - A figure is a median with its quartiles. Nothing is thrown away; a noisy machine shows, and is said to be one.
+
+#![expect(
+    clippy::unnecessary_safety_comment,
+    reason = "the lint takes those of the examples above for the first module's"
+)]
 
 pub mod contender;
 mod forked;

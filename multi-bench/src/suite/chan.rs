@@ -12,7 +12,7 @@ use crate::forked;
 use crate::machine::Machine;
 use crate::report::{Report, Row, Table, Unit};
 use crate::sample::{Entry, Rounds, take_turns};
-use crate::suite::progress_bar;
+use crate::suite::{notes, progress_bar};
 
 /// The end of a channel that messages go in at.
 pub(crate) trait Put: Clone + Send + 'static {
@@ -103,7 +103,10 @@ pub fn run(quick: bool) -> Result<Report> {
             ("round trips per sample", trips),
         ],
         tables,
-        notes: vec!["a sample starts the tasks, too: threads, processes or green tasks".to_owned()],
+        notes: notes(
+            quick,
+            "a sample starts the tasks, too: threads, processes or green tasks",
+        )?,
     })
 }
 

@@ -10,7 +10,7 @@ use crate::machine::Machine;
 use crate::report::{Report, Row, Table, Unit};
 use crate::sample::{Entry, Rounds, take_turns, timed};
 use crate::suite::chan::{goro_channel, round_trip, std_channel};
-use crate::suite::progress_bar;
+use crate::suite::{notes, progress_bar};
 
 const STD_SCOPE: &str = "std::thread::scope";
 const STD_CHANNEL: &str = "std::sync::mpsc, threads";
@@ -64,7 +64,10 @@ pub fn run(quick: bool) -> Result<Report> {
         machine,
         settings: vec![],
         tables,
-        notes: vec![],
+        notes: notes(
+            quick,
+            "a green task started by a task need not wake anybody; one started by a thread wakes a worker, and the thread when it ends",
+        )?,
     })
 }
 

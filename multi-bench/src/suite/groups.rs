@@ -8,8 +8,8 @@ use crate::Result;
 use crate::contender::GROUPS;
 use crate::machine::Machine;
 use crate::report::{Report, Row, Table, Unit};
-use crate::sample::{Entry, Rounds, Stats, take_turns, timed};
-use crate::suite::progress_bar;
+use crate::sample::{Entry, Rounds, take_turns, timed};
+use crate::suite::{QUICK, noise, progress_bar};
 use crate::workload::Work;
 
 /// What to run.
@@ -92,17 +92,19 @@ pub fn run(options: Options) -> Result<Report> {
         " --workers {} --numbers {} -n {}",
         work.workers, work.numbers, alone.n
     );
+    let mut notes = vec![
+        format!(
+            "ideal: one worker alone ({:.0} µs) × {} workers / {parallel} processors, measured in the same run",
+            alone.median_ns / 1e3,
+            work.workers
+        ),
+        noise(&alone),
+    ];
+    notes.extend(quick.then(|| QUICK.to_owned()));
     Ok(Report {
         benchmark: "groups",
         command,
-        notes: vec![
-            format!(
-                "ideal: one worker alone ({:.0} µs) × {} workers / {parallel} processors, measured in the same run",
-                alone.median_ns / 1e3,
-                work.workers
-            ),
-            noise(&alone),
-        ],
+        notes,
         settings: vec![
             ("workers", work.workers as u64),
             ("numbers", work.numbers),
@@ -113,39 +115,9 @@ pub fn run(options: Options) -> Result<Report> {
     })
 }
 
-/// How far one worker alone, which waits for nobody, was from taking the same time every time.
-fn noise(alone: &Stats) -> String {
-    let percent = alone.spread() * 100.0;
-    let worst = (alone.max_ns / alone.min_ns - 1.0) * 100.0;
-    let verdict = match percent {
-        ..2.0 => "quiet",
-        ..5.0 => "restless: differences of a few per cent mean nothing",
-        _ => "noisy: repeat the run when nobody else works",
-    };
-    format!(
-        "the machine was {verdict} (one worker alone: quartiles {percent:.1} % apart, slowest {worst:.0} % above fastest)"
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn noise_has_three_words() {
-        let spread = |q3: f64| Stats {
-            n: 3,
-            mean_ns: 1.0,
-            median_ns: 1.0,
-            q1_ns: 1.0,
-            q3_ns: q3,
-            min_ns: 1.0,
-            max_ns: q3,
-        };
-        assert!(noise(&spread(1.01)).contains("quiet"));
-        assert!(noise(&spread(1.03)).contains("restless"));
-        assert!(noise(&spread(1.5)).contains("noisy"));
-    }
 
     #[test]
     fn every_contender_has_a_row_beside_the_ideal() {

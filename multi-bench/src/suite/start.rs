@@ -8,7 +8,7 @@ use crate::forked::EmptyTasks;
 use crate::machine::Machine;
 use crate::report::{Report, Row, Table, Unit};
 use crate::sample::{Entry, Rounds, take_turns};
-use crate::suite::progress_bar;
+use crate::suite::{notes, progress_bar};
 use crate::{Result, sys};
 
 const STD_THREAD: &str = "std::thread::spawn + join";
@@ -67,7 +67,10 @@ pub fn run(quick: bool) -> Result<Report> {
             ("forks per sample", FORKS_PER_SAMPLE),
         ],
         tables: vec![processes, threads, green],
-        notes: vec![],
+        notes: notes(
+            quick,
+            "a group is used again and again unless its row says that a new one is made each time",
+        )?,
     })
 }
 
