@@ -63,6 +63,25 @@ struct Inner {
     place: Place,
 }
 
+/// A token that tasks and plain threads can wait on: a task parks and leaves its worker to others.
+///
+/// A group has one of its own ([`Group::cancel_token`]); this is for one that several groups obey, or none.
+/// [`CancelToken::new`] makes one for plain threads: a green task that waits on that blocks its worker.
+///
+/// ```
+/// let token = multi_goro::cancel_token();
+/// let mut group = multi_goro::Group::builder().cancel_token(token.clone()).build()?;
+/// let inside = group.cancel_token();
+/// group.go(move || Ok(inside.wait()));
+/// token.cancel();
+/// group.wait()?;
+/// # Ok::<(), multi_goro::BoxError>(())
+/// ```
+#[must_use]
+pub fn cancel_token() -> CancelToken {
+    CancelToken::on(Arc::new(TaskEvent::new()))
+}
+
 /// Where tasks run.
 enum Place {
     Green { shared: Arc<Shared>, class: Class },
@@ -111,9 +130,7 @@ impl Group {
         place: Place,
     ) -> Result<Self, BuildError> {
         let event = Arc::new(TaskEvent::new());
-        let ledger = Ledger::new(backend, options, event, || {
-            CancelToken::on(Arc::new(TaskEvent::new()))
-        })?;
+        let ledger = Ledger::new(backend, options, event, cancel_token)?;
         Ok(Self {
             inner: Arc::new(Inner { ledger, place }),
             is_detached: false,

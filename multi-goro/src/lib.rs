@@ -24,7 +24,7 @@ mod time;
 pub use crate::{
     blocking::blocking,
     chan::{Receiver, Sender, chan},
-    group::{Builder, Group, Scope, ScopedHandle, Spawner, scope},
+    group::{Builder, Group, Scope, ScopedHandle, Spawner, cancel_token, scope},
     runtime::{Runtime, RuntimeBuilder, num_tasks},
     time::{sleep, sleep_until},
 };

@@ -1,0 +1,375 @@
+//! What needs a process of its own: overflows that abort, forked children, limits on memory, counts of threads.
+//!
+//! Each case runs in a child made by re-executing this binary, so that one may end as badly as it likes.
+
+mod common;
+
+use std::process::{Command, ExitCode, Output};
+use std::time::Duration;
+
+use common::watchdog;
+use multi_goro::{Group, Runtime, chan};
+
+/// A case: its name, what the child does, what its end must look like.
+struct Case {
+    name: &'static str,
+    child: fn(),
+    check: fn(&Output),
+}
+
+const CASES: &[Case] = &[
+    Case {
+        name: "stack_overflow_names_the_task_its_size_and_the_remedy",
+        child: overflow,
+        check: |output| {
+            let text = stderr(output);
+            assert_eq!(signal(output), Some(libc::SIGABRT), "{text}");
+            for part in [
+                "multi-goro: task \"deep\" started at multi-goro/tests/solo.rs:",
+                "has overflowed its stack of 64 KiB",
+                "recurse less deeply",
+                "ask for more",
+            ] {
+                assert!(text.contains(part), "{part:?} is not in: {text}");
+            }
+        },
+    },
+    Case {
+        name: "fault_that_is_no_overflow_goes_to_the_previous_handler",
+        child: wild_access,
+        check: |output| {
+            let text = stderr(output);
+            assert_eq!(signal(output), Some(libc::SIGSEGV), "{text}");
+            assert!(!text.contains("overflowed its stack"), "{text}");
+        },
+    },
+    Case {
+        name: "overflow_of_a_plain_thread_is_still_reported_by_rust",
+        child: overflow_of_a_thread,
+        check: |output| {
+            let text = stderr(output);
+            assert_eq!(signal(output), Some(libc::SIGABRT), "{text}");
+            assert!(text.contains("has overflowed its stack"), "{text}");
+            assert!(!text.contains("multi-goro"), "{text}");
+        },
+    },
+    Case {
+        name: "forked_child_gets_errors_and_never_hangs",
+        child: forked,
+        check: succeeded,
+    },
+    Case {
+        name: "forked_child_of_a_task_gets_errors_and_never_hangs",
+        child: forked_from_a_task,
+        check: succeeded,
+    },
+    Case {
+        name: "forked_child_can_build_a_runtime_of_its_own",
+        child: runtime_in_a_child,
+        check: succeeded,
+    },
+    Case {
+        name: "task_without_a_stack_is_a_start_error_and_the_group_goes_on",
+        child: no_memory_for_stacks,
+        check: succeeded,
+    },
+    Case {
+        name: "groups_and_runtimes_leave_no_thread_behind",
+        child: no_thread_left,
+        check: succeeded,
+    },
+    Case {
+        name: "bad_workers_variable_is_named",
+        child: bad_variable,
+        check: |output| {
+            assert!(!output.status.success());
+            let text = stderr(output);
+            assert!(
+                text.contains("MULTI_WORKERS=\"many\" is not a number of workers"),
+                "{text}"
+            );
+        },
+    },
+    Case {
+        name: "backtrace_of_a_task_ends_at_its_root",
+        child: backtrace,
+        check: succeeded,
+    },
+];
+
+fn main() -> ExitCode {
+    if let Ok(name) = std::env::var("MULTI_GORO_SOLO") {
+        let case = CASES
+            .iter()
+            .find(|case| case.name == name)
+            .expect("a case of this file");
+        let _dog = watchdog(30);
+        (case.child)();
+        return ExitCode::SUCCESS;
+    }
+    // The first argument that is no option is a filter, as in the usual harness.
+    let filter = std::env::args()
+        .skip(1)
+        .find(|arg| !arg.starts_with('-'))
+        .unwrap_or_default();
+    let chosen = CASES.iter().filter(|case| case.name.contains(&filter));
+    let mut failed = 0;
+    let mut passed = 0;
+    for case in chosen {
+        let this = std::env::current_exe().expect("this program has a path");
+        let mut command = Command::new(this);
+        command
+            .env("MULTI_GORO_SOLO", case.name)
+            .env_remove("RUST_BACKTRACE");
+        if case.name.starts_with("bad_workers") {
+            command.env("MULTI_WORKERS", "many");
+        }
+        let output = command.output().expect("this program runs");
+        match std::panic::catch_unwind(|| (case.check)(&output)) {
+            Ok(()) => {
+                passed += 1;
+                println!("test {} ... ok", case.name);
+            }
+            Err(_) => {
+                failed += 1;
+                println!("test {} ... FAILED", case.name);
+            }
+        }
+    }
+    let verdict = if failed == 0 { "ok" } else { "FAILED" };
+    println!(
+        "\ntest result: {verdict}. {passed} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out"
+    );
+    ExitCode::from(u8::from(failed > 0))
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn signal(output: &Output) -> Option<i32> {
+    std::os::unix::process::ExitStatusExt::signal(&output.status)
+}
+
+fn succeeded(output: &Output) {
+    assert!(
+        output.status.success(),
+        "{:?}: {}",
+        output.status,
+        stderr(output)
+    );
+}
+
+#[expect(unconditional_recursion, reason = "overflows on purpose")]
+fn dive(depth: usize) -> usize {
+    let frame = std::hint::black_box([depth; 32]);
+    dive(depth + 1) + frame[7]
+}
+
+fn overflow() {
+    let mut group = Group::new();
+    group.go_with(multi_goro::TaskOptions::new().name("deep"), || {
+        std::hint::black_box(dive(0));
+        Ok(())
+    });
+    drop(group.wait());
+}
+
+fn overflow_of_a_thread() {
+    Group::new().wait().expect("nothing to wait for");
+    let thread = std::thread::spawn(|| std::hint::black_box(dive(0)));
+    drop(thread.join());
+}
+
+#[expect(unsafe_code, reason = "faults on purpose")]
+fn wild_access() {
+    let mut group = Group::new();
+    group.go(|| {
+        // SAFETY: none: the fault is the test.
+        unsafe { std::ptr::without_provenance::<u8>(64).read_volatile() };
+        Ok(())
+    });
+    drop(group.wait());
+}
+
+/// Runs `child` in a forked child and wants it to exit with 0 within a few seconds.
+#[expect(unsafe_code, reason = "forks")]
+fn in_a_fork(child: impl FnOnce()) {
+    // SAFETY: the child runs `child` and leaves; what it calls must not need other threads, which is what is tested.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0);
+    if pid == 0 {
+        // SAFETY: only sets a timer: a hang ends with SIGALRM.
+        unsafe { libc::alarm(10) };
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child));
+        // SAFETY: leaves at once.
+        unsafe { libc::_exit(i32::from(outcome.is_err())) };
+    }
+    let mut status = 0;
+    // SAFETY: waits for the child just made.
+    let reaped = unsafe { libc::waitpid(pid, &raw mut status, 0) };
+    assert_eq!(
+        (reaped, status),
+        (pid, 0),
+        "the child failed or hung (14: SIGALRM)"
+    );
+}
+
+fn expect_foreign(group: &mut Group) {
+    group.go(|| Ok(()));
+    let text = group.wait().expect_err("no workers here").to_string();
+    assert!(text.contains("belongs to process"), "{text}");
+    assert!(text.contains("forked child"), "{text}");
+}
+
+fn forked() {
+    let mut group = Group::new();
+    group.go(|| Ok(()));
+    group.wait().expect("the parent has workers");
+    let parent = std::process::id();
+    in_a_fork(move || {
+        expect_foreign(&mut group);
+        expect_foreign(&mut Group::new());
+        assert!(group.try_go(|| Ok(())).is_err());
+        let error = multi_goro::scope(|s| s.go(|| Ok(()))).expect_err("no workers here");
+        assert!(
+            error.to_string().contains(&format!("process {parent}")),
+            "{error}"
+        );
+        multi_goro::sleep(Duration::from_millis(1));
+        assert_eq!(multi_goro::blocking(|| 7), 7);
+        let (tx, rx) = chan(1);
+        tx.send(1).expect("room");
+        assert_eq!(rx.recv(), Ok(1));
+        assert!(rx.recv_timeout(Duration::from_millis(1)).is_err());
+        std::mem::forget(group);
+    });
+}
+
+fn forked_from_a_task() {
+    let runtime = Runtime::builder().workers(2).build().expect("two workers");
+    runtime.run(|| {
+        in_a_fork(|| {
+            expect_foreign(&mut runtime.group());
+            multi_goro::yield_now();
+            multi_goro::sleep(Duration::from_millis(1));
+            assert_eq!(multi_goro::blocking(|| 7), 7);
+            let (_tx, rx) = chan::<u8>(0);
+            assert!(rx.recv_timeout(Duration::from_millis(1)).is_err());
+        });
+        multi_goro::yield_now();
+    });
+}
+
+fn runtime_in_a_child() {
+    Group::new().wait().expect("nothing to wait for");
+    in_a_fork(|| {
+        let runtime = Runtime::builder().workers(2).build().expect("two workers");
+        let mut group = runtime.group();
+        for _ in 0..100 {
+            group.go(|| Ok(multi_goro::sleep(Duration::from_micros(10))));
+        }
+        group.wait().expect("this child has workers");
+    });
+}
+
+#[expect(unsafe_code, reason = "sets a resource limit")]
+fn no_memory_for_stacks() {
+    let runtime = Runtime::builder().workers(1).build().expect("a worker");
+    let status = std::fs::read_to_string("/proc/self/statm").expect("proc");
+    let pages: u64 = status
+        .split(' ')
+        .next()
+        .and_then(|n| n.parse().ok())
+        .expect("a number");
+    // Room for some tasks of 8 MiB, not for a hundred.
+    let room = 200 << 20;
+    let limit = libc::rlimit {
+        rlim_cur: pages * 4096 + room,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: only lowers this process's own limit.
+    assert_eq!(
+        unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) },
+        0
+    );
+    let mut group = Group::builder()
+        .runtime(&runtime)
+        .stack_bytes(8 << 20)
+        .build()
+        .expect("a group");
+    let (tx, rx) = chan::<()>(0);
+    for _ in 0..100 {
+        let rx = rx.clone();
+        group.go(move || {
+            assert!(rx.recv().is_err());
+            Ok(())
+        });
+    }
+    while group.progress().failed == 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    drop(tx);
+    let error = group.wait().expect_err("memory for all of them");
+    let failed = error.failed_count();
+    assert!((1..100).contains(&failed), "{failed} failed");
+    let text = error.to_string();
+    assert!(
+        text.contains("no stack of 8388608 bytes for the task"),
+        "{text}"
+    );
+    assert!(text.contains("start fewer tasks at a time"), "{text}");
+    // The stacks of those that ran serve the next.
+    for _ in 0..5 {
+        group.go(|| Ok(()));
+    }
+    group.wait().expect("stacks that are free again");
+}
+
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").expect("proc").count()
+}
+
+fn no_thread_left() {
+    let before = threads();
+    for _ in 0..100 {
+        let runtime = Runtime::builder().workers(2).build().expect("two workers");
+        let mut group = runtime.group();
+        for _ in 0..4 {
+            group.go(|| Ok(()));
+        }
+        group.wait().expect("fine");
+    }
+    for _ in 0..100 {
+        let mut group = Group::locked();
+        for _ in 0..4 {
+            group.go(|| Ok(()));
+        }
+        group.wait().expect("fine");
+    }
+    assert_eq!(threads(), before);
+}
+
+fn bad_variable() {
+    let error = Group::builder()
+        .build()
+        .expect_err("the variable is bad")
+        .to_string();
+    assert!(error.contains("MULTI_WORKERS"), "{error}");
+    drop(Group::new());
+}
+
+fn backtrace() {
+    let mut group = Group::new();
+    group.go(|| {
+        let text = std::backtrace::Backtrace::force_capture().to_string();
+        let frames: Vec<_> = text
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("at "))
+            .collect();
+        let last = frames.last().expect("some frames");
+        assert!(last.contains("root"), "{text}");
+        Ok(())
+    });
+    group.wait().expect("the backtrace ends where it should");
+}
