@@ -27,7 +27,7 @@
 //!     group.wait()
 //! }
 //!
-//! // SAFETY: the tasks parse a number: they take no lock and share no memory.
+//! // SAFETY of the fork: the tasks parse a number: they take no lock and share no memory.
 //! let mut processes = unsafe { multi_proc::Group::new() };
 //! let failures = [
 //!     check(&mut processes, &["1", "two", "3"]),
@@ -55,7 +55,7 @@
 //!     Ok(())
 //! }
 //!
-//! // SAFETY: the tasks do nothing.
+//! // SAFETY of the fork: the tasks do nothing.
 //! let processes = unsafe { multi_proc::Group::new() };
 //! let backends: Vec<Box<dyn DynGroup>> = vec![
 //!     Box::new(processes),
@@ -74,11 +74,6 @@
 //! - Contenders take turns, one sample each, so that a machine that slows down slows them all down alike. A contender's caches are
 //!   therefore as the others left them, which is nearer to a program's life than a loop of one thing.
 //! - A figure is a median with its quartiles. Nothing is thrown away; a noisy machine shows, and is said to be one.
-
-#![expect(
-    clippy::unnecessary_safety_comment,
-    reason = "the lint takes those of the examples above for the first module's"
-)]
 
 pub mod contender;
 mod forked;
