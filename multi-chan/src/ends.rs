@@ -209,7 +209,7 @@ impl<T: Plain> End<T> {
                 Err(Refused::Corrupt) => return Err(Why::Corrupt),
                 Err(Refused::Full { taker }) => taker,
             };
-            match wait.step(event) {
+            match wait.step(event, || self.ring.settle()) {
                 Step::Again => {}
                 Step::LookRound => {
                     let stuck = taker.is_some_and(|taker| self.core.is_dead(taker));
@@ -259,7 +259,7 @@ impl<T: Plain> End<T> {
                     None
                 }
             };
-            match wait.step(event) {
+            match wait.step(event, || self.ring.settle()) {
                 Step::Again => {}
                 Step::LookRound => {
                     let stuck = claimed_by.is_some_and(|owner| self.core.is_dead(owner));
@@ -294,7 +294,7 @@ impl<T: Plain> End<T> {
             } else if flags & NO_RECEIVERS != 0 {
                 Why::Disconnected
             } else {
-                match wait.step(event) {
+                match wait.step(event, || self.ring.settle()) {
                     Step::Again => continue,
                     Step::LookRound if hopeless => Why::Full,
                     Step::LookRound => {
@@ -388,7 +388,7 @@ impl Wait {
     }
 
     /// The next thing to do. The order matters: the ticket first, then one more look, then sleep.
-    fn step(&mut self, event: &Event) -> Step {
+    fn step(&mut self, event: &Event, settle: impl FnOnce()) -> Step {
         if self.spins_left > 0 {
             self.spins_left -= 1;
             spin();
@@ -396,6 +396,7 @@ impl Wait {
         }
         if self.ticket.is_none() && !matches!(self.patience, Patience::None) {
             self.ticket = Some(event.arm());
+            settle();
             return Step::Again;
         }
         Step::LookRound

@@ -23,7 +23,9 @@ impl Why {
             (Why::Closed, true) => {
                 "channel is closed: the value was not sent; close only after the last send"
             }
-            (Why::Closed, false) => "channel is closed and drained: there is nothing more to receive",
+            (Why::Closed, false) => {
+                "channel is closed and drained: there is nothing more to receive"
+            }
             (Why::Disconnected, true) => {
                 "every receiver is gone: the value was not sent; a receiving process may have died"
             }
@@ -315,7 +317,12 @@ impl SendBatchError {
 
 impl fmt::Display for SendBatchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "after {} values of the batch: {}", self.sent, self.why.text(true))
+        write!(
+            f,
+            "after {} values of the batch: {}",
+            self.sent,
+            self.why.text(true)
+        )
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a fork does to channels: the child is entered everywhere before it takes its first step.
 //!
 //! One lock per process guards its list of channels and is held across every fork, so that the child
-//! finds the list whole. Handlers set by pthread_atfork(3) do the rest:
+//! finds the list whole. Handlers set by `pthread_atfork(3)` do the rest:
 //!
 //! - before the fork, the parent takes a row on the roll and a row in each of its channels for the
 //!   child that is to come: from then on the child counts as holding what its parent holds;
@@ -146,12 +146,15 @@ fn wiped_word() -> io::Result<&'static AtomicU64> {
 
 extern "C" fn before_fork() {
     let family = lock();
-    let birth = family.here.filter(|_| !family.cores.is_empty()).and_then(|here| {
-        let child = here.roll.claim().ok()?;
-        let row = |core: &Arc<Core>| Some((core.clone(), core.claim_row_for_child(child)?));
-        let rows = family.cores.values().filter_map(row).collect();
-        Some(Birth { child, rows })
-    });
+    let birth = family
+        .here
+        .filter(|_| !family.cores.is_empty())
+        .and_then(|here| {
+            let child = here.roll.claim().ok()?;
+            let row = |core: &Arc<Core>| Some((core.clone(), core.claim_row_for_child(child)?));
+            let rows = family.cores.values().filter_map(row).collect();
+            Some(Birth { child, rows })
+        });
     // A thread on its last legs has no storage left: then its child enters itself at first use.
     FORKING
         .try_with(|forking| *forking.borrow_mut() = Some((family, birth)))

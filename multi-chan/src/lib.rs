@@ -2,7 +2,11 @@
 
 #![cfg_attr(
     loom,
-    allow(dead_code, unused_imports, reason = "a model checks the ring and the events alone")
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "a model checks the ring and the events alone"
+    )
 )]
 
 #[cfg(not(loom))]

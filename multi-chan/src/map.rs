@@ -1,9 +1,6 @@
 //! Memory mappings that unmap themselves.
 
-#![expect(
-    unsafe_code,
-    reason = "hands out the mapping's tables as references"
-)]
+#![expect(unsafe_code, reason = "hands out the mapping's tables as references")]
 
 use crate::layout::{Geometry, Header, ROWS, ROWS_OFFSET, Row};
 use crate::plain::Plain;

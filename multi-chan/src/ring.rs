@@ -1,4 +1,4 @@
-//! The ring: positions, claims, stamps. No waiting, no system call, no notion of processes.
+//! The ring: positions, claims, stamps. No waiting, no notion of processes.
 //!
 //! A participant claims a slot by writing *its own row number* into the slot's stamp. A claim
 //! therefore says whose it is from its first instant, and if that process is dead any survivor can
@@ -11,7 +11,7 @@
 
 use crate::layout::{Geometry, Header, Place, Slot, Stamp, State, lap_after, lap_before};
 use crate::plain::Plain;
-use crate::sync::{AcqRel, Acquire, AtomicU64, Relaxed, Release};
+use crate::sync::{AcqRel, Acquire, AtomicU64, Relaxed, Release, SeqCst, fence, order_before_post};
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
@@ -320,14 +320,15 @@ impl<T: Plain> Ring<T> {
     /// Claims the slot at `position`, writes `value` and publishes it.
     #[inline]
     fn fill(&self, owner: u16, position: u64, value: &T) -> Result<(), Miss<Refused>> {
-        let (place, slot) = self
-            .at(position)
-            .ok_or(Miss::Over(Refused::Corrupt))?;
+        let (place, slot) = self.at(position).ok_or(Miss::Over(Refused::Corrupt))?;
         // Acquire: pairs with the Release that freed the slot in `empty`: its reader is done.
         let bits = slot.stamp.load(Acquire);
         let stamp = Stamp::read(bits).ok_or(Miss::Over(Refused::Corrupt))?;
         if stamp.lap != place.lap {
-            return Err(if stamp.lap != lap_before(place.lap) {
+            return Err(if stamp.lap == lap_after(place.lap) {
+                // Sent and received already; only the tail has not been moved yet.
+                Miss::Passed
+            } else if stamp.lap != lap_before(place.lap) {
                 Miss::Odd
             } else {
                 match stamp.state {
@@ -371,9 +372,7 @@ impl<T: Plain> Ring<T> {
     /// Claims the value at `position`, copies it out and frees the slot.
     #[inline]
     fn empty(&self, owner: u16, position: u64) -> Result<T, Miss<Nothing>> {
-        let (place, slot) = self
-            .at(position)
-            .ok_or(Miss::Over(Nothing::Corrupt))?;
+        let (place, slot) = self.at(position).ok_or(Miss::Over(Nothing::Corrupt))?;
         // Acquire: pairs with the Release store in `fill`: the value is whole.
         let bits = slot.stamp.load(Acquire);
         let stamp = Stamp::read(bits).ok_or(Miss::Over(Nothing::Corrupt))?;
@@ -402,11 +401,12 @@ impl<T: Plain> Ring<T> {
                 // AcqRel: stands for freeing the slot, so it hands on what the recoverer saw.
                 // Relaxed on failure: another receiver stepped over it.
                 let stepped = slot.stamp.compare_exchange(bits, next, AcqRel, Relaxed);
-                return Err(if stepped.is_ok() {
-                    Miss::Passed
-                } else {
-                    Miss::Beaten
-                });
+                if stepped.is_err() {
+                    return Err(Miss::Beaten);
+                }
+                // Room that no receive will tell the senders of.
+                self.header().freed.0.post_all();
+                return Err(Miss::Passed);
             }
         }
         let taking = Stamp::new(place.lap, owner, State::Taking).bits();
@@ -454,21 +454,50 @@ impl<T: Plain> Ring<T> {
     }
 
     /// Moves `word` from `position` at least `count` further, whoever else is helping.
+    ///
+    /// Afterwards everything this participant wrote before is ordered against its next look at an
+    /// event, as by a full fence: see `order_before_post`.
     #[inline]
     fn advance(&self, word: &AtomicU64, position: u64, count: usize) {
         let target = self.geometry.after(position, count);
-        let mut seen = position;
-        // Release: hands on the stamps that were seen or written up to here. Pairs with the Acquire
-        // loads of head and tail.
-        // Relaxed on failure: the value is only compared.
-        while let Err(now) = word.compare_exchange(seen, target, Release, Relaxed) {
-            // Helpers move one position at a time: go on only from inside our own stretch.
-            let ahead = self.geometry.distance(now, target);
-            if count == 1 || ahead == 0 || ahead >= count || now == seen {
-                return;
-            }
-            seen = now;
+        // SeqCst: as Release, hands on the stamps that were seen or written up to here; pairs with
+        // the Acquire loads of head and tail. In the one order of all SeqCst operations it comes
+        // before our look at the event; pairs with `settle`.
+        // Relaxed on failure: the value is only compared, and a fence follows.
+        match word.compare_exchange(position, target, SeqCst, Relaxed) {
+            Ok(_) => order_before_post(),
+            Err(now) => self.advance_after_helpers(word, position, count, now),
         }
+    }
+
+    #[cold]
+    fn advance_after_helpers(&self, word: &AtomicU64, position: u64, count: usize, now: u64) {
+        let target = self.geometry.after(position, count);
+        let mut seen = now;
+        // Helpers move one position at a time: go on from inside our own stretch only.
+        while (1..count).contains(&self.geometry.distance(seen, target)) {
+            // Release: as in `advance`. Relaxed on failure: only compared.
+            match word.compare_exchange(seen, target, Release, Relaxed) {
+                Ok(_) => break,
+                Err(now) => seen = now,
+            }
+        }
+        // SeqCst: a helper moved the word, perhaps before we published: our stamp needs a fence of
+        // its own before our look at the event. Pairs with the fence in `Event::arm`.
+        fence(SeqCst);
+    }
+
+    /// What a sleeper does between arming its event and its last look: from here on it sees every
+    /// value (or free slot) whose poster has not seen it.
+    ///
+    /// A poster moves the tail (or head), then looks at the event. If that look missed our arming,
+    /// then in the one order of `SeqCst` operations it comes before the arming, so the move comes
+    /// before these loads: they see it, and with it the stamp that was stored before it.
+    pub(crate) fn settle(&self) {
+        // SeqCst: pairs with the exchange in `advance`, and acquires what came before it.
+        self.header().tail.0.load(SeqCst);
+        // SeqCst: the same for the receivers' side.
+        self.header().head.0.load(SeqCst);
     }
 
     #[inline]
@@ -489,9 +518,8 @@ impl<T: Plain> Ring<T> {
 
     #[inline]
     fn value(&self, index: usize) -> NonNull<T> {
-        let offset = self.geometry.slots_offset
-            + index * self.geometry.stride
-            + self.geometry.value_offset;
+        let offset =
+            self.geometry.slots_offset + index * self.geometry.stride + self.geometry.value_offset;
         // SAFETY: `index` is below `ring_len`, so value and offset lie inside the mapping.
         unsafe { self.base.add(offset) }.cast()
     }

@@ -173,7 +173,8 @@ impl Roll {
         for (index, row) in self.rows.iter().enumerate() {
             // Acquire: pairs with the Release that marked the row dead.
             let old = row.claim.load(Acquire);
-            if let Some(process) = Process::from_bits(Process::new(Claim::read(old).number, index).0)
+            if let Some(process) =
+                Process::from_bits(Process::new(Claim::read(old).number, index).0)
                 && self.is_alive(process)
             {
                 continue;

@@ -46,7 +46,15 @@ pub(crate) fn futex_wait(word: &AtomicU32, seen: u32, limit: Option<Duration>) {
     let limit = limit.map(timespec);
     let limit = limit.as_ref().map_or(ptr::null(), ptr::from_ref);
     // SAFETY: the word outlives the call, and so does the limit, which is null or a timespec.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, seen, limit) };
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAIT,
+            seen,
+            limit,
+        )
+    };
 }
 
 /// `futex(FUTEX_WAKE)`, futex(2), on memory shared between processes; returns how many it woke.
@@ -80,7 +88,7 @@ impl WaitWord {
     }
 }
 
-/// `futex_waitv`, futex_waitv(2): sleeps while every word holds what it is expected to.
+/// `futex_waitv`, `futex_waitv(2)`: sleeps while every word holds what it is expected to.
 ///
 /// Ends like [`futex_wait`]; an error means that the kernel does not have the call.
 pub(crate) fn futex_waitv(words: &[WaitWord], limit: Duration) -> io::Result<()> {
@@ -107,7 +115,7 @@ pub(crate) fn futex_waitv(words: &[WaitWord], limit: Duration) -> io::Result<()>
     }
 }
 
-/// `clock_gettime(CLOCK_MONOTONIC)`, clock_gettime(2): the same clock in every process.
+/// `clock_gettime(CLOCK_MONOTONIC)`, `clock_gettime(2)`: the same clock in every process.
 pub(crate) fn monotonic() -> Duration {
     let mut now = timespec(Duration::ZERO);
     // SAFETY: `now` is a timespec to write to; the clock exists on every Linux.
@@ -176,7 +184,7 @@ pub(crate) fn thread_id() -> u32 {
     unsafe { libc::gettid() }.unsigned_abs()
 }
 
-/// `pidfd_open`, pidfd_open(2).
+/// `pidfd_open`, `pidfd_open(2)`.
 pub(crate) fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
     // SAFETY: takes numbers only.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
@@ -219,7 +227,7 @@ pub(crate) fn is_no_process(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ESRCH)
 }
 
-/// `pthread_atfork`, pthread_atfork(3).
+/// `pthread_atfork`, `pthread_atfork(3)`.
 pub(crate) fn at_fork(
     prepare: extern "C" fn(),
     parent: extern "C" fn(),
@@ -237,7 +245,7 @@ pub(crate) fn at_fork(
 /// A robust, process-shared mutex in shared memory, held for life and never contended.
 ///
 /// The kernel marks its word when the holding thread ends, however it ends; that mark is all it is
-/// for. It goes through pthread_mutex_*(3), because the C library owns each thread's robust list.
+/// for. It goes through `pthread_mutex_*(3)`, because the C library owns each thread's robust list.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Robust {
@@ -250,9 +258,9 @@ unsafe impl Sync for Robust {}
 impl Robust {
     /// The futex word: the holder's thread id and the two flags.
     pub(crate) fn word(&self) -> &AtomicU32 {
-        // SAFETY: glibc and the kernel's robust-list format put the lock word first; both access
-        // it atomically.
-        unsafe { AtomicU32::from_ptr(self.raw.get().cast()) }
+        // SAFETY: glibc puts the lock word first and, as the kernel does, accesses it atomically; the
+        // word lives as long as the mutex.
+        unsafe { self.raw.get().cast::<AtomicU32>().as_ref_unchecked() }
     }
 
     /// Makes the mutex new, unheld. The caller owns the row it lies in.

@@ -116,9 +116,9 @@ impl Core {
             map,
             roll,
             me,
-            place: AtomicU64::new(0),
-            senders: AtomicUsize::new(1),
-            receivers: AtomicUsize::new(1),
+            place: AtomicU64::default(),
+            senders: AtomicUsize::from(1),
+            receivers: AtomicUsize::from(1),
         })
     }
 
@@ -180,8 +180,7 @@ impl Core {
         // us, or the scan's exchange comes later and its second look sees the swap.
         self.gate().flags.fetch_and(!used.gone_flags(), AcqRel);
         // Relaxed: read by this process only.
-        self.place
-            .store(Place::new(process, used, row).0, Relaxed);
+        self.place.store(Place::new(process, used, row).0, Relaxed);
         if before.without(used) != Sides::NONE {
             self.wake_everybody();
         }

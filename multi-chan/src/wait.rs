@@ -3,7 +3,7 @@
 //! An [`Event`] is one word: an epoch and an armed bit. Who posts looks at the armed bit and, while
 //! it is clear, does nothing else. The race, and why no wake is lost, is in `README.md`.
 
-use crate::sync::{AtomicU32, Bed, Relaxed, Release, SeqCst, fence};
+use crate::sync::{AtomicU32, Bed, Relaxed, SeqCst, fence};
 use std::time::Duration;
 
 const ARMED: u32 = 1;
@@ -37,20 +37,21 @@ impl Event {
     /// between its wake and its clearing of the bit.
     pub(crate) fn arm(&self) -> Ticket {
         let ticket = self.transition(|word| Some(word.wrapping_add(EPOCH) | ARMED));
-        // SeqCst: pairs with the fence in `post`. Either this fence comes first, and the poster
-        // sees ARMED; or the poster's does, and the caller's next look sees what was posted.
+        // SeqCst: pairs with the order that `post` asks of its caller. Either this comes first, and
+        // the poster sees ARMED; or the poster's write does, and the caller's next look sees it.
         fence(SeqCst);
         Ticket(ticket.unwrap_or(0))
     }
 
     /// Tells up to `count` sleepers that something they may wait for has been done.
     ///
-    /// The caller has already written that something.
+    /// The caller has already written that something, and after it moved the tail or the head
+    /// (`Ring::advance`), or made a `SeqCst` fence.
+    #[inline]
     pub(crate) fn post(&self, count: u32) {
-        // SeqCst: pairs with the fence in `arm`; see there.
-        fence(SeqCst);
-        // Relaxed: the fence above orders this look; the word itself publishes nothing.
-        if self.word.load(Relaxed) & ARMED != 0 {
+        // SeqCst: comes after the caller's move in the one order of such operations. Pairs with
+        // `transition` under `arm`, which comes before `Ring::settle` in that order.
+        if self.word.load(SeqCst) & ARMED != 0 {
             self.wake(count);
         }
     }
@@ -102,10 +103,9 @@ impl Event {
         let mut word = self.word.load(Relaxed);
         loop {
             let next = step(word)?;
-            // Release: nothing is published through this word, but a model checker and a reader of
-            // the code both like a sleeper's past to be visible to who clears its bit.
-            // Relaxed on failure: only another guess.
-            match self.word.compare_exchange_weak(word, next, Release, Relaxed) {
+            // SeqCst: arming has its place in the one order of such operations. Pairs with the load
+            // in `post`. Relaxed on failure: only another guess.
+            match self.word.compare_exchange_weak(word, next, SeqCst, Relaxed) {
                 Ok(_) => return Some(next),
                 Err(now) => word = now,
             }

@@ -1,6 +1,6 @@
 //! Participants that end without a word, by `_exit` or by SIGKILL, at any moment.
 
-use crate::support::{Child, Random, exit, fork, pause, pause_us};
+use crate::support::{Child, Random, exit, fork, linger, pause, pause_us};
 use multi_chan::channel;
 use std::time::Duration;
 
@@ -19,9 +19,7 @@ fn a_killed_sole_receiver_disconnects_sleeping_senders() {
     let (tx, rx) = channel::<u64>(2).unwrap();
     let receiver = fork(|| {
         assert_eq!(rx.recv(), Ok(0));
-        loop {
-            pause(1_000);
-        }
+        linger()
     });
     drop(rx);
     tx.send(0).unwrap();
@@ -45,9 +43,7 @@ fn a_killed_sole_sender_lets_receivers_drain() {
     let sender = fork(|| {
         tx.send_batch(&[1, 2, 3]).unwrap();
         ready_tx.send(1).unwrap();
-        loop {
-            pause(1_000);
-        }
+        linger()
     });
     drop(tx);
     assert_eq!(ready_rx.recv(), Ok(1));
@@ -61,7 +57,11 @@ fn a_killed_sole_sender_lets_receivers_drain() {
     sender.kill();
     sleeper.join();
     assert!(rx.try_recv().unwrap_err().is_disconnected());
-    assert!(rx.recv_timeout(Duration::from_secs(9)).unwrap_err().is_disconnected());
+    assert!(
+        rx.recv_timeout(Duration::from_secs(9))
+            .unwrap_err()
+            .is_disconnected()
+    );
 }
 
 fn an_exit_without_drop_disconnects() {
@@ -88,9 +88,7 @@ fn a_killed_rendezvous_receiver_gives_the_value_back() {
     let (tx, rx) = channel::<u64>(0).unwrap();
     let receiver = fork(|| {
         assert_eq!(rx.recv(), Ok(1));
-        loop {
-            pause(1_000);
-        }
+        linger()
     });
     drop(rx);
     tx.send(1).unwrap();
@@ -109,9 +107,7 @@ fn one_killed_sender_of_two_does_not_disconnect() {
     let (go_tx, go_rx) = channel::<u64>(1).unwrap();
     let victim = fork(|| {
         let _tx = tx.clone();
-        loop {
-            pause(1_000);
-        }
+        linger()
     });
     let other = fork(|| {
         let tx = tx.clone();
@@ -121,7 +117,11 @@ fn one_killed_sender_of_two_does_not_disconnect() {
     drop(tx);
     pause(20);
     victim.kill();
-    assert!(rx.recv_timeout(Duration::from_millis(50)).unwrap_err().is_timeout());
+    assert!(
+        rx.recv_timeout(Duration::from_millis(50))
+            .unwrap_err()
+            .is_timeout()
+    );
     go_tx.send(1).unwrap();
     assert_eq!(rx.recv(), Ok(2));
     other.join();

@@ -47,7 +47,10 @@ pub(crate) fn on_signal(signal: i32, handler: extern "C" fn(i32)) {
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = handler as *const () as usize;
     // SAFETY: the action is whole, and the handler lives as long as the program.
-    assert_eq!(unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) }, 0);
+    assert_eq!(
+        unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) },
+        0
+    );
 }
 
 /// A forked child; killed and reaped when dropped.
@@ -138,6 +141,13 @@ pub(crate) fn holdings() -> (usize, usize) {
 
 pub(crate) fn pause(ms: u64) {
     thread::sleep(Duration::from_millis(ms));
+}
+
+/// Waits to be killed.
+pub(crate) fn linger() -> ! {
+    loop {
+        pause(1_000);
+    }
 }
 
 /// A plain generator: the seed is printed by who uses it.

@@ -44,7 +44,8 @@ struct Parcel {
 
 impl Parcel {
     fn new(sender: u64, number: u64) -> Parcel {
-        let body = [1, 2, 3, 4, 5].map(|n: u64| (number ^ sender << 40).wrapping_mul(n * 0x9e37_79b9));
+        let body =
+            [1, 2, 3, 4, 5].map(|n: u64| (number ^ sender << 40).wrapping_mul(n * 0x9e37_79b9));
         let mut parcel = Parcel {
             sender,
             number,
@@ -148,7 +149,10 @@ fn a_rendezvous_hands_over_each_value() {
     drop((tx, order_tx));
     for number in 0..3 {
         crate::support::pause(20);
-        assert!(order_rx.is_empty(), "send returned before the value was taken");
+        assert!(
+            order_rx.is_empty(),
+            "send returned before the value was taken"
+        );
         assert_eq!((rx.len(), rx.capacity()), (0, 0));
         assert_eq!(rx.recv(), Ok(number));
         assert_eq!(order_rx.recv(), Ok(number));

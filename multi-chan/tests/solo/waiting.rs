@@ -120,7 +120,14 @@ fn a_sleeper_uses_no_processor_time() {
 fn processor_ticks() -> u64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
     let after_name = stat.rsplit(')').next().unwrap();
-    let field = |n: usize| -> u64 { after_name.split_whitespace().nth(n).unwrap().parse().unwrap() };
+    let field = |n: usize| -> u64 {
+        after_name
+            .split_whitespace()
+            .nth(n)
+            .unwrap()
+            .parse()
+            .unwrap()
+    };
     // utime and stime, fields 14 and 15 of proc_pid_stat(5).
     field(11) + field(12)
 }

@@ -1,0 +1,302 @@
+//! loom models of the ring and its events: every interleaving of two or three threads.
+//!
+//! `RUSTFLAGS="--cfg loom" cargo test --release -p multi-chan --lib model`
+
+#![expect(unsafe_code, reason = "lays a channel out in private memory")]
+
+use crate::layout::{Gate, Geometry, Header, Line, Slot, Stamp, State};
+use crate::ring::{Nothing, Refused, Ring};
+use crate::sync::{Acquire, AtomicU32, AtomicU64, Relaxed, SeqCst, fence};
+use crate::wait::Event;
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use loom::thread;
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::ptr::NonNull;
+
+/// A channel in private memory, with loom's atomics in the places of the real ones.
+struct Channel {
+    ring: Ring<u64>,
+    geometry: Geometry,
+    base: NonNull<u8>,
+}
+
+// SAFETY: as the mapping it stands for.
+unsafe impl Send for Channel {}
+
+// SAFETY: as above.
+unsafe impl Sync for Channel {}
+
+impl Channel {
+    fn new(capacity: usize) -> Arc<Channel> {
+        let geometry = Geometry::new::<u64>(capacity).unwrap();
+        // SAFETY: the layout is not empty.
+        let base = NonNull::new(unsafe { alloc_zeroed(Channel::layout(&geometry)) }).unwrap();
+        let header = Header {
+            gate: Line(Gate {
+                flags: AtomicU32::new(0),
+                rows_used: AtomicU32::new(0),
+                dropped: AtomicU64::new(0),
+            }),
+            tail: Line(AtomicU64::new(0)),
+            head: Line(AtomicU64::new(0)),
+            sent: Line(Event::default()),
+            freed: Line(Event::default()),
+        };
+        // SAFETY: the memory begins with room for a header.
+        unsafe { base.cast::<Header>().write(header) };
+        for index in 0..geometry.ring_len {
+            let slot = Slot {
+                stamp: AtomicU64::new(0),
+                watch: UnsafeCell::new(()),
+            };
+            // SAFETY: inside the memory, by the geometry.
+            let place = unsafe { base.add(geometry.slots_offset + index * geometry.stride) };
+            // SAFETY: aligned by the geometry.
+            unsafe { place.cast::<Slot>().write(slot) };
+        }
+        // SAFETY: laid out for this geometry just now, and freed when the last user is gone.
+        let ring = unsafe { Ring::new(base, geometry) };
+        Arc::new(Channel {
+            ring,
+            geometry,
+            base,
+        })
+    }
+
+    fn layout(geometry: &Geometry) -> Layout {
+        Layout::from_size_align(geometry.map_bytes, 4096).unwrap()
+    }
+
+    fn slot(&self, index: usize) -> &Slot {
+        let offset = self.geometry.slots_offset + index * self.geometry.stride;
+        // SAFETY: inside the memory.
+        let slot = unsafe { self.base.add(offset) };
+        // SAFETY: written in `new`.
+        unsafe { slot.cast::<Slot>().as_ref() }
+    }
+
+    /// Sends as `End::send_slowly` does, without the processes.
+    fn send(&self, value: u64) {
+        let header = self.ring.header();
+        let mut slept = false;
+        loop {
+            if self.ring.push(1, &value).is_ok() {
+                break;
+            }
+            let ticket = header.freed.0.arm();
+            self.ring.settle();
+            match self.ring.push(1, &value) {
+                Ok(_) => break,
+                Err(Refused::Full { .. }) => header.freed.0.sleep(ticket, None),
+                Err(other) => panic!("{other:?}"),
+            }
+            slept = true;
+        }
+        header.sent.0.post(1);
+        if slept && header.freed.0.is_armed() && self.ring.has_room() {
+            header.freed.0.post(1);
+        }
+    }
+
+    /// Receives as `End::recv_slowly` does, without the processes; `None` once closed and drained.
+    fn recv(&self) -> Option<u64> {
+        let header = self.ring.header();
+        let mut slept = false;
+        loop {
+            if let Ok(value) = self.ring.pop(2) {
+                return Some(self.received(value, slept));
+            }
+            let ticket = header.sent.0.arm();
+            self.ring.settle();
+            match self.ring.pop(2) {
+                Ok(value) => return Some(self.received(value, slept)),
+                Err(Nothing::Sealed) => return None,
+                Err(Nothing::Corrupt) => panic!("corrupt"),
+                Err(Nothing::Pending { .. }) => {}
+                Err(Nothing::Empty) => {
+                    if header.gate.0.flags.load(Acquire) != 0 {
+                        if self.ring.seal() {
+                            header.sent.0.post_all();
+                            return None;
+                        }
+                        continue;
+                    }
+                }
+            }
+            header.sent.0.sleep(ticket, None);
+            slept = true;
+        }
+    }
+
+    fn received(&self, value: u64, slept: bool) -> u64 {
+        let header = self.ring.header();
+        header.freed.0.post(1);
+        if slept && header.sent.0.is_armed() && self.ring.has_value() {
+            header.sent.0.post(1);
+        }
+        value
+    }
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        for index in 0..self.geometry.ring_len {
+            let slot: *const Slot = self.slot(index);
+            // SAFETY: written in `new`, dropped once.
+            unsafe { slot.cast_mut().drop_in_place() };
+        }
+        // SAFETY: as above.
+        unsafe { self.base.cast::<Header>().drop_in_place() };
+        // SAFETY: allocated in `new` with this layout.
+        unsafe { dealloc(self.base.as_ptr(), Channel::layout(&self.geometry)) };
+    }
+}
+
+fn check(preemptions: usize, body: impl Fn() + Send + Sync + 'static) {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(preemptions);
+    model.check(body);
+}
+
+#[test]
+fn one_to_one_wakes_and_keeps_order() {
+    for capacity in [1, 2] {
+        check(3, move || {
+            let channel = Channel::new(capacity);
+            let sender = channel.clone();
+            let sending = thread::spawn(move || {
+                for value in 1..=3 {
+                    sender.send(value);
+                }
+            });
+            for value in 1..=3 {
+                assert_eq!(channel.recv(), Some(value));
+            }
+            sending.join().unwrap();
+        });
+    }
+}
+
+#[test]
+fn two_senders_share_a_slot_or_two() {
+    for capacity in [1, 2] {
+        check(2, move || {
+            let channel = Channel::new(capacity);
+            let senders = [1, 2].map(|value| {
+                let channel = channel.clone();
+                thread::spawn(move || channel.send(value))
+            });
+            assert_eq!(channel.recv().unwrap() + channel.recv().unwrap(), 3);
+            for sender in senders {
+                sender.join().unwrap();
+            }
+        });
+    }
+}
+
+#[test]
+fn two_receivers_get_one_each() {
+    for capacity in [1, 2] {
+        check(2, move || {
+            let channel = Channel::new(capacity);
+            let receivers = [(); 2].map(|()| {
+                let channel = channel.clone();
+                thread::spawn(move || channel.recv().unwrap())
+            });
+            channel.send(1);
+            channel.send(2);
+            let sum: u64 = receivers
+                .map(|receiver| receiver.join().unwrap())
+                .iter()
+                .sum();
+            assert_eq!(sum, 3);
+        });
+    }
+}
+
+#[test]
+fn a_batch_against_single_receives() {
+    check(2, || {
+        let channel = Channel::new(2);
+        let receiver = channel.clone();
+        let receiving = thread::spawn(move || [receiver.recv(), receiver.recv()]);
+        assert_eq!(channel.ring.push_batch(1, &[1, 2, 3]), Ok(2));
+        channel.ring.header().sent.0.post(2);
+        assert_eq!(receiving.join().unwrap(), [Some(1), Some(2)]);
+    });
+}
+
+#[test]
+fn closing_loses_nothing_that_was_sent() {
+    check(3, || {
+        let channel = Channel::new(1);
+        let sender = channel.clone();
+        let sending = thread::spawn(move || {
+            sender.ring.push(1, &7).is_ok() && {
+                sender.ring.header().sent.0.post(1);
+                true
+            }
+        });
+        let closer = channel.clone();
+        let closing = thread::spawn(move || {
+            let header = closer.ring.header();
+            header.gate.0.flags.fetch_or(1, SeqCst);
+            header.sent.0.post_all();
+        });
+        let received = channel.recv();
+        assert_eq!(received.is_some(), sending.join().unwrap());
+        if received.is_some() {
+            assert_eq!(channel.recv(), None);
+        }
+        closing.join().unwrap();
+    });
+}
+
+#[test]
+fn a_dead_senders_claim_is_stepped_over_whoever_sweeps() {
+    check(2, || {
+        let channel = Channel::new(2);
+        // The sender of row 5 died between its claim and its publish.
+        let busy = Stamp::new(0, 5, State::Busy).bits();
+        channel.slot(0).stamp.store(busy, Relaxed);
+        fence(SeqCst);
+        let sweepers = [(); 2].map(|()| {
+            let channel = channel.clone();
+            thread::spawn(move || {
+                let undone = channel.ring.sweep(5, || true);
+                channel.ring.header().sent.0.post_all();
+                undone
+            })
+        });
+        channel.send(8);
+        assert_eq!(channel.recv(), Some(8));
+        assert_eq!(
+            sweepers
+                .map(|sweeper| sweeper.join().unwrap())
+                .iter()
+                .sum::<usize>(),
+            1
+        );
+    });
+}
+
+#[test]
+fn a_dead_receivers_claim_gives_the_slot_back() {
+    check(3, || {
+        let channel = Channel::new(1);
+        channel.send(1);
+        // The receiver of row 5 died with the value in its hands.
+        let taking = Stamp::new(0, 5, State::Taking).bits();
+        channel.slot(0).stamp.store(taking, Relaxed);
+        fence(SeqCst);
+        let survivor = channel.clone();
+        let sweeper = thread::spawn(move || {
+            survivor.ring.sweep(5, || true);
+            survivor.ring.header().freed.0.post_all();
+        });
+        channel.send(2);
+        assert_eq!(channel.recv(), Some(2));
+        sweeper.join().unwrap();
+    });
+}
