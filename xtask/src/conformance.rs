@@ -70,6 +70,7 @@ pub(crate) fn run(workspace: &Workspace, limit: Duration, docs: bool) -> Result<
     fs::create_dir_all(&folder)?;
     let mut matrix = Matrix::default();
     for name in crates {
+        eprintln!("running the rules over {name}");
         let report = folder.join(format!("{name}.jsonl"));
         // An empty file, not none: a run that reports nothing is then seen as such.
         fs::write(&report, "")?;
