@@ -34,6 +34,10 @@ fn check(result: c_int) -> io::Result<c_int> {
     if result < 0 { last() } else { Ok(result) }
 }
 
+fn check_size(result: isize) -> io::Result<usize> {
+    usize::try_from(result).or_else(|_| last())
+}
+
 fn check_long(result: c_long) -> io::Result<c_long> {
     if result < 0 { last() } else { Ok(result) }
 }
@@ -125,21 +129,21 @@ pub(crate) fn eventfd() -> io::Result<OwnedFd> {
 /// `write` of 1 to an eventfd, eventfd(2). A counter that is full is readable already, so that error is none.
 pub(crate) fn eventfd_set(fd: RawFd) {
     let one = 1_u64;
-    // SAFETY: reads the eight bytes of `one`. A descriptor that is no eventfd fails harmlessly or is written eight bytes.
-    drop(retry(|| {
-        check_long(unsafe { libc::write(fd, ptr::from_ref(&one).cast(), 8) } as c_long)
-    }));
+    let write = || {
+        // SAFETY: reads the eight bytes of `one`. A descriptor that is no eventfd fails, or is written eight bytes.
+        check_size(unsafe { libc::write(fd, ptr::from_ref(&one).cast(), 8) })
+    };
+    drop(retry(write));
 }
 
 /// `read` of an eventfd, eventfd(2): back to not readable. One that is not readable stays so.
 pub(crate) fn eventfd_clear(fd: BorrowedFd<'_>) {
     let mut count = 0_u64;
-    // SAFETY: writes the eight bytes of `count`.
-    drop(retry(|| {
-        check_long(
-            unsafe { libc::read(fd.as_raw_fd(), ptr::from_mut(&mut count).cast(), 8) } as c_long,
-        )
-    }));
+    let read = || {
+        // SAFETY: writes the eight bytes of `count`.
+        check_size(unsafe { libc::read(fd.as_raw_fd(), ptr::from_mut(&mut count).cast(), 8) })
+    };
+    drop(retry(read));
 }
 
 /// `fcntl(F_DUPFD_CLOEXEC)`, fcntl(2). Never `EINTR`.
@@ -148,14 +152,14 @@ pub(crate) fn duplicate(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 0) }).map(own)
 }
 
-/// `pidfd_open`, pidfd_open(2). The descriptor is close-on-exec. Never `EINTR`.
+/// `pidfd_open`, `pidfd_open(2)`. The descriptor is close-on-exec. Never `EINTR`.
 pub(crate) fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
     // SAFETY: takes numbers only.
     let fd = check_long(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
     Ok(own(fd as c_int))
 }
 
-/// `pidfd_send_signal`, pidfd_send_signal(2): reaches the process the descriptor was opened for, never one that took over
+/// `pidfd_send_signal`, `pidfd_send_signal(2)`: reaches the process the descriptor was opened for, never one that took over
 /// its number. Never `EINTR`.
 pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     let no_info: *const libc::siginfo_t = ptr::null();
@@ -318,7 +322,7 @@ impl SignalMask {
     }
 }
 
-/// `pthread_sigmask`, pthread_sigmask(3): holds every signal back. Never `EINTR`; cannot fail on a full set.
+/// `pthread_sigmask`, `pthread_sigmask(3)`: holds every signal back. Never `EINTR`; cannot fail on a full set.
 pub(crate) fn block_signals() -> SignalMask {
     let mut all = MaybeUninit::<libc::sigset_t>::zeroed();
     // SAFETY: writes one set.
@@ -330,7 +334,7 @@ pub(crate) fn block_signals() -> SignalMask {
     SignalMask(old)
 }
 
-/// `pthread_sigmask`, pthread_sigmask(3). Never `EINTR`; cannot fail on a mask that the system gave.
+/// `pthread_sigmask`, `pthread_sigmask(3)`. Never `EINTR`; cannot fail on a mask that the system gave.
 pub(crate) fn set_signal_mask(mask: &SignalMask) {
     // SAFETY: `mask` is a set the system gave, perhaps less one signal; the old one is not asked for.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const mask.0, ptr::null_mut()) };
@@ -376,7 +380,7 @@ extern "C" fn on_parent_thread_end(_signal: c_int) {
     }
 }
 
-/// `prctl(PR_SET_PDEATHSIG, SIGKILL)`, PR_SET_PDEATHSIG(2const): ends this process with the *thread* that forked it. Never `EINTR`.
+/// `prctl(PR_SET_PDEATHSIG, SIGKILL)`, `PR_SET_PDEATHSIG(2const)`: ends this process with the *thread* that forked it. Never `EINTR`.
 pub(crate) fn die_with_main_thread() {
     // SAFETY: takes numbers only.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
@@ -433,12 +437,12 @@ pub(crate) fn exit_now(code: i32) -> ! {
 /// `write` to standard error, write(2), without the lock that `eprintln!` takes. What cannot be written is left out.
 pub(crate) fn write_stderr(mut text: &[u8]) {
     while !text.is_empty() {
-        // SAFETY: reads within `text`.
-        let written = retry(|| {
-            check_long(unsafe { libc::write(2, text.as_ptr().cast(), text.len()) } as c_long)
-        });
-        match written {
-            Ok(count @ 1..) => text = text.get(count as usize..).unwrap_or_default(),
+        let write = || {
+            // SAFETY: reads within `text`.
+            check_size(unsafe { libc::write(2, text.as_ptr().cast(), text.len()) })
+        };
+        match retry(write) {
+            Ok(count @ 1..) => text = text.get(count..).unwrap_or_default(),
             _ => return,
         }
     }
@@ -447,10 +451,11 @@ pub(crate) fn write_stderr(mut text: &[u8]) {
 /// `getrandom`, getrandom(2): eight bytes of the kernel's generator. Retries `EINTR`.
 pub(crate) fn random() -> io::Result<u64> {
     let mut bytes = [0; 8];
-    // SAFETY: writes at most eight bytes; up to 256 are never cut short once the generator is ready.
-    retry(|| {
-        check_long(unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) } as c_long)
-    })?;
+    let read = || {
+        // SAFETY: writes at most eight bytes; up to 256 are never cut short once the generator is ready.
+        check_size(unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) })
+    };
+    retry(read)?;
     Ok(u64::from_ne_bytes(bytes))
 }
 

@@ -59,7 +59,7 @@ fn failure_longer_than_any_place_is_cut_and_says_so() {
     let long = "ä".repeat(2 * MAX);
     match round_trip::<()>(Err(TaskErrorKind::Returned(long.into())), 10) {
         Err(TaskErrorKind::Returned(error)) => {
-            assert!(error.to_string().ends_with("bytes more)"), "{error}")
+            assert!(error.to_string().ends_with("bytes more)"), "{error}");
         }
         other => panic!("{other:?}"),
     }
@@ -94,7 +94,7 @@ fn payload_that_is_no_payload_is_an_error() {
     slot.set_stage(Stage::Done);
     match read::<u64>(&slot, Ending::Vanished, MAX) {
         Err(TaskErrorKind::Returned(error)) => {
-            assert!(error.to_string().contains("cannot be decoded"), "{error}")
+            assert!(error.to_string().contains("cannot be decoded"), "{error}");
         }
         other => panic!("{other:?}"),
     }

@@ -1,17 +1,13 @@
 //! What the tests that fork have in common: a runner on the main thread and a watchdog.
 
-#![expect(
-    clippy::allow_attributes,
-    reason = "not every test program uses everything here"
-)]
-#![allow(dead_code, reason = "as above")]
+#![allow(dead_code, reason = "not every test program uses everything here")]
 #![allow(unsafe_code, reason = "groups of forked closures")]
 
 pub(crate) mod sys;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use multi_proc::Group;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -87,6 +83,53 @@ pub(crate) fn build(builder: multi_proc::Builder) -> Group {
 /// A builder whose groups do not wait long before they kill.
 pub(crate) fn quick() -> multi_proc::Builder {
     Group::builder().grace(Duration::from_millis(100))
+}
+
+/// Which scene this process is to play instead of running tests.
+const SCENE: &str = "MULTI_PROC_SCENE";
+
+/// Plays the scene this process was started for, if it was.
+pub(crate) fn play(scenes: &[Test]) -> bool {
+    let Ok(name) = std::env::var(SCENE) else {
+        return false;
+    };
+    let (_, scene) = scenes.iter().find(|(scene, _)| *scene == name).unwrap();
+    scene();
+    true
+}
+
+/// This program again, to play `scene`.
+pub(crate) fn scene(scene: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .env(SCENE, scene)
+        .env_remove("RUST_BACKTRACE")
+        .stdin(Stdio::null());
+    command
+}
+
+/// Plays `scene` to its end and returns what it printed: standard output, standard error.
+pub(crate) fn printed_by(name: &str) -> (String, String) {
+    let output = scene(name).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    let (stdout, stderr) = (text(output.stdout), text(output.stderr));
+    assert!(
+        output.status.success(),
+        "{name} ended with {}: {stdout}{stderr}",
+        output.status
+    );
+    (stdout, stderr)
+}
+
+/// The failures of a group of one task that is to fail, as the kind of the one there is.
+pub(crate) fn failure_of(
+    task: impl FnOnce() -> multi_proc::Result + Send + 'static,
+) -> multi_proc::TaskError {
+    let mut group = group();
+    group.go(task);
+    let error = group.wait().unwrap_err();
+    assert_eq!(error.failed_count(), 1, "{error}");
+    error.first().clone()
 }
 
 /// What the kernel holds for this process: descriptors, mappings, threads, children.

@@ -1,16 +1,22 @@
 //! System calls that only tests make.
 
-#![expect(
-    clippy::allow_attributes,
+#![allow(
+    dead_code,
+    unused_qualifications,
     reason = "not every test program uses everything here"
 )]
-#![allow(dead_code, unused_qualifications, reason = "as above")]
 #![allow(unsafe_code, reason = "system calls")]
 
 use std::io;
 use std::time::Duration;
 
-pub(crate) use libc::{SIGALRM, SIGCHLD, SIGINT, SIGKILL, SIGSTOP, SIGTERM, SIGUSR1};
+pub(crate) const SIGALRM: i32 = libc::SIGALRM;
+pub(crate) const SIGCHLD: i32 = libc::SIGCHLD;
+pub(crate) const SIGINT: i32 = libc::SIGINT;
+pub(crate) const SIGKILL: i32 = libc::SIGKILL;
+pub(crate) const SIGSTOP: i32 = libc::SIGSTOP;
+pub(crate) const SIGTERM: i32 = libc::SIGTERM;
+pub(crate) const SIGUSR1: i32 = libc::SIGUSR1;
 
 /// `write` to standard error without a lock.
 pub(crate) fn say(text: &str) {
@@ -80,23 +86,23 @@ pub(crate) fn stray_wait() -> Option<u32> {
     (pid > 0).then_some(pid as u32)
 }
 
-/// `fork` and `waitpid` around nothing: what a task costs at least.
-pub(crate) fn raw_fork_and_wait() {
-    // SAFETY: the child only leaves.
+/// A bare `fork` whose child does `work`; whether it had to be ended by an alarm after `patience`.
+pub(crate) fn raw_fork_hangs(patience: Duration, work: impl FnOnce()) -> bool {
+    // SAFETY: none: what goes wrong in the child is what the test shows, and the alarm ends it.
     match unsafe { libc::fork() } {
-        // SAFETY: ends the process.
-        0 => unsafe { libc::_exit(0) },
+        0 => {
+            // SAFETY: takes a number only.
+            unsafe { libc::alarm(patience.as_secs().max(1) as u32) };
+            work();
+            exit_now(0)
+        }
         pid => {
-            // SAFETY: asks for no status.
-            unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
+            let mut status = 0;
+            // SAFETY: `status` has room for one.
+            unsafe { libc::waitpid(pid, &raw mut status, 0) };
+            libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGALRM
         }
     }
-}
-
-/// `fork` in the middle of a task, by other means than a group: returns in both.
-pub(crate) fn raw_fork() -> u32 {
-    // SAFETY: the test's child has one thread and leaves soon.
-    unsafe { libc::fork() as u32 }
 }
 
 /// `_exit`, _exit(2).

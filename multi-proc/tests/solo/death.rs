@@ -1,0 +1,309 @@
+//! Every way for a task to end that is not its own.
+
+use crate::support::{self, Test, build, failure_of, group, quick, sys};
+use crate::tests;
+use multi_proc::{Group, TaskErrorKind, TaskOptions};
+use std::error::Error;
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+pub(crate) const TESTS: &[Test] = &tests![
+    every_way_to_die_is_named,
+    exit_codes_of_every_value_are_kept,
+    child_killed_before_its_closure_starts_is_told_apart,
+    child_killed_while_reporting_said_nothing,
+    panic_brings_home_its_message_and_its_place,
+    error_brings_home_its_chain_and_its_os_code,
+    kill_of_one_of_four_is_one_failure,
+    stuck_child_is_reported_by_name,
+    child_that_does_not_come_to_its_closure_is_reported,
+];
+
+pub(crate) const SCENES: &[Test] = &tests![
+    dies_in_set_up,
+    waits_for_a_lock_held_at_the_fork,
+    stops_in_set_up
+];
+
+#[expect(unconditional_recursion, reason = "the stack is to overflow")]
+fn overflow(depth: u64) -> u64 {
+    let room = std::hint::black_box([depth; 64]);
+    overflow(depth + 1) + room[usize::try_from(depth % 64).unwrap()]
+}
+
+fn every_way_to_die_is_named() {
+    type Way = (&'static str, fn() -> multi_proc::Result);
+    let ways: [Way; 12] = [
+        ("left its process with exit code 0 before it ended", || {
+            std::process::exit(0)
+        }),
+        ("left its process with exit code 7 before it ended", || {
+            std::process::exit(7)
+        }),
+        ("left its process with exit code 3 before it ended", || {
+            sys::exit_now(3)
+        }),
+        ("killed by SIGABRT", || std::process::abort()),
+        ("killed by SIGSEGV", || {
+            // The standard library has a handler for this signal; without it the fault ends the process as it stands.
+            sys::ignore(11, false);
+            sys::segfault();
+            Ok(())
+        }),
+        ("killed by SIGKILL", || {
+            sys::raise(sys::SIGKILL);
+            Ok(())
+        }),
+        ("killed by SIGTERM", || {
+            sys::raise(sys::SIGTERM);
+            Ok(())
+        }),
+        ("killed by SIGINT", || {
+            sys::raise(sys::SIGINT);
+            Ok(())
+        }),
+        ("killed by signal 40", || {
+            sys::raise(40);
+            Ok(())
+        }),
+        ("killed by SIGABRT", || {
+            overflow(0);
+            Ok(())
+        }),
+        ("panicked at ", || panic!("on purpose")),
+        ("out of luck", || Err("out of luck")?),
+    ];
+    for (expected, way) in ways {
+        let error = failure_of(way);
+        let text = error.to_string();
+        println!("    {expected:52} {:?}", error.kind());
+        assert!(text.contains(expected), "{text}");
+        let pid = error.pid().unwrap();
+        assert!(
+            text.starts_with(&format!("task 0 (proc, pid {pid}, started at ")),
+            "{text}"
+        );
+        assert!(!sys::exists(pid), "process {pid} was not collected");
+    }
+}
+
+fn exit_codes_of_every_value_are_kept() {
+    let mut group = group();
+    for code in 1..=60 {
+        group.go(move || sys::exit_now(code * 4 + 15));
+    }
+    let error = group.wait().unwrap_err();
+    for (failure, code) in error.failures().iter().zip(1..) {
+        assert!(
+            matches!(failure.kind(), TaskErrorKind::Exited(found) if *found == code * 4 + 15),
+            "{failure}"
+        );
+    }
+}
+
+fn dies_in_set_up() {
+    let builder = Group::builder().in_child(|| sys::raise(sys::SIGKILL));
+    let mut group = build(builder);
+    group.go_with(TaskOptions::new().name("early"), || {
+        panic!("the closure started")
+    });
+    let error = group.wait().unwrap_err();
+    assert!(
+        matches!(
+            error.first().kind(),
+            TaskErrorKind::Signaled { signal: 9, .. }
+        ),
+        "{error}"
+    );
+}
+
+fn child_killed_before_its_closure_starts_is_told_apart() {
+    let (_, stderr) = support::printed_by("dies_in_set_up");
+    assert!(
+        stderr.starts_with("multi: task 0 \"early\" (proc, pid "),
+        "{stderr}"
+    );
+    assert!(
+        stderr.contains("ended before its closure started (signal 9)"),
+        "{stderr}"
+    );
+}
+
+fn child_killed_while_reporting_said_nothing() {
+    struct Killer;
+    impl serde::Serialize for Killer {
+        fn serialize<S: serde::Serializer>(&self, _serializer: S) -> Result<S::Ok, S::Error> {
+            sys::raise(sys::SIGKILL);
+            unreachable!("survived SIGKILL")
+        }
+    }
+    impl<'de> serde::Deserialize<'de> for Killer {
+        fn deserialize<D: serde::Deserializer<'de>>(_deserializer: D) -> Result<Self, D::Error> {
+            Ok(Self)
+        }
+    }
+    let mut group = group();
+    let handle = group.spawn(|| Ok(Killer));
+    assert!(matches!(
+        handle.join().err().unwrap().kind(),
+        TaskErrorKind::Signaled { signal: 9, .. }
+    ));
+    assert!(group.wait().is_err());
+}
+
+fn panic_brings_home_its_message_and_its_place() {
+    let line = line!() + 1;
+    let error = failure_of(|| panic!("on purpose, {} times", 3));
+    match error.kind() {
+        TaskErrorKind::Panicked {
+            message,
+            location: Some(location),
+            ..
+        } => {
+            assert_eq!(message, "on purpose, 3 times");
+            assert_eq!((location.file.as_str(), location.line), (file!(), line));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn error_brings_home_its_chain_and_its_os_code() {
+    #[derive(Debug)]
+    struct Load(std::io::Error);
+    impl std::fmt::Display for Load {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("cannot load the table")
+        }
+    }
+    impl Error for Load {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+    let error = failure_of(|| Err(Load(std::io::Error::from_raw_os_error(2)))?);
+    assert_eq!(error.os_code(), Some(2));
+    assert!(
+        error
+            .to_string()
+            .ends_with("cannot load the table: No such file or directory (os error 2)"),
+        "{error}"
+    );
+    let inner = error.source().unwrap().source().unwrap();
+    assert_eq!(inner.to_string(), "No such file or directory (os error 2)");
+}
+
+fn kill_of_one_of_four_is_one_failure() {
+    let mut group = group();
+    for round in 0..200 {
+        let go_on = multi_proc::shared_token().unwrap();
+        let victim = round % 4;
+        let pid = multi_proc::shared_token().unwrap();
+        for n in 0..4 {
+            let (go_on, pid) = (go_on.clone(), pid.clone());
+            group.go(move || {
+                if n == victim {
+                    pid.cancel();
+                    loop {
+                        std::thread::park();
+                    }
+                }
+                go_on.wait();
+                Ok(())
+            });
+        }
+        pid.wait();
+        let children =
+            std::fs::read_to_string(format!("/proc/self/task/{}/children", std::process::id()))
+                .unwrap();
+        let victim_pid = children
+            .split_whitespace()
+            .nth(victim)
+            .unwrap()
+            .parse()
+            .unwrap();
+        sys::kill(victim_pid, sys::SIGKILL);
+        go_on.cancel();
+        let error = group.wait().unwrap_err();
+        assert_eq!(
+            (error.failed_count(), error.task_count()),
+            (1, 4),
+            "round {round}: {error}"
+        );
+        assert_eq!(error.first().pid(), Some(victim_pid));
+        assert!(
+            matches!(
+                error.first().kind(),
+                TaskErrorKind::Signaled { signal: 9, .. }
+            ),
+            "round {round}: {error}"
+        );
+    }
+}
+
+static HELD: Mutex<()> = Mutex::new(());
+
+fn waits_for_a_lock_held_at_the_fork() {
+    let (held, is_held) = std::sync::mpsc::channel();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let holder = std::thread::spawn(move || {
+        let _held = HELD.lock().unwrap();
+        held.send(()).unwrap();
+        released.recv().unwrap();
+    });
+    is_held.recv().unwrap();
+    let mut group = build(
+        quick()
+            .stuck_after(Duration::from_millis(100))
+            .task_timeout(Duration::from_millis(600)),
+    );
+    group.go_with(TaskOptions::new().name("unlucky"), || {
+        let _held: MutexGuard<'_, ()> = HELD.lock().unwrap();
+        Ok(())
+    });
+    group.go_with(TaskOptions::new().name("busy"), || {
+        std::thread::sleep(Duration::from_millis(400));
+        Ok(())
+    });
+    let error = group.wait().unwrap_err();
+    assert_eq!(error.failed_count(), 1, "{error}");
+    assert!(error.first().is_timed_out(), "{error}");
+    release.send(()).unwrap();
+    holder.join().unwrap();
+}
+
+fn stuck_child_is_reported_by_name() {
+    let (_, stderr) = support::printed_by("waits_for_a_lock_held_at_the_fork");
+    assert_eq!(stderr.matches("is stuck").count(), 1, "{stderr}");
+    assert!(
+        stderr.starts_with("multi: task 0 \"unlucky\" (proc, pid "),
+        "{stderr}"
+    );
+    assert!(
+        stderr.contains("it waits for a lock that nobody in its process can release"),
+        "{stderr}"
+    );
+}
+
+fn stops_in_set_up() {
+    let builder = quick().in_child(|| sys::raise(sys::SIGSTOP));
+    let mut group = build(
+        builder
+            .stuck_after(Duration::from_millis(50))
+            .task_timeout(Duration::from_millis(200)),
+    );
+    group.go_with(TaskOptions::new().name("stopped"), || Ok(()));
+    let error = group.wait().unwrap_err();
+    assert!(error.first().is_timed_out(), "{error}");
+}
+
+fn child_that_does_not_come_to_its_closure_is_reported() {
+    let (_, stderr) = support::printed_by("stops_in_set_up");
+    assert!(
+        stderr.contains("task 0 \"stopped\" (proc, pid "),
+        "{stderr}"
+    );
+    assert!(
+        stderr.contains("it has not come to its closure"),
+        "{stderr}"
+    );
+}

@@ -1,0 +1,41 @@
+//! Groups of processes, tested on the main thread: every way to die, values, time limits, unfriendly hosts.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "tests show what they counted, and what tasks print"
+)]
+#![expect(
+    clippy::exit,
+    clippy::infinite_loop,
+    reason = "what tasks do that do not end well"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod death;
+mod host;
+mod inside;
+mod seed_faults;
+mod time;
+mod values;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+fn main() -> ExitCode {
+    support::sys::no_core_files();
+    if support::play(&[death::SCENES, inside::SCENES].concat()) {
+        return ExitCode::SUCCESS;
+    }
+    let tests = [
+        death::TESTS,
+        host::TESTS,
+        inside::TESTS,
+        seed_faults::TESTS,
+        time::TESTS,
+        values::TESTS,
+    ];
+    support::run(&tests.concat(), Duration::from_secs(60))
+}
