@@ -14,6 +14,7 @@ use crate::sync::spin;
 use crate::table::{CLOSED, Core, NO_RECEIVERS, Sides};
 use crate::wait::{ALL, Event, Ticket};
 use std::fmt;
+use std::mem;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -23,6 +24,9 @@ const SPINS: u32 = 60;
 
 /// The nap before a sleeper looks who is still alive.
 const NAP: Duration = Duration::from_millis(2);
+
+/// A sleep while waiting for something that takes a few instructions and ends without a post.
+const MOMENT: Duration = Duration::from_micros(100);
 
 /// How long a rendezvous `try_send` lets a receiver that is asleep take to get up.
 const RENDEZVOUS_GRACE: Duration = Duration::from_millis(1);
@@ -254,7 +258,9 @@ impl<T: Plain> End<T> {
                             self.core.wake_everybody();
                             return Err(Why::Closed);
                         }
-                        continue;
+                        // A sender was faster, or a receiver is still busy with the slot: nobody
+                        // will post when it is done.
+                        wait.hurry();
                     }
                     None
                 }
@@ -371,6 +377,7 @@ struct Wait {
     spins_left: u32,
     ticket: Option<Ticket>,
     sleeps: u32,
+    hurried: bool,
 }
 
 impl Wait {
@@ -384,6 +391,7 @@ impl Wait {
             },
             ticket: None,
             sleeps: 0,
+            hurried: false,
         }
     }
 
@@ -400,6 +408,11 @@ impl Wait {
             return Step::Again;
         }
         Step::LookRound
+    }
+
+    /// Makes the next sleep a moment's: what is waited for happens without a post.
+    fn hurry(&mut self) {
+        self.hurried = true;
     }
 
     fn forget_ticket(&mut self) {
@@ -424,7 +437,9 @@ impl Wait {
         if left == Some(Duration::ZERO) {
             return Err(Why::Timeout);
         }
-        if self.sleeps == 0 {
+        if mem::take(&mut self.hurried) {
+            event.sleep(ticket, Some(left.map_or(MOMENT, |left| left.min(MOMENT))));
+        } else if self.sleeps == 0 {
             event.sleep(ticket, Some(left.map_or(NAP, |left| left.min(NAP))));
         } else {
             core.sleep_watching(event, ticket, left);
@@ -444,3 +459,7 @@ fn spin_limit() -> u32 {
         }
     })
 }
+
+#[cfg(test)]
+#[path = "ends_tests.rs"]
+mod tests;

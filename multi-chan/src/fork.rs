@@ -86,13 +86,12 @@ pub(crate) fn with_process<R>(act: impl FnOnce(Process) -> R) -> io::Result<R> {
 pub(crate) fn leave(core: &Core, side: Sides) {
     let gone = {
         let mut family = lock();
-        if core.leave(side) {
-            family.cores.remove(&key(core))
-        } else {
-            None
-        }
+        let last = core.leave(side);
+        last.then(|| family.cores.remove(&key(core))).flatten()
     };
-    // Unmapping is not for inside the lock.
+    // Neither a look at the others nor unmapping is for inside the lock. The look sets the flag that
+    // lets the other side's next fast path see that we were the last.
+    core.is_gone(side);
     drop(gone);
 }
 

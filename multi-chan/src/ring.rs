@@ -500,6 +500,13 @@ impl<T: Plain> Ring<T> {
         self.header().head.0.load(SeqCst);
     }
 
+    /// Writes over a stamp, as no participant would.
+    #[cfg(test)]
+    pub(crate) fn scribble(&self, index: usize, bits: u64) {
+        // Relaxed: a test on one thread.
+        self.slot(index).stamp.store(bits, Relaxed);
+    }
+
     #[inline]
     fn at(&self, position: u64) -> Option<(Place, &Slot)> {
         let place = self.geometry.split(position)?;

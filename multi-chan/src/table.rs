@@ -155,9 +155,16 @@ impl Core {
 
     #[cold]
     fn enter_slowly(&self, sides: Sides) -> Result<u16, Why> {
-        fork::with_process(|process| self.enter_as(process, sides))
+        let row = fork::with_process(|process| self.enter_as(process, sides))
             .and_then(|row| row)
-            .map_err(|_| Why::NotEntered)
+            .map_err(|_| Why::NotEntered)?;
+        // A side that we no longer count for may have nobody left: let the flags say so.
+        for side in [Sides::SENDER, Sides::RECEIVER] {
+            if !sides.has(side) {
+                self.is_gone(side);
+            }
+        }
+        Ok(row)
     }
 
     /// Enters `process`, which is this one, with `sides` more; the caller holds the fork lock.

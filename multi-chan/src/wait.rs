@@ -56,13 +56,17 @@ impl Event {
         }
     }
 
-    /// Wakes everybody, armed or not: for what happens once (close, death, disconnection).
+    /// Wakes everybody: for what happens once (close, death, disconnection).
     #[cold]
     pub(crate) fn post_all(&self) {
-        // SeqCst: pairs with the fence in `arm`, as in `post`.
+        // SeqCst: the caller's write comes before our look. Pairs with the fence in `arm`.
         fence(SeqCst);
-        self.transition(|word| Some(word.wrapping_add(EPOCH)));
-        self.bed.wake(&self.word, ALL);
+        if self
+            .transition(|word| Some(word.wrapping_add(EPOCH)))
+            .is_some_and(|word| word & ARMED != 0)
+        {
+            self.bed.wake(&self.word, ALL);
+        }
     }
 
     /// True while somebody may sleep here.

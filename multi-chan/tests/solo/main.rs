@@ -1,5 +1,10 @@
 //! Tests that fork, run one after another on the main thread.
 
+#![expect(
+    clippy::print_stdout,
+    reason = "seeds and counts belong to a test's report"
+)]
+
 mod death;
 mod inherit;
 mod support;

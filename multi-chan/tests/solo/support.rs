@@ -41,16 +41,14 @@ extern "C" fn watchdog(_signal: i32) {
     unsafe { libc::_exit(101) };
 }
 
-/// Installs a handler without SA_RESTART, so that sleeping calls end with EINTR.
+/// Installs a handler without `SA_RESTART`, so that sleeping calls end with EINTR.
 pub(crate) fn on_signal(signal: i32, handler: extern "C" fn(i32)) {
     // SAFETY: zero bytes are a valid sigaction.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = handler as *const () as usize;
     // SAFETY: the action is whole, and the handler lives as long as the program.
-    assert_eq!(
-        unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) },
-        0
-    );
+    let done = unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) };
+    assert_eq!(done, 0);
 }
 
 /// A forked child; killed and reaped when dropped.

@@ -1,0 +1,116 @@
+//! Unit tests of the ends: what costs a system call, and what a scribbled mapping says.
+
+use super::*;
+use crate::layout::{Stamp, State};
+use crate::sync::Relaxed;
+use crate::sys::FUTEX_CALLS;
+use crate::{Chan, channel};
+
+fn futex_calls() -> u32 {
+    FUTEX_CALLS.with(std::cell::Cell::get)
+}
+
+#[test]
+fn no_system_call_per_message_while_nobody_sleeps() {
+    let (tx, rx) = channel::<u64>(64).unwrap();
+    let before = futex_calls();
+    for round in 0..10_000 {
+        for value in 0..64 {
+            tx.send(round + value).unwrap();
+        }
+        for value in 0..64 {
+            assert_eq!(rx.recv(), Ok(round + value));
+        }
+    }
+    assert_eq!(futex_calls(), before);
+    // The counter does count: a wait that finds nothing sleeps.
+    rx.recv_timeout(Duration::from_millis(1)).unwrap_err();
+    assert!(futex_calls() > before);
+}
+
+#[test]
+fn after_a_sleep_the_calls_stop_again() {
+    let (tx, rx) = channel::<u64>(64).unwrap();
+    rx.recv_timeout(Duration::from_millis(1)).unwrap_err();
+    let before = futex_calls();
+    for value in 0..1_000 {
+        tx.send(value).unwrap();
+        assert_eq!(rx.recv(), Ok(value));
+    }
+    assert!(
+        futex_calls() - before <= 1,
+        "one post may find the sleeper gone"
+    );
+}
+
+#[test]
+fn a_full_and_an_empty_channel_refuse_to_try() {
+    let (tx, rx) = channel::<u64>(3).unwrap();
+    assert!(rx.try_recv().unwrap_err().is_empty());
+    for value in 0..3 {
+        tx.try_send(value).unwrap();
+    }
+    let error = tx.try_send(3).unwrap_err();
+    assert!(error.is_full() && error.into_inner() == 3);
+    assert_eq!((tx.len(), tx.capacity(), rx.len()), (3, 3, 3));
+    assert_eq!(
+        [rx.try_recv(), rx.try_recv(), rx.try_recv()],
+        [Ok(0), Ok(1), Ok(2)]
+    );
+    assert!(rx.is_empty());
+}
+
+#[test]
+fn dropping_all_of_one_side_disconnects_the_other() {
+    let (tx, rx) = channel::<u64>(2).unwrap();
+    let second = tx.clone();
+    drop(tx);
+    second.send(1).unwrap();
+    drop(second);
+    assert_eq!(rx.recv(), Ok(1));
+    assert!(rx.recv().unwrap_err().is_disconnected());
+    let (tx, rx) = channel::<u64>(2).unwrap();
+    drop(rx);
+    assert!(tx.send(1).unwrap_err().is_disconnected());
+    assert_eq!(tx.try_send(2).unwrap_err().into_inner(), 2);
+}
+
+#[test]
+fn values_of_no_size_and_of_a_page_pass() {
+    let empty = Chan::<[u64; 0]>::new(2).unwrap();
+    empty.send([]).unwrap();
+    assert_eq!(empty.recv(), Ok([]));
+    let page = Chan::<[u8; 4096]>::new(2).unwrap();
+    page.send([7; 4096]).unwrap();
+    assert_eq!(page.recv(), Ok([7; 4096]));
+}
+
+#[test]
+fn a_scribbled_mapping_is_an_error_not_a_crash() {
+    type Scribble = fn(&End<u64>);
+    let scribbles: [Scribble; 6] = [
+        |end| end.core.header().tail.0.store(3, Relaxed),
+        |end| end.core.header().head.0.store(3, Relaxed),
+        |end| end.core.header().tail.0.store(u64::MAX, Relaxed),
+        |end| end.core.header().head.0.store(1 << 40, Relaxed),
+        |end| end.ring.scribble(0, 7),
+        |end| {
+            end.ring
+                .scribble(0, Stamp::new(99, 4_095, State::Busy).bits());
+        },
+    ];
+    for scribble in scribbles {
+        let (tx, rx) = End::<u64>::pair(3, Sides::SENDER, Sides::RECEIVER).unwrap();
+        scribble(&tx);
+        let sent = tx.send(&1, Patience::None);
+        let received = rx.recv(Patience::None);
+        assert!(
+            sent == Err(Why::Corrupt) || received == Err(Why::Corrupt),
+            "{sent:?} {received:?}"
+        );
+        tx.core.header().gate.0.rows_used.store(u32::MAX, Relaxed);
+        // A scan over a table whose length is garbage ends.
+        assert!(!tx.core.is_gone(Sides::RECEIVER));
+        assert!(!tx.core.bury_dead());
+    }
+}
