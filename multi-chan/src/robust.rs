@@ -314,9 +314,6 @@ impl Roll {
         let pid = row.pid.load(Relaxed);
         // Relaxed: as above.
         let identity = row.identity.load(Relaxed);
-        if pid == sys::process_id() {
-            return false;
-        }
         let patience = if word & sys::OWNER_DIED != 0 {
             DYING
         } else {

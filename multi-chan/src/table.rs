@@ -228,9 +228,25 @@ impl Core {
         Err(io::Error::other("more than 4096 processes use the channel"))
     }
 
-    /// Takes a row for a child about to be forked, counting every side that this process holds.
+    /// Takes a row for a child about to be forked, which counts for what this process counts for.
+    ///
+    /// The caller holds the fork lock.
     pub(crate) fn claim_row_for_child(&self, child: Process) -> Option<u16> {
-        let sides = self.held();
+        // Relaxed: written under the fork lock.
+        let place = Place(self.place.load(Relaxed));
+        // Relaxed: as above.
+        let me = self.me.load(Relaxed);
+        let sides = if u64::from(place.number()) == me >> 32 && me != 0 {
+            // Relaxed: this process wrote it, under the fork lock.
+            Sides(
+                self.map.rows()[usize::from(place.row())]
+                    .sides
+                    .load(Relaxed)
+                    & Sides::BOTH.0,
+            )
+        } else {
+            self.held()
+        };
         let row = self.claim_row(child, sides).ok()?;
         // AcqRel: as in `enter_as`.
         self.gate().flags.fetch_and(!sides.gone_flags(), AcqRel);
@@ -239,11 +255,12 @@ impl Core {
 
     /// In a forked child: takes up the row its parent took for it.
     ///
-    /// The handles were copied a moment after the parent counted them, so they are counted again.
+    /// A handle may have been dropped between the parent's count and the fork that copied it, so the
+    /// child leaves out what it does not hold.
     pub(crate) fn take_up(&self, child: Process, row: u16) {
         let entry = &self.map.rows()[usize::from(row)];
         // Release: pairs with the Acquire in `scan`.
-        entry.sides.store(self.held().0, Release);
+        entry.sides.fetch_and(self.held().0, Release);
         // Relaxed: read by this process only, which has one thread now.
         self.place
             .store(Place::new(child, Sides::NONE, row).0, Relaxed);
