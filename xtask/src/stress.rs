@@ -35,7 +35,7 @@ pub(crate) fn run(workspace: &Workspace, which: &str, duration: Duration) -> Res
         for line in BufReader::new(stdout).lines() {
             let line = line?;
             writeln!(io::stdout(), "{line}")?;
-            if line.contains("seed") {
+            if line.to_ascii_lowercase().contains("seed") {
                 seeds.push(format!("{}: {}", member.name, line.trim()));
             }
         }
