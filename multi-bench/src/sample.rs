@@ -117,18 +117,26 @@ pub fn take_turns(
     for entry in entries.iter_mut() {
         warm_up += timed(|| entry.run().map(drop))?;
     }
-    let rounds = match rounds {
-        Rounds::Exactly(rounds) => rounds,
+    let (rounds, at_least, end) = match rounds {
+        Rounds::Exactly(rounds) => (rounds, rounds, None),
         Rounds::Within {
             budget,
             at_least,
             at_most,
-        } => fitting(budget, warm_up).clamp(at_least, at_most),
+        } => (
+            fitting(budget, warm_up).clamp(at_least, at_most),
+            at_least,
+            Some(Instant::now() + budget),
+        ),
     };
     let count = entries.len();
     progress.inc_length((rounds * count) as u64);
     let mut samples = vec![Vec::with_capacity(rounds); count];
     for round in 0..rounds {
+        // The machine may have become slower since the warm-up.
+        if round >= at_least && end.is_some_and(|end| Instant::now() >= end) {
+            break;
+        }
         for turn in 0..count {
             let turn = if round % 2 == 0 {
                 turn
@@ -286,6 +294,25 @@ mod tests {
         let error = take_turns(&mut entries, Rounds::Exactly(1), &ProgressBar::hidden())
             .expect_err("it fails");
         assert_eq!(error.to_string(), "broken: no luck");
+    }
+
+    #[test]
+    fn contenders_that_become_slower_do_not_outstay_the_budget() {
+        let mut runs = 0;
+        let mut entries = [Entry::ours("tires", 1, || {
+            runs += 1;
+            std::thread::sleep(Duration::from_millis(if runs == 1 { 1 } else { 40 }));
+            Ok(())
+        })];
+        let within = Rounds::Within {
+            budget: Duration::from_millis(100),
+            at_least: 1,
+            at_most: 1_000,
+        };
+        let stats =
+            take_turns(&mut entries, within, &ProgressBar::hidden()).expect("it only sleeps");
+        // The warm-up promised a hundred rounds; at 40 ms each there is time for three, and the one under way ends.
+        assert!((1..=3).contains(&stats[0].n), "{} rounds", stats[0].n);
     }
 
     #[test]
