@@ -43,7 +43,8 @@ pub use scope::{Scope, ScopedHandle, scope};
 ///
 /// # Fork
 ///
-/// In a forked child there are no workers: each `go` there is a failure of that task that says so.
+/// In a forked child there are no workers: each `go` there is a failure of that task that says so. Waiting there for tasks that were
+/// running at the time of the fork panics, since they never end there.
 #[derive(Debug)]
 #[must_use = "dropping a group cancels its tasks and waits for them"]
 pub struct Group {
@@ -61,6 +62,8 @@ pub struct Spawner {
 struct Inner {
     ledger: Ledger,
     place: Place,
+    /// The process whose tasks these are.
+    owner: u32,
 }
 
 /// A token that tasks and plain threads can wait on: a task parks and leaves its worker to others.
@@ -132,7 +135,11 @@ impl Group {
         let event = Arc::new(TaskEvent::new());
         let ledger = Ledger::new(backend, options, event, cancel_token)?;
         Ok(Self {
-            inner: Arc::new(Inner { ledger, place }),
+            inner: Arc::new(Inner {
+                ledger,
+                place,
+                owner: sched::process_id(),
+            }),
             is_detached: false,
         })
     }
@@ -186,12 +193,14 @@ impl multi_core::Group for Group {
     }
 
     fn wait(&mut self) -> Result<(), GroupError> {
+        self.inner.expect_no_lost_tasks();
         let outcome = self.inner.ledger.wait();
         self.inner.join_ended();
         outcome
     }
 
     fn wait_timeout(&mut self, timeout: Duration) -> Result<(), WaitTimeoutError> {
+        self.inner.expect_no_lost_tasks();
         let outcome = self.inner.ledger.wait_timeout(timeout);
         self.inner.join_ended();
         outcome
@@ -223,6 +232,26 @@ impl<T: Send + 'static> multi_core::Spawn<T> for Group {
     }
 }
 
+impl Spawner {
+    /// Starts `task` in the group, as [`Group::go`] does.
+    #[track_caller]
+    pub fn go<F>(&self, task: F)
+    where
+        F: FnOnce() -> Result + Send + 'static,
+    {
+        multi_core::Spawner::go(self, task);
+    }
+
+    /// Starts `task` with a name, a timeout, a token of its own, as [`Group::go_with`] does.
+    #[track_caller]
+    pub fn go_with<F>(&self, options: TaskOptions, task: F)
+    where
+        F: FnOnce() -> Result + Send + 'static,
+    {
+        multi_core::Spawner::go_with(self, options, task);
+    }
+}
+
 impl multi_core::Spawner for Spawner {
     #[track_caller]
     fn go_with<F>(&self, options: TaskOptions, task: F)
@@ -235,7 +264,8 @@ impl multi_core::Spawner for Spawner {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        if !self.is_detached {
+        // What a forked child has of a group with tasks is a memory: there is nobody to wait for.
+        if !self.is_detached && !self.inner.has_lost_tasks() {
             self.inner.ledger.abandon();
             self.inner.join_ended();
         }
@@ -311,6 +341,25 @@ impl Inner {
             }
             Place::Locked(threads) => threads.start(body),
         }
+    }
+
+    /// Whether tasks are running that are not in this process: it is a forked child.
+    fn has_lost_tasks(&self) -> bool {
+        if self.owner == sched::process_id() {
+            return false;
+        }
+        let progress = self.ledger.progress();
+        progress.running + progress.queued > 0
+    }
+
+    #[track_caller]
+    fn expect_no_lost_tasks(&self) {
+        assert!(
+            !self.has_lost_tasks(),
+            "the tasks of this group run in process {}, and a forked child cannot wait for them; wait before the fork, or \
+             make a new group here",
+            self.owner
+        );
     }
 
     /// Joins the threads whose tasks have ended.

@@ -1,4 +1,90 @@
 //! Groups of green tasks on an M:N runtime: goroutines for Rust.
+//!
+//! A task is an ordinary closure with a stack of its own. When it waits (for a value, for time, for a group) its worker, an OS
+//! thread, runs another; there is one worker per processor, and any number of tasks. No function is marked, no `.await` is
+//! written, and plain threads use the same channels.
+//!
+//! ```
+//! use multi_goro::{Group, chan};
+//!
+//! let (tx, rx) = chan(2);
+//! let mut group = Group::new();
+//! for n in 0..2 {
+//!     let tx = tx.clone();
+//!     group.go(move || Ok(tx.send(40 + n)?));
+//! }
+//! drop(tx);
+//! assert_eq!(rx.iter().sum::<i32>(), 81);
+//! group.wait()?;
+//! # Ok::<(), multi_goro::GroupError>(())
+//! ```
+//!
+//! | for | see |
+//! | --- | --- |
+//! | starting tasks and waiting for them | [`Group`], [`scope`] for tasks that borrow |
+//! | a task with an OS thread of its own | [`Group::locked`] |
+//! | values between tasks, and threads | [`chan`](fn@chan) |
+//! | letting time pass, letting others run | [`sleep`], [`yield_now`] |
+//! | locks for tasks | [`sync`] |
+//! | calls that block the thread | [`blocking`] |
+//! | workers and stacks | [`Runtime`], the variable `MULTI_WORKERS` |
+//!
+//! # Safety page: four rules
+//!
+//! Everything here is safe to call. These rules are about code that is right on a thread of its own and may not be in a task,
+//! since tasks take turns on a thread.
+//!
+//! 1. **Code that saves a thread-local value, sets another, calls you back and then restores it must not switch in the
+//!    callback** (the scoped thread-local crates, some libraries' "current context"). Another task would see the wrong value, and
+//!    with a pointer in it this can be undefined behaviour in that library. Do not wait, send, receive or yield inside such
+//!    a callback. A thread-local's own address is always right: a task may be stolen by another worker before it first runs,
+//!    and stays on its thread from then on.
+//! 2. **A lock of `std` held across a switch can deadlock its worker**: the next task that wants it blocks the very thread that
+//!    the holder needs. Release it before anything that waits, or use [`sync::Mutex`].
+//! 3. **A worker that owns started tasks never exits**, and a task is never destroyed while it waits: a task that waits for ever
+//!    keeps its stack and what is on it. Close channels, cancel groups.
+//! 4. **No switch while a panic unwinds.** The thread's panic count belongs to the panicking task; so a destructor that waits
+//!    while its task panics blocks the thread, and the worker's other tasks with it, until the wait ends.
+//!
+//! Also: the floating-point control state (rounding, exceptions) is the worker's, not the task's. Change it back before anything
+//! that waits.
+//!
+//! A task cannot take along what may not change threads:
+//!
+//! ```compile_fail,E0277
+//! let local = std::rc::Rc::new(1);
+//! let mut group = multi_goro::Group::new();
+//! group.go(move || {
+//!     println!("{local}");
+//!     Ok(())
+//! });
+//! ```
+//!
+//! nor send it:
+//!
+//! ```compile_fail,E0277
+//! let (tx, rx) = multi_goro::chan(1);
+//! let mut group = multi_goro::Group::new();
+//! group.go(move || Ok(drop(tx.send(std::rc::Rc::new(1)))));
+//! ```
+//!
+//! # Trade-offs
+//!
+//! - Nothing interrupts a task. One that computes for long keeps its worker; tasks that have not started are taken over by other
+//!   workers, those that have must wait. [`yield_now`] now and then, or [`Group::locked`], where the kernel shares the processors.
+//! - A task that has run stays on its worker, so a bad spread of long tasks is not mended later. In return thread-locals, and
+//!   everything else that is tied to a thread, work in tasks.
+//! - A stack is 64 KiB of addresses and the pages that were touched, one at least. It does not grow: an overflow is caught by
+//!   a guard page, reported with the task's name and the remedy, and aborts the process. [`Builder::stack_bytes`] gives 16 KiB
+//!   to 8 MiB.
+//! - A blocking call (a file, a lock of another library) blocks its worker, unless it is made through [`blocking`].
+//! - Linux on x86-64.
+//!
+//! # Fork
+//!
+//! A forked child has the memory of the tasks and none of the workers. Starting a task there is an error that says so; a runtime
+//! built in the child works.
+
 #[cfg(not(loom))]
 mod arch;
 #[cfg(not(loom))]

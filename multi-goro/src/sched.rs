@@ -11,7 +11,7 @@ mod timers;
 mod worker;
 
 pub(crate) use park::{Waiter, Wake, park};
-pub(crate) use shared::{Shared, current_runtime};
+pub(crate) use shared::{Shared, current_runtime, process_id};
 pub(crate) use task::{Info, Job};
 pub(crate) use worker::{on_task, spend, with_current_info, yield_now};
 

@@ -2,6 +2,8 @@
 //!
 //! Each case runs in a child made by re-executing this binary, so that one may end as badly as it likes.
 
+#![expect(clippy::print_stdout, reason = "reports as a test runner does")]
+
 mod common;
 
 use std::process::{Command, ExitCode, Output};
@@ -66,6 +68,11 @@ const CASES: &[Case] = &[
     Case {
         name: "forked_child_can_build_a_runtime_of_its_own",
         child: runtime_in_a_child,
+        check: succeeded,
+    },
+    Case {
+        name: "forked_child_does_not_wait_for_the_parents_tasks",
+        child: forked_with_tasks,
         check: succeeded,
     },
     Case {
@@ -242,7 +249,6 @@ fn forked() {
         tx.send(1).expect("room");
         assert_eq!(rx.recv(), Ok(1));
         assert!(rx.recv_timeout(Duration::from_millis(1)).is_err());
-        std::mem::forget(group);
     });
 }
 
@@ -261,13 +267,39 @@ fn forked_from_a_task() {
     });
 }
 
+fn forked_with_tasks() {
+    for mut group in [Group::new(), Group::locked()] {
+        let (tx, rx) = chan::<()>(0);
+        group.go(move || {
+            assert!(rx.recv().is_err());
+            Ok(())
+        });
+        let group = &mut group;
+        in_a_fork(|| {
+            let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| group.wait()));
+            let text = panic.expect_err("the tasks are not here");
+            let text = text.downcast_ref::<String>().expect("a message");
+            assert!(
+                text.contains("a forked child cannot wait for them"),
+                "{text}"
+            );
+            drop(std::mem::replace(group, Group::new()));
+        });
+        drop(tx);
+        group.wait().expect("the parent's task ends");
+    }
+}
+
 fn runtime_in_a_child() {
     Group::new().wait().expect("nothing to wait for");
     in_a_fork(|| {
         let runtime = Runtime::builder().workers(2).build().expect("two workers");
         let mut group = runtime.group();
         for _ in 0..100 {
-            group.go(|| Ok(multi_goro::sleep(Duration::from_micros(10))));
+            group.go(|| {
+                multi_goro::sleep(Duration::from_micros(10));
+                Ok(())
+            });
         }
         group.wait().expect("this child has workers");
     });
@@ -289,10 +321,8 @@ fn no_memory_for_stacks() {
         rlim_max: libc::RLIM_INFINITY,
     };
     // SAFETY: only lowers this process's own limit.
-    assert_eq!(
-        unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) },
-        0
-    );
+    let code = unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) };
+    assert_eq!(code, 0);
     let mut group = Group::builder()
         .runtime(&runtime)
         .stack_bytes(8 << 20)

@@ -1,5 +1,7 @@
 //! Green tasks: started, switched, stolen before they start and pinned after.
 
+#![expect(clippy::disallowed_types, reason = "a test sees what a user sees")]
+
 mod common;
 
 use std::cell::Cell;

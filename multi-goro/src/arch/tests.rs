@@ -6,12 +6,14 @@ use std::cell::{Cell, RefCell};
 
 use super::{prepare, switch};
 
+type Body = Box<dyn FnOnce(&Talk)>;
+
 /// A stack for one test, with the two ends of a conversation: `inside` runs on it, `outside` is the test's own.
 struct Talk {
     memory: Vec<u128>,
     outside: Cell<*mut u8>,
     inside: Cell<*mut u8>,
-    body: RefCell<Option<Box<dyn FnOnce(&Talk)>>>,
+    body: RefCell<Option<Body>>,
     over: Cell<bool>,
 }
 
@@ -143,7 +145,7 @@ fn panic_unwinds_and_is_caught_on_the_fresh_stack() {
     let inside = std::rc::Rc::clone(&seen);
     let talk = Talk::new(move |talk| {
         let caught = std::panic::catch_unwind(|| {
-            let _keep = vec![1, 2, 3];
+            let _keep = String::from("dropped by the unwinding");
             std::panic::resume_unwind(Box::new("out of here"));
         });
         talk.suspend();

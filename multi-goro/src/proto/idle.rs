@@ -13,6 +13,14 @@ const WOKEN_FOR_INBOX: u32 = 3;
 const SEARCHING: u32 = 1;
 const SLEEPING: u32 = 1 << 16;
 
+fn searching(counts: u32) -> u32 {
+    counts & (SLEEPING - 1)
+}
+
+fn sleeping(counts: u32) -> u32 {
+    counts / SLEEPING
+}
+
 /// The sleeping and the searching workers of a runtime.
 #[derive(Debug)]
 pub(crate) struct Idle {
@@ -63,7 +71,7 @@ impl Idle {
     pub(crate) fn start_search(&self) -> bool {
         // Relaxed: a hint, validated by the CAS.
         let counts = self.counts.0.load(Relaxed);
-        counts % SLEEPING == 0
+        searching(counts) == 0
             && self
                 .counts
                 .0
@@ -77,7 +85,7 @@ impl Idle {
     pub(crate) fn end_search(&self) {
         // Relaxed: ordered by the fence in the `announce` or `fall_asleep` that follows.
         let before = self.counts.0.fetch_sub(SEARCHING, Relaxed);
-        debug_assert!(before % SLEEPING > 0);
+        debug_assert!(searching(before) > 0);
     }
 
     /// After publishing something that anybody may take: returns a worker to wake (by its word), if one is needed.
@@ -87,7 +95,7 @@ impl Idle {
         fence(SeqCst);
         // Relaxed: ordered by the fence.
         let counts = self.counts.0.load(Relaxed);
-        if counts % SLEEPING != 0 || counts / SLEEPING == 0 {
+        if searching(counts) > 0 || sleeping(counts) == 0 {
             return None;
         }
         self.wake_one()
@@ -97,7 +105,7 @@ impl Idle {
     fn wake_one(&self) -> Option<usize> {
         let mut sleepers = lock(&self.sleepers);
         // Relaxed: a searcher that appeared meanwhile looks everywhere before it sleeps.
-        if self.counts.0.load(Relaxed) % SLEEPING != 0 {
+        if searching(self.counts.0.load(Relaxed)) > 0 {
             return None;
         }
         let worker = sleepers.pop()?;
@@ -192,7 +200,7 @@ impl Idle {
     #[must_use]
     pub(crate) fn call_watcher(&self) -> Option<usize> {
         // Relaxed, both: hints; a watcher missed now is called at the next occasion.
-        if self.watcher.load(Relaxed) != 0 || self.counts.0.load(Relaxed) / SLEEPING == 0 {
+        if self.watcher.load(Relaxed) != 0 || sleeping(self.counts.0.load(Relaxed)) == 0 {
             return None;
         }
         self.wake_watcher()

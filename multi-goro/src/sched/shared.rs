@@ -55,7 +55,6 @@ pub(super) struct Remote {
 }
 
 /// Unstarted tasks from outside, and what does not fit in a ring.
-#[derive(Default)]
 pub(super) struct Injector {
     queue: OsMutex<VecDeque<TaskRef>>,
     len: AtomicUsize,
@@ -104,6 +103,22 @@ fn process_word() -> io::Result<&'static AtomicU32> {
     Ok(WORD.get_or_init(|| word))
 }
 
+/// This process's number; one load after the first call.
+pub(crate) fn process_id() -> u32 {
+    let Ok(word) = process_word() else {
+        return sys::process_id();
+    };
+    // Relaxed: set by this process, or zeroed by the kernel before the child ran.
+    let known = word.load(Relaxed);
+    if known != 0 {
+        return known;
+    }
+    let id = sys::process_id();
+    // Relaxed: every thread would store the same number.
+    word.store(id, Relaxed);
+    id
+}
+
 impl Shared {
     /// Makes a runtime and starts its workers.
     ///
@@ -118,11 +133,14 @@ impl Shared {
         overflow::install(worker::on_fault)?;
         let (remotes, owners): (Vec<_>, Vec<Owner>) = (0..workers).map(|_| Remote::new()).unzip();
         let shared = Arc::new(Self {
-            owner: sys::process_id(),
+            owner: process_id(),
             process,
             remotes: remotes.into(),
             idle: Idle::new(workers),
-            injector: Injector::default(),
+            injector: Injector {
+                queue: OsMutex::new(VecDeque::new()),
+                len: AtomicUsize::new(0),
+            },
             stacks: Pool::new(),
             class,
             outside: Padded(AtomicU64::new(0)),
@@ -148,19 +166,8 @@ impl Shared {
 
     /// Whether this process is a forked child of the one that made the runtime.
     pub(super) fn is_foreign(&self) -> bool {
-        // Relaxed: set by this process, or zeroed by the kernel before the child ran.
-        let process = self.process.load(Relaxed);
-        process != self.owner && self.is_foreign_slow(process)
-    }
-
-    #[cold]
-    fn is_foreign_slow(&self, process: u32) -> bool {
-        if process == 0 {
-            // Relaxed: every thread would store the same number.
-            self.process.store(sys::process_id(), Relaxed);
-        }
-        // Relaxed: as above.
-        self.process.load(Relaxed) != self.owner
+        // Relaxed: as in `process_id`, which knows better when it is zero.
+        self.process.load(Relaxed) != self.owner && process_id() != self.owner
     }
 
     /// Whether this is the process that the workers belong to.

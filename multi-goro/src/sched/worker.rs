@@ -137,19 +137,18 @@ pub(super) unsafe fn make_ready(task: NonNull<Header>, turn: Turn) {
     // SAFETY: alive until it has run again, and it is in no queue yet.
     let header = unsafe { task.as_ref() };
     let home = header.home();
-    if let Some(worker) = this_worker() {
-        if ptr::eq(&raw const *worker.shared, header.shared.as_ptr()) {
-            if worker.index == home {
-                match turn {
-                    Turn::InOrder => worker.ready.borrow_mut().push_back(task),
-                    Turn::Next => worker.ready_next(task),
-                }
-            } else {
-                // SAFETY: the caller's promise; this worker keeps the runtime alive.
-                unsafe { post(&worker.shared, home, task) };
-            }
-            return;
+    if let Some(worker) = this_worker()
+        && ptr::eq(&raw const *worker.shared, header.shared.as_ptr())
+    {
+        if worker.index != home {
+            // SAFETY: the caller's promise; this worker keeps the runtime alive.
+            unsafe { post(&worker.shared, home, task) };
+        } else if turn == Turn::Next {
+            worker.ready_next(task);
+        } else {
+            worker.ready.borrow_mut().push_back(task);
         }
+        return;
     }
     // The task may run, end, and let the runtime go before we are done with it.
     // SAFETY: `shared` points into an `Arc`, which is alive while it has tasks.

@@ -250,7 +250,9 @@ mod tests {
         let stack = cache.take(&pool, class).unwrap();
         for offset in [0, class.bytes() - 1] {
             // SAFETY: inside the stack, which nobody else has.
-            unsafe { stack.base.add(offset).write(7) };
+            let place = unsafe { stack.base.add(offset) };
+            // SAFETY: as above.
+            unsafe { place.write(7) };
         }
         let top = stack.top();
         cache.put(&pool, stack);

@@ -5,20 +5,25 @@ use std::thread;
 use std::time::Duration;
 
 /// Ends the process if the test hangs: a hang is a failure that has to be seen.
-pub struct Watchdog(#[expect(dead_code, reason = "dropping it tells the dog")] mpsc::Sender<()>);
+pub(crate) struct Watchdog(
+    #[expect(dead_code, reason = "dropping it tells the dog")] mpsc::Sender<()>,
+);
+
+#[expect(clippy::print_stderr, reason = "a last word")]
+fn end(name: &str, seconds: u64) -> ! {
+    let tasks = multi_goro::num_tasks();
+    eprintln!("{name} hangs after {seconds} s; {tasks} tasks in the global runtime");
+    std::process::abort();
+}
 
 /// Gives the test `seconds`.
 #[must_use]
-pub fn watchdog(seconds: u64) -> Watchdog {
+pub(crate) fn watchdog(seconds: u64) -> Watchdog {
     let (tell, told) = mpsc::channel::<()>();
     let name = thread::current().name().unwrap_or("?").to_owned();
     thread::spawn(move || {
         if told.recv_timeout(Duration::from_secs(seconds)) == Err(mpsc::RecvTimeoutError::Timeout) {
-            eprintln!(
-                "{name} hangs after {seconds} s with {} green tasks in the global runtime",
-                multi_goro::num_tasks()
-            );
-            std::process::abort();
+            end(&name, seconds);
         }
     });
     Watchdog(tell)
