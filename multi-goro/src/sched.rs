@@ -4,16 +4,18 @@ use std::cell::RefCell;
 
 use multi_core::Lineage;
 
+mod current;
 mod park;
+mod place;
 mod shared;
 mod task;
 mod timers;
 mod worker;
 
+pub(crate) use current::{on_task, spend, with_current_info, yield_now};
 pub(crate) use park::{Waiter, Wake, park};
 pub(crate) use shared::{Shared, current_runtime, process_id};
 pub(crate) use task::{Info, Job};
-pub(crate) use worker::{on_task, spend, with_current_info, yield_now};
 
 /// The limited groups that the calling task runs in.
 pub(crate) fn current_lineage() -> Lineage {

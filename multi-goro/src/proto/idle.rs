@@ -80,12 +80,16 @@ impl Idle {
                 .is_ok()
     }
 
-    /// Stops searching. With something found the caller then calls [`announce`](Self::announce), since where one task was there
-    /// may be more; with nothing found it falls asleep, and looks once more after it has said so.
+    /// Stops searching. With something found the caller looks whether there is more, and if so calls
+    /// [`announce`](Self::announce) in place of who relied on the searcher; with nothing found it falls asleep, and looks once
+    /// more after it has said so.
     pub(crate) fn end_search(&self) {
-        // Relaxed: ordered by the fence in the `announce` or `fall_asleep` that follows.
+        // Relaxed: ordered by the fence.
         let before = self.counts.0.fetch_sub(SEARCHING, Relaxed);
         debug_assert!(searching(before) > 0);
+        // Fence D. Pairs with fence A in `announce`: either that publisher sees that we search no more, or our next look sees
+        // what it published.
+        fence(SeqCst);
     }
 
     /// After publishing something that anybody may take: returns a worker to wake (by its word), if one is needed.
@@ -299,6 +303,30 @@ mod models {
                 assert_eq!(idle.get_up(0), expect);
             });
         }
+    }
+
+    /// A publisher that relies on the searcher, while that stops with something else found, and another worker sleeps: the new
+    /// item is announced by one of the two. Bounds: two threads, two items.
+    #[test]
+    fn searcher_that_stops_announces_what_is_left() {
+        loom::model(|| {
+            let idle = Arc::new(Idle::new(2));
+            let work = Arc::new(AtomicU32::new(1));
+            idle.fall_asleep(1);
+            assert!(idle.start_search());
+            let publisher = {
+                let (idle, work) = (Arc::clone(&idle), Arc::clone(&work));
+                thread::spawn(move || {
+                    work.fetch_add(1, Relaxed);
+                    idle.announce()
+                })
+            };
+            work.fetch_sub(1, Relaxed);
+            idle.end_search();
+            let announced = (work.load(Relaxed) > 0).then(|| idle.announce()).flatten();
+            let woken = publisher.join().unwrap();
+            assert_eq!(announced.or(woken), Some(1), "the other sleeps beside work");
+        });
     }
 
     /// A post to the inbox against the worker falling asleep. Bounds: two threads, one post.

@@ -6,8 +6,9 @@ use std::mem::offset_of;
 use std::ptr::NonNull;
 use std::time::Instant;
 
+use super::current::{self, Turn};
 use super::task::Header;
-use super::worker::{self, Turn, Worker};
+use super::worker::Worker;
 use crate::proto::task_word::{Park, TaskWord, Unpark};
 use crate::sys;
 
@@ -50,7 +51,7 @@ unsafe impl Send for Waiter {}
 impl Waiter {
     /// The caller: the running task, or the thread where there is none.
     pub(crate) fn current() -> Self {
-        match worker::on_task() {
+        match current::on_task() {
             Some((_, task)) => Self(task.cast()),
             None => Self(THREAD.with(|cell| NonNull::from(cell))),
         }
@@ -92,7 +93,7 @@ impl Waiter {
             Unpark::Wake => sys::futex_wake(word),
             // SAFETY: only tasks are ever parked (threads block), and a task's cell is the first field of its header. The
             // task stays alive until it has run again, which takes what `make_ready` does.
-            Unpark::Enqueue => unsafe { worker::make_ready(self.0.cast(), turn) },
+            Unpark::Enqueue => unsafe { current::make_ready(self.0.cast(), turn) },
         }
     }
 }
@@ -102,7 +103,7 @@ impl Waiter {
 /// The caller has announced a [`Waiter`] somewhere, with no lock held now. If the wait times out it takes the announcement
 /// back; where that fails because somebody has taken it, it parks again without a deadline.
 pub(crate) fn park(deadline: Option<Instant>) -> Wake {
-    match worker::on_task() {
+    match current::on_task() {
         // While a panic unwinds, the thread's panic count belongs to this task: no other may run on the thread.
         Some((worker, task)) if !std::thread::panicking() => park_task(worker, task, deadline),
         Some((_, task)) => {

@@ -8,6 +8,7 @@ use std::ptr::{self, NonNull};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
+use super::current;
 use super::task::{Header, Info, Job, TaskRef};
 use super::worker::{self, Worker};
 use crate::proto::idle::Idle;
@@ -217,7 +218,7 @@ impl Shared {
     /// Starts a task. On an error `job` has been refused and has ended.
     pub(crate) fn spawn<J: Job>(self: &Arc<Self>, class: Class, info: Info, job: J) {
         let address = NonNull::new(Arc::as_ptr(self).cast_mut()).expect("an Arc has an address");
-        if let Some((worker, _)) = worker::on_task()
+        if let Some((worker, _)) = current::on_task()
             && worker.belongs_to(self)
         {
             let task = Header::create(address, class, info, job);
@@ -239,6 +240,11 @@ impl Shared {
         let task = Header::create(address, class, info, job);
         self.injector.push([task]);
         self.announce();
+    }
+
+    /// Whether there is an unstarted task for any worker to take.
+    pub(super) fn has_unstarted(&self) -> bool {
+        !self.injector.is_empty() || self.remotes.iter().any(|remote| !remote.0.ring.is_empty())
     }
 
     /// Wakes somebody for what was just published, if nobody is looking.
@@ -313,7 +319,7 @@ impl Remote {
 
 /// The runtime of the running task, if a task is running.
 pub(crate) fn current_runtime() -> Option<Arc<Shared>> {
-    worker::on_task().map(|(worker, _)| worker.shared())
+    current::on_task().map(|(worker, _)| worker.shared())
 }
 
 // SAFETY: everything in it is made for sharing; task pointers in it are owned as `TaskRef` and `Linked` say.

@@ -9,8 +9,9 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::current::{CURRENT, this_worker};
 use super::shared::{Remote, Shared};
-use super::task::{Header, Info, TaskRef};
+use super::task::Header;
 use super::timers::Timers;
 use crate::arch;
 use crate::proto::idle::{Idle, Woken};
@@ -20,158 +21,39 @@ use crate::stack::{Cache, Stack};
 use crate::sync::{AtomicU64, Ordering::*};
 use crate::sys::{self, Fault};
 
-/// Rounds between two looks at the shared queue before everything else. Go's figure: a prime, so that it does not fall into
-/// step with a pattern of the program.
-const FAIR_ROUNDS: u32 = 61;
-/// Rounds between two looks at this worker's unstarted tasks before its ready ones.
-const START_ROUNDS: u32 = 7;
-/// Rounds between two looks at the clock while something is ready.
-const TIMER_ROUNDS: u32 = 8;
-/// Tasks in a row that may jump the ready list: the newest child, or the receiver just served.
-const JUMPS_MAX: u32 = 3;
-/// Channel operations that did not wait before the task lets others run all the same.
-const SPEND_MAX: u32 = 128;
 /// How often an idle worker looks whether another is stuck in one task with a child waiting.
 const WATCH: Duration = Duration::from_millis(10);
 
-thread_local! {
-    /// The worker this thread is; null on any other thread. Tasks never change threads, so neither does this under one.
-    static CURRENT: Cell<*const Worker> = const { Cell::new(ptr::null()) };
-}
-
 /// The thread's own side of a worker: everything here is touched by its thread alone, tasks on it included.
 pub(crate) struct Worker {
-    shared: Arc<Shared>,
-    index: usize,
-    owner: Owner,
+    pub(super) shared: Arc<Shared>,
+    pub(super) index: usize,
+    pub(super) owner: Owner,
     /// Started tasks that can go on, in the order they became so.
-    ready: RefCell<VecDeque<NonNull<Header>>>,
+    pub(super) ready: RefCell<VecDeque<NonNull<Header>>>,
     /// The started task to go on next: the receiver of an unbuffered channel that was just served.
-    front: Cell<Option<NonNull<Header>>>,
+    pub(super) front: Cell<Option<NonNull<Header>>>,
     /// Tasks in a row that jumped the ready list.
-    jumps: Cell<u32>,
-    timers: RefCell<Timers>,
+    pub(super) jumps: Cell<u32>,
+    pub(super) timers: RefCell<Timers>,
     /// The nearest deadline, kept beside the heap for the look at each round.
-    has_timers: Cell<bool>,
-    stacks: RefCell<Cache>,
-    current: Cell<Option<NonNull<Header>>>,
+    pub(super) has_timers: Cell<bool>,
+    pub(super) stacks: RefCell<Cache>,
+    pub(super) current: Cell<Option<NonNull<Header>>>,
     /// A task for which there was no stack, and why; told on the thread's own stack.
-    refused: RefCell<Option<(NonNull<Header>, io::Error)>>,
+    pub(super) refused: RefCell<Option<(NonNull<Header>, io::Error)>>,
     /// Where the thread's own stack was left.
-    root: Cell<*mut u8>,
-    round: Cell<u32>,
-    random: Cell<u64>,
+    pub(super) root: Cell<*mut u8>,
+    pub(super) round: Cell<u32>,
+    pub(super) random: Cell<u64>,
     /// Operations since the last yield of [`spend`].
-    spent: Cell<u32>,
+    pub(super) spent: Cell<u32>,
     /// The rounds of the others when this worker last watched them.
-    watched: RefCell<Vec<u32>>,
-}
-
-/// The worker and the task that call, if a task does, in the process that the worker belongs to.
-pub(crate) fn on_task() -> Option<(&'static Worker, NonNull<Header>)> {
-    let worker = this_worker()?;
-    let task = worker.current.get()?;
-    (!worker.shared.is_foreign()).then_some((worker, task))
-}
-
-/// Shows what is known about the running task.
-pub(crate) fn with_current_info<R>(look: impl FnOnce(&Info) -> R) -> Option<R> {
-    let (_, task) = on_task()?;
-    // SAFETY: the running task is alive.
-    Some(look(&unsafe { task.as_ref() }.info))
-}
-
-/// Lets others run. On a plain thread this is the system's yield.
-pub(crate) fn yield_now() {
-    match on_task() {
-        None => std::thread::yield_now(),
-        // The thread's panic count is this task's: nobody else may run here.
-        Some(_) if std::thread::panicking() => {}
-        // Picked before the caller is ready again: with nothing else started, an unstarted task comes before it.
-        Some((worker, task)) => {
-            if let Some(next) = worker.pick() {
-                worker.ready.borrow_mut().push_back(task);
-                // SAFETY: the running task is alive, and so it is until it is resumed.
-                let save = unsafe { task.as_ref() }.sp.as_ptr();
-                worker.switch(save, next);
-            }
-        }
-    }
-}
-
-/// When a task goes on that its own worker has made ready.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turn {
-    /// After those that were ready before.
-    InOrder,
-    /// As soon as the running one stops, within [`JUMPS_MAX`].
-    Next,
-}
-
-/// Called after each operation that might have parked the task and did not: now and then it yields, so that a task which
-/// always finds its channels ready does not keep its worker for itself.
-pub(crate) fn spend() {
-    if let Some(worker) = this_worker() {
-        let spent = worker.spent.get() + 1;
-        worker.spent.set(spent);
-        if spent >= SPEND_MAX {
-            worker.spent.set(0);
-            yield_now();
-        }
-    }
-}
-
-/// The worker that this thread is, whether or not a task runs.
-fn this_worker() -> Option<&'static Worker> {
-    // SAFETY: set by `Worker::run` for the time that the worker lives, on this thread. Every caller is below `run` on this
-    // thread, or in a task, which cannot outlive the worker: so the long lifetime is not outlived.
-    unsafe { CURRENT.get().as_ref() }
-}
-
-/// Makes a parked task ready on its worker.
-///
-/// # Safety
-///
-/// - The caller has just taken the task out of its parked state: it is alive, and in no queue.
-pub(super) unsafe fn make_ready(task: NonNull<Header>, turn: Turn) {
-    // SAFETY: alive until it has run again, and it is in no queue yet.
-    let header = unsafe { task.as_ref() };
-    let home = header.home();
-    if let Some(worker) = this_worker()
-        && ptr::eq(&raw const *worker.shared, header.shared.as_ptr())
-    {
-        if worker.index != home {
-            // SAFETY: the caller's promise; this worker keeps the runtime alive.
-            unsafe { post(&worker.shared, home, task) };
-        } else if turn == Turn::Next {
-            worker.ready_next(task);
-        } else {
-            worker.ready.borrow_mut().push_back(task);
-        }
-        return;
-    }
-    // The task may run, end, and let the runtime go before we are done with it.
-    // SAFETY: `shared` points into an `Arc`, which is alive while it has tasks.
-    unsafe { Arc::increment_strong_count(header.shared.as_ptr()) };
-    // SAFETY: the count that was just added.
-    let shared = unsafe { Arc::from_raw(header.shared.as_ptr()) };
-    // SAFETY: the caller's promise.
-    unsafe { post(&shared, home, task) };
-}
-
-/// # Safety
-///
-/// - As for [`make_ready`].
-unsafe fn post(shared: &Shared, home: usize, task: NonNull<Header>) {
-    // SAFETY: alive and in no queue, by the caller's promise.
-    unsafe { shared.remotes[home].0.inbox.post(task) };
-    if shared.idle.posted(home) {
-        sys::futex_wake(shared.idle.word(home));
-    }
+    pub(super) watched: RefCell<Vec<u32>>,
 }
 
 /// Adds one to a counter that only this thread writes.
-fn bump(counter: &AtomicU64) {
+pub(super) fn bump(counter: &AtomicU64) {
     // Relaxed, both: one writer; see `Shared::task_count` for readers.
     counter.store(counter.load(Relaxed) + 1, Relaxed);
 }
@@ -210,8 +92,8 @@ impl Worker {
             if searching {
                 searching = false;
                 worker.shared.idle.end_search();
-                if task.is_some() {
-                    // Where one task was there may be more.
+                if task.is_some() && worker.shared.has_unstarted() {
+                    // Who published it may have relied on us.
                     worker.shared.announce();
                 }
             }
@@ -240,41 +122,8 @@ impl Worker {
         Arc::ptr_eq(&self.shared, shared)
     }
 
-    fn remote(&self) -> &Remote {
+    pub(super) fn remote(&self) -> &Remote {
         &self.shared.remotes[self.index].0
-    }
-
-    /// Queues a child of the running task: it runs here next, unless it is displaced by a newer one, and then anywhere.
-    pub(super) fn spawn(&self, task: TaskRef) {
-        bump(&self.remote().spawned);
-        // AcqRel: Release publishes the child to the Acquire swap of a thief in `take_from_stuck`; Acquire takes over
-        // what we ourselves, or nobody, put there.
-        let displaced = self.remote().newest.swap(task.0.as_ptr(), AcqRel);
-        if let Some(older) = NonNull::new(displaced) {
-            self.publish(older);
-        } else if let Some(watcher) = self.shared.idle.call_watcher() {
-            // The child waits for us to stop; should we not, the watcher takes it.
-            sys::futex_wake(self.shared.idle.word(watcher));
-        }
-    }
-
-    /// Puts an unstarted task where others can steal it.
-    fn publish(&self, task: NonNull<Header>) {
-        let ring = &self.remote().ring;
-        if let Err(task) = ring.push(&self.owner, task) {
-            // Full: half goes to everybody, in order, and the new one behind it.
-            let half = (0..crate::proto::ring::SLOT_COUNT / 2).map_while(|_| ring.pop(&self.owner));
-            let moved: Vec<_> = half.chain([task]).map(TaskRef).collect();
-            self.shared.injector().push(moved);
-        }
-        self.shared.announce();
-    }
-
-    /// Makes a started task of this worker ready, ahead of the list within the limit of [`JUMPS_MAX`].
-    fn ready_next(&self, task: NonNull<Header>) {
-        if let Some(before) = self.front.replace(Some(task)) {
-            self.ready.borrow_mut().push_back(before);
-        }
     }
 
     pub(super) fn add_timer(&self, task: NonNull<Header>, deadline: Instant) {
@@ -311,7 +160,7 @@ impl Worker {
     }
 
     /// Leaves the stack whose pointer goes to `save` for a task's.
-    fn switch(&self, save: *mut *mut u8, task: NonNull<Header>) {
+    pub(super) fn switch(&self, save: *mut *mut u8, task: NonNull<Header>) {
         // SAFETY: taken from a queue, so alive and ours.
         let header = unsafe { task.as_ref() };
         if header.sp.get().is_null() && !self.prepare(task) {
@@ -372,100 +221,7 @@ impl Worker {
         }
     }
 
-    /// The next task to run, from this worker's own queues and the shared one.
-    fn pick(&self) -> Option<NonNull<Header>> {
-        let remote = self.remote();
-        let round = self.round.get().wrapping_add(1);
-        self.round.set(round);
-        // Relaxed: a sign of life; see `Worker::watch`.
-        remote.rounds.store(round, Relaxed);
-        if self.has_timers.get() && round.is_multiple_of(TIMER_ROUNDS) {
-            self.fire_timers();
-        }
-        if !remote.inbox.is_empty() {
-            let mut ready = self.ready.borrow_mut();
-            remote.inbox.take_all(|task| ready.push_back(task));
-        }
-        if round.is_multiple_of(FAIR_ROUNDS)
-            && let Some(task) = self.take_injected()
-        {
-            return Some(task);
-        }
-        if round.is_multiple_of(START_ROUNDS)
-            && let Some(task) = remote.ring.pop(&self.owner).or_else(|| self.take_newest())
-        {
-            return Some(task);
-        }
-        if self.jumps.get() < JUMPS_MAX
-            && let Some(task) = self.front.take()
-        {
-            self.jumps.set(self.jumps.get() + 1);
-            return Some(task);
-        }
-        if let Some(task) = self.ready.borrow_mut().pop_front() {
-            self.jumps.set(0);
-            return Some(task);
-        }
-        if let Some(task) = self.front.take() {
-            return Some(task);
-        }
-        if let Some(task) = self
-            .take_newest()
-            .or_else(|| remote.ring.pop(&self.owner))
-            .or_else(|| self.take_injected())
-        {
-            return Some(task);
-        }
-        if self.has_timers.get() {
-            self.fire_timers();
-            return self.ready.borrow_mut().pop_front();
-        }
-        None
-    }
-
-    fn take_newest(&self) -> Option<NonNull<Header>> {
-        let newest = &self.remote().newest;
-        // Relaxed: a look before the swap; only this worker puts something there.
-        if newest.load(Relaxed).is_null() {
-            return None;
-        }
-        if self.jumps.get() >= JUMPS_MAX {
-            self.jumps.set(0);
-            if let Some(task) = self.remote().ring.pop(&self.owner) {
-                return Some(task);
-            }
-        }
-        self.jumps.set(self.jumps.get() + 1);
-        // Acquire: takes over the child wholly; a thief may have come first.
-        NonNull::new(newest.swap(ptr::null_mut(), Acquire))
-    }
-
-    /// The first of the shared queue, with a fair share of the rest for this worker's ring.
-    fn take_injected(&self) -> Option<NonNull<Header>> {
-        let ring = &self.remote().ring;
-        // A share goes to the own ring only when that is empty, so that there is room for all of it.
-        let most = if ring.is_empty() {
-            crate::proto::ring::SLOT_COUNT as usize / 2
-        } else {
-            0
-        };
-        let mut moved = false;
-        let first = self
-            .shared
-            .injector()
-            .take(self.shared.worker_count(), most, |task| {
-                moved = true;
-                ring.push(&self.owner, task.0)
-                    .expect("an empty ring has room");
-            });
-        if moved {
-            // Somebody may have found the shared queue empty while these were on their way.
-            self.shared.announce();
-        }
-        first.map(|task| task.0)
-    }
-
-    fn fire_timers(&self) {
+    pub(super) fn fire_timers(&self) {
         let now = Instant::now();
         let mut timers = self.timers.borrow_mut();
         while let Some(task) = timers.pop_due(now) {
@@ -478,59 +234,9 @@ impl Worker {
         self.has_timers.set(timers.nearest().is_some());
     }
 
-    /// Looks for unstarted tasks of others. The searcher only.
-    fn steal(&self) -> Option<NonNull<Header>> {
-        if let Some(task) = self.take_injected() {
-            return Some(task);
-        }
-        let count = self.shared.worker_count();
-        let start = self.next_random() as usize % count;
-        (0..count)
-            .map(|nth| (start + nth) % count)
-            .filter(|victim| *victim != self.index)
-            .find_map(|victim| {
-                let victim = &self.shared.remotes[victim].0;
-                victim.ring.steal_half(&self.remote().ring, &self.owner)
-            })
-    }
-
-    fn next_random(&self) -> u64 {
-        // xorshift64: only has to be different from the others'.
-        let mut x = self.random.get();
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        self.random.set(x);
-        x
-    }
-
-    /// Takes the newest child of a worker that has been in one task since the last watch.
-    fn watch(&self) {
-        let mut watched = self.watched.borrow_mut();
-        for (victim, seen) in self.shared.remotes.iter().zip(&mut *watched) {
-            // Relaxed: a sign of life, looked at every few milliseconds.
-            let rounds = victim.0.rounds.load(Relaxed);
-            if rounds != std::mem::replace(seen, rounds)
-                || ptr::eq(&raw const victim.0, self.remote())
-            {
-                continue;
-            }
-            // Acquire: pairs with the Release swap in `spawn`: the child is seen whole.
-            if let Some(task) = NonNull::new(victim.0.newest.swap(ptr::null_mut(), Acquire)) {
-                self.publish(task);
-            }
-        }
-    }
-
     /// Whether anything is there for this worker to take.
     fn nothing_to_do(&self) -> bool {
-        self.remote().inbox.is_empty()
-            && self.shared.injector().is_empty()
-            && self
-                .shared
-                .remotes
-                .iter()
-                .all(|remote| remote.0.ring.is_empty())
+        self.remote().inbox.is_empty() && !self.shared.has_unstarted()
     }
 
     /// Sleeps until there may be something to do.

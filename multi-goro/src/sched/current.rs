@@ -1,0 +1,125 @@
+//! Where the caller is: the worker and the task it runs in, if it does, and what a task does to the others.
+
+#![expect(
+    unsafe_code,
+    reason = "the worker of this thread, and parked tasks, are known by address"
+)]
+
+use std::cell::Cell;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+
+use super::shared::Shared;
+use super::task::{Header, Info};
+use super::worker::Worker;
+use crate::sys;
+
+/// Channel operations that did not wait before the task lets others run all the same.
+const SPEND_MAX: u32 = 128;
+thread_local! {
+    /// The worker this thread is; null on any other thread. Tasks never change threads, so neither does this under one.
+    pub(super) static CURRENT: Cell<*const Worker> = const { Cell::new(ptr::null()) };
+}
+
+/// The worker and the task that call, if a task does, in the process that the worker belongs to.
+pub(crate) fn on_task() -> Option<(&'static Worker, NonNull<Header>)> {
+    let worker = this_worker()?;
+    let task = worker.current.get()?;
+    (!worker.shared.is_foreign()).then_some((worker, task))
+}
+
+/// Shows what is known about the running task.
+pub(crate) fn with_current_info<R>(look: impl FnOnce(&Info) -> R) -> Option<R> {
+    let (_, task) = on_task()?;
+    // SAFETY: the running task is alive.
+    Some(look(&unsafe { task.as_ref() }.info))
+}
+
+/// Lets others run. On a plain thread this is the system's yield.
+pub(crate) fn yield_now() {
+    match on_task() {
+        None => std::thread::yield_now(),
+        // The thread's panic count is this task's: nobody else may run here.
+        Some(_) if std::thread::panicking() => {}
+        // Picked before the caller is ready again: with nothing else started, an unstarted task comes before it.
+        Some((worker, task)) => {
+            if let Some(next) = worker.pick() {
+                worker.ready.borrow_mut().push_back(task);
+                // SAFETY: the running task is alive, and so it is until it is resumed.
+                let save = unsafe { task.as_ref() }.sp.as_ptr();
+                worker.switch(save, next);
+            }
+        }
+    }
+}
+
+/// When a task goes on that its own worker has made ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// After those that were ready before.
+    InOrder,
+    /// As soon as the running one stops, within [`JUMPS_MAX`].
+    Next,
+}
+
+/// Called after each operation that might have parked the task and did not: now and then it yields, so that a task which
+/// always finds its channels ready does not keep its worker for itself.
+pub(crate) fn spend() {
+    if let Some(worker) = this_worker() {
+        let spent = worker.spent.get() + 1;
+        worker.spent.set(spent);
+        if spent >= SPEND_MAX {
+            worker.spent.set(0);
+            yield_now();
+        }
+    }
+}
+
+/// The worker that this thread is, whether or not a task runs.
+pub(super) fn this_worker() -> Option<&'static Worker> {
+    // SAFETY: set by `Worker::run` for the time that the worker lives, on this thread. Every caller is below `run` on this
+    // thread, or in a task, which cannot outlive the worker: so the long lifetime is not outlived.
+    unsafe { CURRENT.get().as_ref() }
+}
+
+/// Makes a parked task ready on its worker.
+///
+/// # Safety
+///
+/// - The caller has just taken the task out of its parked state: it is alive, and in no queue.
+pub(super) unsafe fn make_ready(task: NonNull<Header>, turn: Turn) {
+    // SAFETY: alive until it has run again, and it is in no queue yet.
+    let header = unsafe { task.as_ref() };
+    let home = header.home();
+    if let Some(worker) = this_worker()
+        && ptr::eq(&raw const *worker.shared, header.shared.as_ptr())
+    {
+        if worker.index != home {
+            // SAFETY: the caller's promise; this worker keeps the runtime alive.
+            unsafe { post(&worker.shared, home, task) };
+        } else if turn == Turn::Next {
+            worker.ready_next(task);
+        } else {
+            worker.ready.borrow_mut().push_back(task);
+        }
+        return;
+    }
+    // The task may run, end, and let the runtime go before we are done with it.
+    // SAFETY: `shared` points into an `Arc`, which is alive while it has tasks.
+    unsafe { Arc::increment_strong_count(header.shared.as_ptr()) };
+    // SAFETY: the count that was just added.
+    let shared = unsafe { Arc::from_raw(header.shared.as_ptr()) };
+    // SAFETY: the caller's promise.
+    unsafe { post(&shared, home, task) };
+}
+
+/// # Safety
+///
+/// - As for [`make_ready`].
+unsafe fn post(shared: &Shared, home: usize, task: NonNull<Header>) {
+    // SAFETY: alive and in no queue, by the caller's promise.
+    unsafe { shared.remotes[home].0.inbox.post(task) };
+    if shared.idle.posted(home) {
+        sys::futex_wake(shared.idle.word(home));
+    }
+}

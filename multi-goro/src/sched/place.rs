@@ -1,0 +1,190 @@
+//! Where tasks wait to run, and which is next.
+
+use std::ptr::{self, NonNull};
+
+use super::task::{Header, TaskRef};
+use super::worker::{Worker, bump};
+use crate::proto::ring::SLOT_COUNT;
+use crate::sync::Ordering::*;
+use crate::sys;
+
+/// Rounds between two looks at the shared queue before everything else. Go's figure: a prime, so that it does not fall into
+/// step with a pattern of the program.
+const FAIR_ROUNDS: u32 = 61;
+/// Rounds between two looks at this worker's unstarted tasks before its ready ones.
+const START_ROUNDS: u32 = 7;
+/// Rounds between two looks at the clock while something is ready.
+const TIMER_ROUNDS: u32 = 8;
+/// Tasks in a row that may jump the ready list: the newest child, or the receiver just served.
+const JUMPS_MAX: u32 = 3;
+impl Worker {
+    /// Queues a child of the running task: it runs here next, unless it is displaced by a newer one, and then anywhere.
+    pub(super) fn spawn(&self, task: TaskRef) {
+        bump(&self.remote().spawned);
+        // AcqRel: Release publishes the child to the Acquire swap of a thief in `take_from_stuck`; Acquire takes over
+        // what we ourselves, or nobody, put there.
+        let displaced = self.remote().newest.swap(task.0.as_ptr(), AcqRel);
+        if let Some(older) = NonNull::new(displaced) {
+            self.publish(older);
+        } else if let Some(watcher) = self.shared.idle.call_watcher() {
+            // The child waits for us to stop; should we not, the watcher takes it.
+            sys::futex_wake(self.shared.idle.word(watcher));
+        }
+    }
+
+    /// Puts an unstarted task where others can steal it.
+    fn publish(&self, task: NonNull<Header>) {
+        let ring = &self.remote().ring;
+        if let Err(task) = ring.push(&self.owner, task) {
+            // Full: half goes to everybody, in order, and the new one behind it.
+            let half = (0..SLOT_COUNT / 2).map_while(|_| ring.pop(&self.owner));
+            let moved: Vec<_> = half.chain([task]).map(TaskRef).collect();
+            self.shared.injector().push(moved);
+        }
+        self.shared.announce();
+    }
+
+    /// Makes a started task of this worker ready, ahead of the list within the limit of [`JUMPS_MAX`].
+    pub(super) fn ready_next(&self, task: NonNull<Header>) {
+        if let Some(before) = self.front.replace(Some(task)) {
+            self.ready.borrow_mut().push_back(before);
+        }
+    }
+
+    /// The next task to run, from this worker's own queues and the shared one.
+    pub(super) fn pick(&self) -> Option<NonNull<Header>> {
+        let remote = self.remote();
+        let round = self.round.get().wrapping_add(1);
+        self.round.set(round);
+        // Relaxed: a sign of life; see `Worker::watch`.
+        remote.rounds.store(round, Relaxed);
+        if self.has_timers.get() && round.is_multiple_of(TIMER_ROUNDS) {
+            self.fire_timers();
+        }
+        if !remote.inbox.is_empty() {
+            let mut ready = self.ready.borrow_mut();
+            remote.inbox.take_all(|task| ready.push_back(task));
+        }
+        if round.is_multiple_of(FAIR_ROUNDS)
+            && let Some(task) = self.take_injected()
+        {
+            return Some(task);
+        }
+        if round.is_multiple_of(START_ROUNDS)
+            && let Some(task) = remote.ring.pop(&self.owner).or_else(|| self.take_newest())
+        {
+            return Some(task);
+        }
+        if self.jumps.get() < JUMPS_MAX
+            && let Some(task) = self.front.take()
+        {
+            self.jumps.set(self.jumps.get() + 1);
+            return Some(task);
+        }
+        if let Some(task) = self.ready.borrow_mut().pop_front() {
+            self.jumps.set(0);
+            return Some(task);
+        }
+        if let Some(task) = self.front.take() {
+            return Some(task);
+        }
+        if let Some(task) = self
+            .take_newest()
+            .or_else(|| remote.ring.pop(&self.owner))
+            .or_else(|| self.take_injected())
+        {
+            return Some(task);
+        }
+        if self.has_timers.get() {
+            self.fire_timers();
+            return self.ready.borrow_mut().pop_front();
+        }
+        None
+    }
+
+    fn take_newest(&self) -> Option<NonNull<Header>> {
+        let newest = &self.remote().newest;
+        // Relaxed: a look before the swap; only this worker puts something there.
+        if newest.load(Relaxed).is_null() {
+            return None;
+        }
+        if self.jumps.get() >= JUMPS_MAX {
+            self.jumps.set(0);
+            if let Some(task) = self.remote().ring.pop(&self.owner) {
+                return Some(task);
+            }
+        }
+        self.jumps.set(self.jumps.get() + 1);
+        // Acquire: takes over the child wholly; a thief may have come first.
+        NonNull::new(newest.swap(ptr::null_mut(), Acquire))
+    }
+
+    /// The first of the shared queue, with a fair share of the rest for this worker's ring.
+    fn take_injected(&self) -> Option<NonNull<Header>> {
+        let ring = &self.remote().ring;
+        // A share goes to the own ring only when that is empty, so that there is room for all of it.
+        let most = if ring.is_empty() {
+            SLOT_COUNT as usize / 2
+        } else {
+            0
+        };
+        let mut moved = false;
+        let first = self
+            .shared
+            .injector()
+            .take(self.shared.worker_count(), most, |task| {
+                moved = true;
+                ring.push(&self.owner, task.0)
+                    .expect("an empty ring has room");
+            });
+        if moved {
+            // Somebody may have found the shared queue empty while these were on their way.
+            self.shared.announce();
+        }
+        first.map(|task| task.0)
+    }
+
+    /// Looks for unstarted tasks of others. The searcher only.
+    pub(super) fn steal(&self) -> Option<NonNull<Header>> {
+        if let Some(task) = self.take_injected() {
+            return Some(task);
+        }
+        let count = self.shared.worker_count();
+        let start = self.next_random() as usize % count;
+        (0..count)
+            .map(|nth| (start + nth) % count)
+            .filter(|victim| *victim != self.index)
+            .find_map(|victim| {
+                let victim = &self.shared.remotes[victim].0;
+                victim.ring.steal_half(&self.remote().ring, &self.owner)
+            })
+    }
+
+    fn next_random(&self) -> u64 {
+        // xorshift64: only has to be different from the others'.
+        let mut x = self.random.get();
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        self.random.set(x);
+        x
+    }
+
+    /// Takes the newest child of a worker that has been in one task since the last watch.
+    pub(super) fn watch(&self) {
+        let mut watched = self.watched.borrow_mut();
+        for (victim, seen) in self.shared.remotes.iter().zip(&mut *watched) {
+            // Relaxed: a sign of life, looked at every few milliseconds.
+            let rounds = victim.0.rounds.load(Relaxed);
+            if rounds != std::mem::replace(seen, rounds)
+                || ptr::eq(&raw const victim.0, self.remote())
+            {
+                continue;
+            }
+            // Acquire: pairs with the Release swap in `spawn`: the child is seen whole.
+            if let Some(task) = NonNull::new(victim.0.newest.swap(ptr::null_mut(), Acquire)) {
+                self.publish(task);
+            }
+        }
+    }
+}
