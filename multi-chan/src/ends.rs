@@ -15,12 +15,13 @@ use crate::table::{CLOSED, Core, NO_RECEIVERS, Sides};
 use crate::wait::{ALL, Event, Ticket};
 use std::fmt;
 use std::mem;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Turns of the busy wait, where another core can be doing what is waited for.
-const SPINS: u32 = 60;
+/// Turns that give the processor away instead: a busy other side gets several slots done in each, where a
+/// sleep would be followed by a wake for the first.
+const YIELDS: u32 = 4;
 
 /// The nap before a sleeper looks who is still alive.
 const NAP: Duration = Duration::from_millis(2);
@@ -187,7 +188,7 @@ impl<T: Plain> End<T> {
     #[cold]
     fn send_slowly(&self, row: u16, value: &T, patience: Patience) -> Result<(), Why> {
         let event = &self.core.header().freed.0;
-        let mut wait = Wait::new(patience);
+        let mut wait = Wait::new(&self.core, patience);
         loop {
             let flags = self.core.flags();
             if flags & CLOSED != 0 {
@@ -232,7 +233,7 @@ impl<T: Plain> End<T> {
     #[cold]
     fn recv_slowly(&self, row: u16, patience: Patience) -> Result<T, Why> {
         let event = &self.core.header().sent.0;
-        let mut wait = Wait::new(patience);
+        let mut wait = Wait::new(&self.core, patience);
         // The senders were found gone: one more look, then that is the answer.
         let mut last_look = false;
         loop {
@@ -285,10 +286,13 @@ impl<T: Plain> End<T> {
     fn await_taken(&self, row: u16, position: u64, patience: Patience) -> Result<(), Why> {
         let event = &self.core.header().freed.0;
         // A receiver that is waiting already may need a moment to get up.
-        let mut wait = Wait::new(match patience {
-            Patience::None => Patience::for_limit(RENDEZVOUS_GRACE),
-            patience => patience,
-        });
+        let mut wait = Wait::new(
+            &self.core,
+            match patience {
+                Patience::None => Patience::for_limit(RENDEZVOUS_GRACE),
+                patience => patience,
+            },
+        );
         let hopeless = matches!(patience, Patience::None) && !self.core.header().sent.0.is_armed();
         loop {
             if !self.ring.is_untaken(position) {
@@ -375,19 +379,25 @@ enum Step {
 struct Wait {
     patience: Patience,
     spins_left: u32,
+    yields_left: u32,
     ticket: Option<Ticket>,
     sleeps: u32,
     hurried: bool,
 }
 
 impl Wait {
-    fn new(patience: Patience) -> Wait {
+    fn new(core: &Core, patience: Patience) -> Wait {
         Wait {
             patience,
             spins_left: if matches!(patience, Patience::None) {
                 0
             } else {
-                spin_limit()
+                core.spins()
+            },
+            yields_left: if matches!(patience, Patience::None) {
+                0
+            } else {
+                YIELDS
             },
             ticket: None,
             sleeps: 0,
@@ -400,6 +410,11 @@ impl Wait {
         if self.spins_left > 0 {
             self.spins_left -= 1;
             spin();
+            return Step::Again;
+        }
+        if self.yields_left > 0 {
+            self.yields_left -= 1;
+            thread::yield_now();
             return Step::Again;
         }
         if self.ticket.is_none() && !matches!(self.patience, Patience::None) {
@@ -447,17 +462,6 @@ impl Wait {
         self.sleeps = self.sleeps.saturating_add(1);
         Ok(())
     }
-}
-
-fn spin_limit() -> u32 {
-    static LIMIT: OnceLock<u32> = OnceLock::new();
-    *LIMIT.get_or_init(|| {
-        if thread::available_parallelism().map_or(1, usize::from) > 1 {
-            SPINS
-        } else {
-            0
-        }
-    })
 }
 
 #[cfg(test)]

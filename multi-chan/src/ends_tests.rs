@@ -114,3 +114,11 @@ fn a_scribbled_mapping_is_an_error_not_a_crash() {
         assert!(!tx.core.bury_dead());
     }
 }
+
+#[test]
+fn handles_go_to_other_threads() {
+    fn check<T: Send + Sync + 'static>() {}
+    check::<crate::Sender<u64>>();
+    check::<crate::Receiver<u64>>();
+    check::<Chan<u64>>();
+}

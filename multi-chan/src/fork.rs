@@ -24,6 +24,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 
 /// This process's channels and its place in the tree.
 struct Family {
@@ -37,7 +38,11 @@ struct Here {
     roll: &'static Roll,
     /// The process as bits; zero in a child until it is entered.
     me: &'static AtomicU64,
+    spins: u32,
 }
+
+/// Turns of a busy wait, where another processor can be doing what is waited for.
+const SPINS: u32 = 60;
 
 static FAMILY: Mutex<Family> = Mutex::new(Family {
     here: None,
@@ -67,7 +72,7 @@ pub(crate) fn adopt(geometry: &Geometry) -> Result<Arc<Core>, Error> {
     let Some(here) = family.here else {
         return Err(Error::process(io::ErrorKind::NotFound.into()));
     };
-    let core = Core::new(geometry, here.roll, here.me).map_err(Error::memory)?;
+    let core = Core::new(geometry, here.roll, here.me, here.spins).map_err(Error::memory)?;
     let core = Arc::new(core);
     core.enter_as(process, Sides::BOTH)
         .map_err(Error::process)?;
@@ -108,6 +113,12 @@ impl Family {
                 let here = Here {
                     roll: Box::leak(Box::new(Roll::new()?)),
                     me: wiped_word()?,
+                    // Asked here, under the lock, and not in a `OnceLock`: a fork in the middle of
+                    // that would leave it locked in the child.
+                    spins: match thread::available_parallelism() {
+                        Ok(processors) if processors.get() > 1 => SPINS,
+                        _ => 0,
+                    },
                 };
                 sys::at_fork(before_fork, in_parent, in_child)?;
                 *self.here.insert(here)

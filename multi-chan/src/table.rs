@@ -96,6 +96,7 @@ pub(crate) struct Core {
     roll: &'static Roll,
     /// This process on the roll; the page is wiped in a forked child.
     me: &'static AtomicU64,
+    spins: u32,
     /// A `Place`; a forked child inherits its parent's, which does not fit its own `me`.
     place: AtomicU64,
     /// Handles of this process.
@@ -109,6 +110,7 @@ impl Core {
         geometry: &Geometry,
         roll: &'static Roll,
         me: &'static AtomicU64,
+        spins: u32,
     ) -> io::Result<Core> {
         let map = Mapping::new(geometry.map_bytes)?;
         Ok(Core {
@@ -116,6 +118,7 @@ impl Core {
             map,
             roll,
             me,
+            spins,
             place: AtomicU64::default(),
             senders: AtomicUsize::from(1),
             receivers: AtomicUsize::from(1),
@@ -128,6 +131,11 @@ impl Core {
 
     pub(crate) fn header(&self) -> &Header {
         self.map.header()
+    }
+
+    /// Turns of a busy wait.
+    pub(crate) fn spins(&self) -> u32 {
+        self.spins
     }
 
     fn gate(&self) -> &Gate {

@@ -148,10 +148,20 @@ pub(crate) fn linger() -> ! {
     }
 }
 
-/// A plain generator: the seed is printed by who uses it.
-pub(crate) struct Random(pub(crate) u64);
+/// A plain generator; `MULTI_SEED` gives a printed seed back.
+pub(crate) struct Random(u64);
 
 impl Random {
+    pub(crate) fn from_environment() -> Random {
+        let seed = std::env::var("MULTI_SEED").ok();
+        let seed = seed.and_then(|seed| seed.parse().ok()).unwrap_or_else(|| {
+            let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+            u64::from(now.subsec_nanos())
+        });
+        println!("MULTI_SEED={seed}");
+        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
     pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
