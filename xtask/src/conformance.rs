@@ -19,6 +19,9 @@ use crate::{Result, Verdict, limit};
 /// Names the file that the rules append to.
 const REPORT_VARIABLE: &str = "MULTI_CONFORMANCE_REPORT";
 
+/// As much of a reason as a footnote shows: a few lines.
+const REASON_CHARS_MAX: usize = 400;
+
 /// What a rule found of a backend, best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Mark {
@@ -245,12 +248,11 @@ struct Footnotes(BTreeMap<String, usize>);
 impl Footnotes {
     fn number(&mut self, note: &str) -> usize {
         let next = self.0.len() + 1;
-        let note = if note.trim().is_empty() {
-            "no reason given"
-        } else {
-            note.trim()
+        let note = match note.trim() {
+            "" => "no reason given".to_owned(),
+            note => shortened(note),
         };
-        *self.0.entry(note.to_owned()).or_insert(next)
+        *self.0.entry(note).or_insert(next)
     }
 
     fn in_order(&self) -> Vec<(usize, &str)> {
@@ -261,6 +263,14 @@ impl Footnotes {
             .collect();
         notes.sort_unstable();
         notes
+    }
+}
+
+/// The start of a long reason; a backtrace in it is in the run's output, too.
+fn shortened(note: &str) -> String {
+    match note.char_indices().nth(REASON_CHARS_MAX) {
+        Some((end, _)) => format!("{} ..", &note[..end]),
+        None => note.to_owned(),
     }
 }
 
@@ -350,6 +360,13 @@ mod tests {
             }
         );
         assert!(matrix.render(false).contains("lost a task"));
+    }
+
+    #[test]
+    fn a_long_reason_is_cut_between_characters() {
+        let long = "é".repeat(REASON_CHARS_MAX + 1);
+        assert_eq!(shortened(&long), "é".repeat(REASON_CHARS_MAX) + " ..");
+        assert_eq!(shortened("short"), "short");
     }
 
     #[test]
