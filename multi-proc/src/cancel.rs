@@ -7,14 +7,15 @@ use crate::sys;
 use multi_core::{CancelToken, CancelWord};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::{AtomicU32, Ordering, fence};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 /// One round's request to stop.
 #[derive(Debug)]
 pub(crate) struct SharedWord {
-    slot: Slot,
+    /// Where the word lies: in shared memory or, where there was none left, in this process's own.
+    place: Place,
     owner: Owner,
     /// Wakes whoever waits for the group, from any process. Kept open as long as a child could write to it. None for a token
     /// of no group.
@@ -22,13 +23,42 @@ pub(crate) struct SharedWord {
     reaper: Weak<Reaper>,
 }
 
+#[derive(Debug)]
+enum Place {
+    Slot(Slot),
+    /// Children do not see it set; they are signalled after the grace as any that do not look.
+    Own {
+        word: AtomicU32,
+        waiters: AtomicU32,
+    },
+}
+
 impl SharedWord {
-    pub(crate) fn new(slot: Slot, wake: Arc<OwnedFd>, reaper: Weak<Reaper>) -> Self {
+    /// A group's word, in `slot` if there is one.
+    pub(crate) fn new(slot: Option<Slot>, wake: Arc<OwnedFd>, reaper: Weak<Reaper>) -> Self {
+        let own = || Place::Own {
+            word: AtomicU32::new(0),
+            waiters: AtomicU32::new(0),
+        };
         Self {
-            slot,
+            place: slot.map_or_else(own, Place::Slot),
             owner: Owner::here(),
             wake: Some(wake),
             reaper,
+        }
+    }
+
+    fn word(&self) -> &AtomicU32 {
+        match &self.place {
+            Place::Slot(slot) => slot.word(),
+            Place::Own { word, .. } => word,
+        }
+    }
+
+    fn waiters(&self) -> &AtomicU32 {
+        match &self.place {
+            Place::Slot(slot) => slot.waiters(),
+            Place::Own { waiters, .. } => waiters,
         }
     }
 }
@@ -55,7 +85,7 @@ impl SharedWord {
 pub fn shared_token() -> io::Result<CancelToken> {
     let slot = Region::new(0)?.take()?;
     let word = SharedWord {
-        slot,
+        place: Place::Slot(slot),
         owner: Owner::here(),
         wake: None,
         reaper: Weak::new(),
@@ -66,19 +96,19 @@ pub fn shared_token() -> io::Result<CancelToken> {
 impl CancelWord for SharedWord {
     fn is_set(&self) -> bool {
         // Acquire: what the canceller wrote before it asked is seen by who obeys. Pairs with the swap in `set`.
-        self.slot.word().load(Ordering::Acquire) != 0
+        self.word().load(Ordering::Acquire) != 0
     }
 
     fn set(&self) {
         // AcqRel: Release publishes the reason to the load in `is_set`; Acquire makes a second canceller see the first's.
-        if self.slot.word().swap(1, Ordering::AcqRel) != 0 {
+        if self.word().swap(1, Ordering::AcqRel) != 0 {
             return;
         }
         // Set the word, then look for sleepers; they count themselves, then look at the word: see the fence in `wait`.
         fence(Ordering::SeqCst);
         // Relaxed: ordered by the fence.
-        if self.slot.waiters().load(Ordering::Relaxed) > 0 {
-            sys::futex_wake(self.slot.word());
+        if self.waiters().load(Ordering::Relaxed) > 0 {
+            sys::futex_wake(self.word());
         }
         if self.owner.is_here() {
             if let Some(reaper) = self.reaper.upgrade() {
@@ -88,6 +118,10 @@ impl CancelWord for SharedWord {
             // The reaper's lock is the parent's: a copy of it may be held here for ever.
             sys::eventfd_set(wake.as_raw_fd());
         }
+    }
+
+    fn is_foreign(&self) -> bool {
+        !self.owner.is_here()
     }
 
     fn wait(&self, until: Option<Instant>) -> bool {
@@ -100,12 +134,12 @@ impl CancelWord for SharedWord {
                 return false;
             }
             // Relaxed: ordered by the fence.
-            self.slot.waiters().fetch_add(1, Ordering::Relaxed);
+            self.waiters().fetch_add(1, Ordering::Relaxed);
             // Counted, then look at the word, in the kernel: pairs with the fence in `set`.
             fence(Ordering::SeqCst);
-            sys::futex_wait(self.slot.word(), 0, left);
+            sys::futex_wait(self.word(), 0, left);
             // Relaxed: too high a count costs a wake, nothing else.
-            self.slot.waiters().fetch_sub(1, Ordering::Relaxed);
+            self.waiters().fetch_sub(1, Ordering::Relaxed);
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::reap::Settings;
 use crate::report;
 use crate::slot::{Slot, Stage};
 use crate::sys::{self, Disposition, SignalMask};
-use multi_core::{Result, TaskErrorKind, panic};
+use multi_core::{Result, panic};
 use serde::Serialize;
 use std::io::{self, Write as _};
 
@@ -15,8 +15,8 @@ pub(crate) struct Birth<'a> {
     pub(crate) parent_pid: u32,
     /// The forking thread is the parent's main thread, which lives as long as its process.
     pub(crate) by_main_thread: bool,
-    /// The signals that the forking thread held back.
-    pub(crate) mask: SignalMask,
+    /// The signals that the forking thread held back, if all of them are held back now.
+    pub(crate) mask: Option<SignalMask>,
     pub(crate) signals: Handled,
 }
 
@@ -34,8 +34,15 @@ impl Handled {
         Self { term, int, hup }
     }
 
+    /// Whether there is any.
+    #[inline]
+    pub(crate) fn any(self) -> bool {
+        self.term || self.int || self.hup
+    }
+
     /// A child does not run its parent's handlers: they often write to a pipe, which is the parent's still. SIGTERM, which its group
     /// sends it, ends it again; what a terminal sends to parent and children alike is left to the parent, which handles it.
+    #[inline]
     fn leave_to_parent(self) {
         if self.term {
             sys::set_disposition(sys::SIGTERM, Disposition::Default);
@@ -59,36 +66,46 @@ where
     die_with_parent(birth);
     birth.signals.leave_to_parent();
     slot.set_stage(Stage::SetUp);
-    sys::set_signal_mask(&birth.mask.open_for_parent_death());
+    if let Some(mask) = birth.mask {
+        sys::set_signal_mask(&mask.open_for_parent_death());
+    }
 
-    let outcome = panic::catch(|| {
+    let value_bytes_max = birth.settings.value_bytes_max;
+    // The report too: encoding a value, or asking an error for its text, runs code of the task's, which may panic.
+    let ended = panic::catch(|| {
         if let Some(in_child) = &birth.settings.in_child {
             in_child();
         }
         slot.set_stage(Stage::Running);
-        task()
+        let outcome = task();
+        flush();
+        slot.set_stage(Stage::Reporting);
+        report::write(slot, value_bytes_max, outcome);
     });
-    let outcome = outcome.and_then(|returned| returned.map_err(TaskErrorKind::Returned));
-    // Before the report: what the task printed is out when it counts as done. A reader that is gone is not the task's failure.
-    drop(panic::catch(|| io::stdout().flush()));
-
-    slot.set_stage(Stage::Reporting);
-    let value_bytes_max = birth.settings.value_bytes_max;
-    // Encoding a value, or asking an error for its text, runs code of the task's, which may panic.
-    if let Err(panicked) = panic::catch(|| report::write(slot, value_bytes_max, outcome)) {
-        report::write::<T>(slot, value_bytes_max, Err(panicked));
+    if let Err(panicked) = ended {
+        flush();
+        slot.set_stage(Stage::Reporting);
+        report::write_panic(slot, panicked);
     }
     sys::exit_now(0)
 }
 
+/// Before the report: what the task printed is out when it counts as done. A reader that is gone is not the task's failure.
+fn flush() {
+    drop(io::stdout().flush());
+}
+
+// Inline, as is what it calls: each far page of code costs a child a page fault, and a child is made of little else.
 /// Has the kernel end this process with its parent, and looks whether that came too late.
+#[inline]
 fn die_with_parent(birth: &Birth<'_>) {
     if birth.by_main_thread {
         sys::die_with_main_thread();
     } else {
-        sys::die_with_parent_process(birth.parent_pid);
+        sys::die_with_parent_process();
     }
-    if sys::parent_pid() != birth.parent_pid {
+    // 0: the parent is outside this process's namespace and cannot be told from another.
+    if !matches!(sys::parent_pid(), parent if parent == birth.parent_pid || parent == 0) {
         sys::exit_now(1);
     }
 }

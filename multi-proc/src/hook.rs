@@ -32,6 +32,7 @@ pub(crate) fn install() {
 }
 
 /// For a forked child, first of all.
+#[inline]
 pub(crate) fn enter_child() {
     // Relaxed: no other thread exists.
     IS_CHILD.store(true, Ordering::Relaxed);

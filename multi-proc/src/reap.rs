@@ -60,12 +60,16 @@ struct State {
     since_sweep: usize,
     /// The word of this round; a new child obeys it.
     word: Option<Arc<SharedWord>>,
+    /// Its token, until it is seen to be cancelled: by a child, perhaps, which could not tell those who depend on it here.
+    unheard: Option<CancelToken>,
     /// The group was dropped: asked to stop, no grace before SIGTERM.
     is_abandoned: bool,
     /// Keeps time where nobody waits, and for when.
     alarm: Option<(Instant, Alarm)>,
     /// A descriptor in reserve, so that a child that was just forked can always be watched.
     spare: Option<OwnedFd>,
+    /// The pidfd of the last child collected, to be closed while the next one runs instead of while somebody waits: 2 µs.
+    spent: Option<OwnedFd>,
     usage: Usage,
     /// Kept for their memory.
     scratch: (Vec<PollFd>, Vec<u64>),
@@ -120,31 +124,34 @@ impl Reaper {
                 next_serial: 0,
                 since_sweep: 0,
                 word: None,
+                unheard: None,
                 is_abandoned: false,
                 alarm: None,
                 spare,
+                spent: None,
                 usage: Usage::default(),
                 scratch: (Vec::new(), Vec::new()),
             }),
         }))
     }
 
-    /// The token of a new round, in shared memory where there is any.
+    /// The token of a new round.
     pub(crate) fn new_token(&self) -> CancelToken {
-        let Ok(slot) = self.region.take() else {
-            // Out of address space for one more slot. Tasks are killed after the grace all the same.
-            return CancelToken::on(self.me.upgrade().map_or_else(
-                || Arc::new(multi_core::ThreadEvent::new()) as _,
-                |me| me as _,
-            ));
-        };
+        let slot = self.region.take().ok();
         let word = Arc::new(SharedWord::new(
             slot,
             Arc::clone(&self.wake),
             Weak::clone(&self.me),
         ));
-        self.lock().word = Some(Arc::clone(&word));
-        CancelToken::with_word(word)
+        let token = CancelToken::with_word(Arc::clone(&word) as _);
+        let mut state = self.lock();
+        let before = (
+            state.word.replace(word),
+            state.unheard.replace(token.clone()),
+        );
+        drop(state);
+        drop(before);
+        token
     }
 
     /// The word that a child forked now obeys.
@@ -182,6 +189,7 @@ impl Reaper {
             watch: stuck::Watch::new(now, self.settings.stuck_after),
         };
         let mut state = self.lock();
+        state.spent = None;
         let serial = state.next_serial;
         state.next_serial += 1;
         // Cancelled between the fork and here: nobody has told this child's alarm yet.
@@ -234,6 +242,9 @@ impl Reaper {
     pub(crate) fn reserve_descriptor(&self) -> io::Result<()> {
         let mut state = self.lock();
         if state.spare.is_none() {
+            state.spare = state.spent.take();
+        }
+        if state.spare.is_none() {
             state.spare = Some(sys::duplicate(self.wake.as_fd())?);
         }
         Ok(())
@@ -241,7 +252,8 @@ impl Reaper {
 
     /// Lets the reserve go, for a descriptor that is needed now; returns whether there was one.
     pub(crate) fn release_descriptor(&self) -> bool {
-        self.lock().spare.take().is_some()
+        let mut state = self.lock();
+        state.spent.take().or_else(|| state.spare.take()).is_some()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -264,6 +276,7 @@ impl Reaper {
         }
         let now = Instant::now();
         let next = self.keep_time(&mut state, now);
+        let heard = state.unheard.take_if(|token| token.is_cancelled());
         let reports = state.look_for_stuck(now, self.settings.stuck_after);
         let next_look = state
             .live
@@ -283,6 +296,10 @@ impl Reaper {
         drop(state);
 
         stuck::print(&reports);
+        if let Some(token) = heard {
+            // Says it again, here; that may already be what the caller waits for.
+            token.cancel();
+        }
         let timeout = wake_at.map(|at| at.saturating_duration_since(now));
         if let Err(error) = sys::poll(&mut fds, timeout) {
             // More descriptors than RLIMIT_NOFILE, or no memory: look at each child instead, after a moment.
@@ -346,7 +363,11 @@ impl Reaper {
         } = live;
         let ending = match sys::reap(pidfd.as_fd()) {
             Ok((exit, usage)) => {
-                self.lock().usage.add(usage);
+                let mut state = self.lock();
+                state.usage.add(usage);
+                let before = state.spent.replace(pidfd);
+                drop(state);
+                drop(before);
                 Ending::Collected(exit)
             }
             Err(error) => {
@@ -358,7 +379,6 @@ impl Reaper {
                 Ending::Vanished
             }
         };
-        drop(pidfd);
         let was_pressed = !matches!(sent, Sent::Nothing);
         if !was_pressed {
             stuck::report_early_death(&slot, ending, &*task, pid);

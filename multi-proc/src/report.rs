@@ -2,10 +2,11 @@
 
 use crate::slot::{Kind, Slot, Stage};
 use crate::sys::Exit;
-use multi_core::{Cancelled, PanicLocation, RemoteError, TaskErrorKind};
+use multi_core::{BoxError, Cancelled, PanicLocation, RemoteError, TaskErrorKind};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::any::type_name;
+use std::error::Error;
 use std::fmt;
 
 /// Characters kept of each text of a failure that is too long even for the spill.
@@ -25,7 +26,6 @@ enum Failure {
         message: String,
         location: Option<Location>,
     },
-    LimitExceeded(String),
     /// The value needs this many bytes.
     TooLarge(u64),
     /// The value's own `Serialize` refused.
@@ -47,19 +47,35 @@ pub(crate) enum Ending {
     Vanished,
 }
 
-/// For the child: writes down `outcome`, then says that it is done. Calls the value's `Serialize`.
+/// For the child: writes down what its task returned, then says that it is done. Calls the value's `Serialize`, or the error's
+/// `Display`.
 pub(crate) fn write<T: Serialize>(
     slot: &mut Slot,
     value_bytes_max: usize,
-    outcome: Result<T, TaskErrorKind>,
+    returned: Result<T, BoxError>,
 ) {
-    let written = match &outcome {
+    let written = match &returned {
         Ok(value) => write_value(slot, value, value_bytes_max),
-        Err(kind) => Err(failure_of(kind)),
+        Err(error) => Err(failure_of(&**error)),
     };
     if let Err(failure) = written {
         write_failure(slot, failure);
     }
+    slot.set_stage(Stage::Done);
+}
+
+/// As [`write`], for a panic that left the task.
+#[cold]
+pub(crate) fn write_panic(slot: &mut Slot, kind: TaskErrorKind) {
+    let (message, location) = match kind {
+        TaskErrorKind::Panicked {
+            message, location, ..
+        } => (message, location),
+        other => (format!("{other:?}"), None),
+    };
+    let location =
+        location.map(|PanicLocation { file, line, column }| Location { file, line, column });
+    write_failure(slot, Failure::Panicked { message, location });
     slot.set_stage(Stage::Done);
 }
 
@@ -81,6 +97,7 @@ fn write_value<T: Serialize>(
     }
 }
 
+#[cold]
 fn write_failure(slot: &mut Slot, failure: Failure) {
     if put(slot, Kind::Failure, &failure, usize::MAX).is_err() {
         // Cut to that size it fits into the smallest spill: a failure is text, and text can always be encoded.
@@ -117,27 +134,14 @@ fn put<T: Serialize>(
     Ok(())
 }
 
-fn failure_of(kind: &TaskErrorKind) -> Failure {
-    match kind {
-        TaskErrorKind::Returned(error) if error.is::<Cancelled>() => Failure::Cancelled,
-        TaskErrorKind::Returned(error) => Failure::Returned {
-            chain: RemoteError::chain_of(&**error),
-            os_code: RemoteError::os_code_of(&**error),
-        },
-        TaskErrorKind::Panicked {
-            message, location, ..
-        } => Failure::Panicked {
-            message: message.clone(),
-            location: location
-                .clone()
-                .map(|PanicLocation { file, line, column }| Location { file, line, column }),
-        },
-        TaskErrorKind::Cancelled => Failure::Cancelled,
-        TaskErrorKind::LimitExceeded(limit) => Failure::LimitExceeded(limit.clone()),
-        other => Failure::Returned {
-            chain: vec![format!("{other:?}")],
-            os_code: None,
-        },
+#[cold]
+fn failure_of(error: &(dyn Error + 'static)) -> Failure {
+    if error.is::<Cancelled>() {
+        return Failure::Cancelled;
+    }
+    Failure::Returned {
+        chain: RemoteError::chain_of(error),
+        os_code: RemoteError::os_code_of(error),
     }
 }
 
@@ -156,7 +160,6 @@ impl Failure {
                     column,
                 }),
             },
-            Self::LimitExceeded(text) => Self::LimitExceeded(cut(text)),
             Self::NotEncoded(text) => Self::NotEncoded(cut(text)),
             short => short,
         }
@@ -177,7 +180,6 @@ impl Failure {
                 }),
                 backtrace: None,
             },
-            Self::LimitExceeded(limit) => TaskErrorKind::LimitExceeded(limit),
             Self::TooLarge(bytes) => TaskErrorKind::LimitExceeded(format!(
                 "its value takes {bytes} bytes on the way home, where value_bytes_max is {value_bytes_max}"
             )),
@@ -270,7 +272,7 @@ impl fmt::Display for ValueError {
     }
 }
 
-impl std::error::Error for ValueError {}
+impl Error for ValueError {}
 
 #[cfg(test)]
 mod tests;

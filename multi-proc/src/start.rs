@@ -181,8 +181,8 @@ where
     drop(stdout.flush());
     let stderr = io::stderr().lock();
     let held_clock = clock::hold_for_fork();
-    // No handler runs in a half-made child.
-    let mask = sys::block_signals();
+    // No handler of the program's runs in a half-made child. Three system calls and two page faults, so only where there are any.
+    let mask = (!by_main_thread || signals.any()).then(sys::block_signals);
     // SAFETY: the promise of `Group::new` and `Builder::fork`: no task takes a lock that another thread may hold. The locks of the
     // standard output streams and of our clock are held by this thread; our others are not used in a child.
     let forked = unsafe { sys::fork() };
@@ -202,7 +202,7 @@ where
             child::live(&birth, &mut slot, task)
         }
         Ok(Fork::Parent { pid }) => {
-            sys::set_signal_mask(&mask);
+            mask.iter().for_each(sys::set_signal_mask);
             drop(held_clock);
             drop(stderr);
             drop(stdout);
@@ -217,7 +217,7 @@ where
             })
         }
         Err(error) => {
-            sys::set_signal_mask(&mask);
+            mask.iter().for_each(sys::set_signal_mask);
             drop(held_clock);
             drop(stderr);
             drop(stdout);

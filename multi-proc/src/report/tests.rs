@@ -4,12 +4,12 @@ use crate::slot::Region;
 const MAX: usize = 1 << 20;
 
 fn round_trip<T: Serialize + DeserializeOwned>(
-    outcome: Result<T, TaskErrorKind>,
+    returned: Result<T, BoxError>,
     max: usize,
 ) -> Result<T, TaskErrorKind> {
     let region = Region::new(max).unwrap();
     let mut slot = region.take().unwrap();
-    write(&mut slot, max, outcome);
+    write(&mut slot, max, returned);
     read(&slot, Ending::Vanished, max)
 }
 
@@ -57,7 +57,7 @@ fn value_too_large_names_its_size_and_the_bound() {
 #[test]
 fn failure_longer_than_any_place_is_cut_and_says_so() {
     let long = "ä".repeat(2 * MAX);
-    match round_trip::<()>(Err(TaskErrorKind::Returned(long.into())), 10) {
+    match round_trip::<()>(Err(long.into()), 10) {
         Err(TaskErrorKind::Returned(error)) => {
             assert!(error.to_string().ends_with("bytes more)"), "{error}");
         }
@@ -68,7 +68,7 @@ fn failure_longer_than_any_place_is_cut_and_says_so() {
 #[test]
 fn chain_and_code_of_a_returned_error_come_home() {
     let error = std::io::Error::from_raw_os_error(28);
-    match round_trip::<u8>(Err(TaskErrorKind::Returned(error.into())), MAX) {
+    match round_trip::<u8>(Err(error.into()), MAX) {
         Err(TaskErrorKind::Returned(error)) => {
             assert_eq!(RemoteError::os_code_of(&*error), Some(28));
             assert!(error.to_string().starts_with("No space left"), "{error}");
@@ -80,7 +80,7 @@ fn chain_and_code_of_a_returned_error_come_home() {
 #[test]
 fn cancelled_stays_cancelled() {
     assert!(matches!(
-        round_trip::<()>(Err(TaskErrorKind::Returned(Cancelled.into())), MAX),
+        round_trip::<()>(Err(Cancelled.into()), MAX),
         Err(TaskErrorKind::Cancelled)
     ));
 }
