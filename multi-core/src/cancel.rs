@@ -25,8 +25,8 @@ use std::time::{Duration, Instant};
 ///
 /// # Fork
 ///
-/// A token whose [`CancelWord`] lies in shared memory works on both sides of a fork; children made by
-/// [`child`](Self::child) after the fork are known on their own side only.
+/// A token whose [`CancelWord`] lies in shared memory works on both sides of a fork. Those who depend on it (its
+/// [`child`](Self::child) tokens) hear of a request made by another process when one is made in theirs too.
 #[derive(Clone)]
 pub struct CancelToken {
     node: Arc<Node>,
@@ -40,6 +40,11 @@ pub trait CancelWord: Send + Sync + fmt::Debug + 'static {
     fn set(&self);
     /// Blocks the calling task or thread until the flag is set or `until` has passed; returns whether it is set.
     fn wait(&self, until: Option<Instant>) -> bool;
+    /// Whether the calling process is not the one that made this flag but a fork of it, where a lock may be held for ever: there
+    /// [`CancelToken::cancel`] sets the flag and does no more.
+    fn is_foreign(&self) -> bool {
+        false
+    }
 }
 
 struct Node {
@@ -116,10 +121,14 @@ impl CancelToken {
 
     /// Asks everyone who holds this token to stop. Does not block and does not wait for them; calling it again does nothing.
     pub fn cancel(&self) {
-        if self.node.word.is_set() {
-            return;
-        }
         self.node.word.set();
+        // Also where the word was set already: perhaps by another process, which could not tell those known here.
+        if !self.node.word.is_foreign() {
+            self.tell_dependants();
+        }
+    }
+
+    fn tell_dependants(&self) {
         // Taken out of the lock before they are told: a dependant may hold tokens of its own.
         let dependants = std::mem::take(&mut *lock(&self.node.dependants));
         for dependant in dependants {
@@ -303,5 +312,21 @@ mod tests {
         assert_eq!(token.check(), Ok(()));
         token.cancel();
         assert_eq!(token.check().unwrap_err().to_string(), "cancelled");
+    }
+
+    #[test]
+    fn request_made_elsewhere_reaches_children_with_the_next_one_made_here() {
+        let event: Arc<dyn Event> = Arc::new(ThreadEvent::new());
+        let word = Arc::new(EventWord {
+            set: AtomicBool::new(false),
+            event,
+        });
+        let here = CancelToken::with_word(word.clone());
+        let child = here.child();
+        // As another process would, which shares the word and nothing else.
+        word.set();
+        assert!(here.is_cancelled() && !child.is_cancelled());
+        here.cancel();
+        assert!(child.is_cancelled());
     }
 }

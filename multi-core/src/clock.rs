@@ -1,7 +1,8 @@
 //! One thread that calls a closure at a given time: deadlines and timeouts of tasks that cannot be interrupted.
 //!
 //! The thread starts with the first alarm and ends when it has had none for a moment. Closures must be short and must not
-//! block: they share that thread.
+//! block: they share that thread. As any thread it inherits the CPU set, the scheduling policy and the signal mask of the one that
+//! starts it: a program that confines its threads had better set its first deadline before.
 
 use crate::lock::lock;
 use crate::panic;
@@ -62,7 +63,14 @@ pub fn at(when: Instant, ring: impl FnOnce() + Send + 'static) -> io::Result<Ala
 
 impl Drop for Alarm {
     fn drop(&mut self) {
-        let taken_back = lock(&CLOCK).alarms.remove(&self.key);
+        let mut state = lock(&CLOCK);
+        let taken_back = state.alarms.remove(&self.key);
+        let was_last = taken_back.is_some() && state.alarms.is_empty();
+        drop(state);
+        if was_last {
+            // The thread sleeps until this alarm's time; it has nothing more to wait for.
+            CHANGED.notify_one();
+        }
         // Outside the lock: what the closure owns may set or drop alarms.
         drop(taken_back);
     }
@@ -178,6 +186,21 @@ mod tests {
             rx.recv_timeout(Duration::from_secs(10)),
             Err(mpsc::RecvTimeoutError::Disconnected)
         );
+    }
+
+    #[test]
+    fn clock_ends_soon_after_its_last_alarm_was_taken_back() {
+        let far = at(Instant::now() + Duration::from_secs(3600), || {}).unwrap();
+        drop(far);
+        let until = Instant::now() + Duration::from_secs(10);
+        // Other tests of this process may set alarms meanwhile.
+        while lock(&CLOCK).has_thread {
+            assert!(
+                Instant::now() < until,
+                "the clock waits for an alarm that was taken back"
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     #[test]

@@ -2,10 +2,10 @@
 
 use crate::BoxError;
 use crate::panic::PanicLocation;
-use crate::remote::{RemoteError, chain};
+use crate::remote::{RemoteError, causes};
 use crate::task::TaskId;
 use std::error::Error;
-use std::fmt::{self, Display, Write as _};
+use std::fmt::{self, Display};
 use std::io;
 use std::panic::Location;
 use std::sync::Arc;
@@ -67,6 +67,8 @@ struct Inner {
     /// The end of what the task wrote on its standard error, where its backend keeps it.
     stderr_tail: Option<String>,
     elapsed: Duration,
+    /// False where its group refused to start it.
+    was_started: bool,
 }
 
 /// What a [`TaskError`] is made of; the ledger fills it in.
@@ -78,6 +80,7 @@ pub(crate) struct Facts {
     pub(crate) site: &'static Location<'static>,
     pub(crate) elapsed: Duration,
     pub(crate) stderr_tail: Option<String>,
+    pub(crate) was_started: bool,
 }
 
 impl TaskError {
@@ -90,19 +93,22 @@ impl TaskError {
             site,
             elapsed,
             stderr_tail,
+            was_started,
         } = facts;
+        let inner = Inner {
+            id,
+            name,
+            backend,
+            pid,
+            site,
+            kind,
+            afterwards,
+            stderr_tail,
+            elapsed,
+            was_started,
+        };
         Self {
-            inner: Arc::new(Inner {
-                id,
-                name,
-                backend,
-                pid,
-                site,
-                kind,
-                afterwards,
-                stderr_tail,
-                elapsed,
-            }),
+            inner: Arc::new(inner),
         }
     }
 
@@ -187,9 +193,9 @@ impl TaskError {
         matches!(self.inner.kind, TaskErrorKind::Start(_))
     }
 
-    fn write_cause(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn write_cause(&self, f: &mut dyn fmt::Write) -> fmt::Result {
         match &self.inner.kind {
-            TaskErrorKind::Returned(error) => write_chain(f, &**error),
+            TaskErrorKind::Returned(error) => f.write_str(&causes(&**error).join(": ")),
             TaskErrorKind::Panicked {
                 message, location, ..
             } => {
@@ -213,22 +219,23 @@ impl TaskError {
                     Ok(())
                 }
             }
+            TaskErrorKind::TimedOut if !self.inner.was_started => {
+                f.write_str("not started: its group's deadline had passed")
+            }
             TaskErrorKind::TimedOut => {
                 write!(f, "timed out after {:.3?}", self.inner.elapsed)?;
                 match &self.inner.afterwards {
-                    Some(error) => {
-                        f.write_str(" (then: ")?;
-                        write_chain(f, &**error)?;
-                        f.write_char(')')
-                    }
+                    Some(error) => write!(f, " (then: {})", causes(&**error).join(": ")),
                     None => Ok(()),
                 }
+            }
+            TaskErrorKind::Cancelled if !self.inner.was_started => {
+                f.write_str("not started: its group was cancelled")
             }
             TaskErrorKind::Cancelled => f.write_str("cancelled"),
             TaskErrorKind::LimitExceeded(limit) => write!(f, "went over its limit: {limit}"),
             TaskErrorKind::Start(error) => {
-                f.write_str("could not start: ")?;
-                write_chain(f, error)
+                write!(f, "could not start: {}", causes(error).join(": "))
             }
             TaskErrorKind::Lost => f.write_str("lost: what became of it cannot be known"),
         }
@@ -237,13 +244,15 @@ impl TaskError {
     fn remedy(&self) -> Option<&'static str> {
         match &self.inner.kind {
             TaskErrorKind::Start(error) if error.kind() == io::ErrorKind::WouldBlock => Some(
-                "run fewer tasks at once with limit(n), or raise the process limit (ulimit -u)",
+                "run fewer tasks at once with limit(n), give them smaller stacks, or raise the process limit (ulimit -u)",
             ),
             TaskErrorKind::Start(error) if error.kind() == io::ErrorKind::OutOfMemory => {
                 Some("run fewer tasks at once with limit(n), or give them smaller stacks")
             }
-            TaskErrorKind::TimedOut => Some("give it more time, or let it watch its cancel token"),
-            TaskErrorKind::Lost => Some(
+            TaskErrorKind::TimedOut if self.inner.was_started => {
+                Some("give it more time, or let it watch its cancel token")
+            }
+            TaskErrorKind::Lost if self.inner.pid.is_some() => Some(
                 "nothing else in the program may collect its processes (waitpid(-1), an ignored SIGCHLD)",
             ),
             TaskErrorKind::LimitExceeded(_) => Some("raise the limit, or give the task less to do"),
@@ -263,7 +272,10 @@ impl Display for TaskError {
             write!(f, ", pid {pid}")?;
         }
         write!(f, ", started at {}): ", self.inner.site)?;
-        self.write_cause(f)?;
+        self.write_cause(&mut OneLine {
+            f,
+            at_line_start: false,
+        })?;
         if let Some(remedy) = self.remedy() {
             write!(f, "; {remedy}")?;
         }
@@ -355,6 +367,15 @@ impl GroupError {
     #[must_use]
     pub fn task_count(&self) -> u64 {
         self.counts.tasks
+    }
+
+    /// The whole in one line, for an error that quotes this one: how many, and the first.
+    pub(crate) fn summary(&self) -> String {
+        let Counts { tasks, failed, .. } = self.counts;
+        if failed == 1 {
+            return self.first.to_string();
+        }
+        format!("{failed} of {tasks} tasks failed, first {}", self.first)
     }
 
     /// Whether nothing went wrong but that tasks were asked to stop.
@@ -552,21 +573,32 @@ impl<F> Error for TryGoError<F> {
     }
 }
 
-/// Writes `error` and its causes, `outer: inner: innermost`, leaving out a cause that its effect quotes already.
-fn write_chain(f: &mut fmt::Formatter<'_>, error: &(dyn Error + 'static)) -> fmt::Result {
-    let mut said = String::new();
-    for (depth, link) in chain(error).enumerate() {
-        let text = link.to_string();
-        if depth > 0 {
-            if said.ends_with(&text) {
+/// Passes text on with its lines run together: a failure is one line in a list, whatever it quotes.
+struct OneLine<'a, 'f> {
+    f: &'a mut fmt::Formatter<'f>,
+    /// A line ended, and nothing of the next has been written.
+    at_line_start: bool,
+}
+
+impl fmt::Write for OneLine<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for (nth, line) in text.split('\n').enumerate() {
+            self.at_line_start |= nth > 0;
+            let line = if self.at_line_start {
+                line.trim_start()
+            } else {
+                line
+            };
+            if line.is_empty() {
                 continue;
             }
-            f.write_str(": ")?;
+            if std::mem::take(&mut self.at_line_start) {
+                self.f.write_str(" | ")?;
+            }
+            self.f.write_str(line)?;
         }
-        f.write_str(&text)?;
-        said = text;
+        Ok(())
     }
-    Ok(())
 }
 
 /// A signal's name where it has one everywhere, else its number (signal(7), x86-64 numbers).

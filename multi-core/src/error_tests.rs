@@ -24,6 +24,7 @@ fn facts(id: u64, name: Option<&str>, pid: Option<u32>) -> Facts {
         site: Location::caller(),
         elapsed: Duration::from_millis(1500),
         stderr_tail: None,
+        was_started: true,
     }
 }
 
@@ -119,8 +120,7 @@ fn every_kind_says_its_cause_and_its_remedy() {
         ),
         (
             TaskErrorKind::Lost,
-            "lost: what became of it cannot be known; nothing else in the program may collect its processes \
-             (waitpid(-1), an ignored SIGCHLD)",
+            "lost: what became of it cannot be known",
         ),
     ];
     for (kind, expected) in cases {
@@ -134,7 +134,7 @@ fn refused_start_names_the_limit_to_raise_and_keeps_the_code() {
     assert_eq!(
         line(&error),
         "task 0 (proc): could not start: Resource temporarily unavailable (os error 11); \
-         run fewer tasks at once with limit(n), or raise the process limit (ulimit -u)"
+         run fewer tasks at once with limit(n), give them smaller stacks, or raise the process limit (ulimit -u)"
     );
     assert_eq!(error.os_code(), Some(11));
 }
@@ -211,4 +211,70 @@ fn failures_beyond_those_kept_are_counted() {
     .unwrap();
     assert!(group.to_string().ends_with("\n  and 36 more"));
     assert!(group.is_cancelled());
+}
+
+#[test]
+fn lost_process_names_who_may_have_collected_it() {
+    let error = TaskError::new(facts(0, None, Some(4711)), TaskErrorKind::Lost, None);
+    assert!(
+        line(&error).ends_with("(waitpid(-1), an ignored SIGCHLD)"),
+        "{error}"
+    );
+}
+
+#[test]
+fn task_that_was_refused_is_not_told_to_take_less_time() {
+    let refused = |kind| {
+        let facts = Facts {
+            was_started: false,
+            ..facts(1, None, None)
+        };
+        line(&TaskError::new(facts, kind, None))
+    };
+    let late = refused(TaskErrorKind::TimedOut);
+    assert_eq!(
+        late,
+        "task 1 (proc): not started: its group's deadline had passed"
+    );
+    let cancelled = refused(TaskErrorKind::Cancelled);
+    assert_eq!(
+        cancelled,
+        "task 1 (proc): not started: its group was cancelled"
+    );
+}
+
+#[test]
+fn message_of_several_lines_becomes_one() {
+    let message = "assertion `left == right` failed\n  left: 1\n right: 2\n".to_owned();
+    let kind = TaskErrorKind::Panicked {
+        message,
+        location: None,
+        backtrace: None,
+    };
+    let expected = "panicked: assertion `left == right` failed | left: 1 | right: 2";
+    assert_eq!(line(&error(0, kind)), format!("task 0 (proc): {expected}"));
+}
+
+#[test]
+fn group_error_inside_a_task_error_is_summed_up() {
+    let failures = vec![
+        error(0, TaskErrorKind::Returned("a".into())),
+        error(1, TaskErrorKind::Exited(1)),
+    ];
+    let inner = GroupError::new(
+        None,
+        failures,
+        Counts {
+            tasks: 3,
+            failed: 2,
+            cancelled: 0,
+        },
+    )
+    .unwrap();
+    let text = line(&error(7, TaskErrorKind::Returned(Box::new(inner))));
+    // Both are made on one line of this file, which `line` takes out.
+    assert_eq!(
+        text,
+        "task 7 (proc): 2 of 3 tasks failed, first task 0 (proc): a"
+    );
 }

@@ -51,6 +51,23 @@ macro_rules! group_face {
                 $crate::Group::try_go(self, task)
             }
 
+            /// As [`try_go`](Self::try_go), with options: see [`multi_core::Group::try_go_with`].
+            ///
+            /// # Errors
+            ///
+            /// As there.
+            #[track_caller]
+            pub fn try_go_with<F>(
+                &self,
+                options: $crate::TaskOptions,
+                task: F,
+            ) -> $crate::Result<(), $crate::TryGoError<F>>
+            where
+                F: FnOnce() -> $crate::Result + Send + 'static,
+            {
+                $crate::Group::try_go_with(self, options, task)
+            }
+
             /// Starts `task` and returns the handle of its value: see [`multi_core::Spawn::spawn`].
             #[track_caller]
             pub fn spawn<T, F>(&self, task: F) -> $crate::Handle<T>
@@ -69,6 +86,20 @@ macro_rules! group_face {
                 F: FnOnce() -> $crate::Result<T> + Send + 'static,
             {
                 $crate::Spawn::spawn_with(self, options, task)
+            }
+
+            /// Starts a function without captures and returns the handle of its value: see [`multi_core::SpawnFn::spawn_fn`].
+            #[track_caller]
+            pub fn spawn_fn<A, T>(
+                &self,
+                function: fn(A) -> $crate::Result<T>,
+                args: A,
+            ) -> $crate::Handle<T>
+            where
+                A: Send + 'static,
+                T: $($value)+,
+            {
+                $crate::SpawnFn::spawn_fn(self, function, args)
             }
 
             /// Waits for every task started so far: see [`multi_core::Group::wait`].
@@ -113,6 +144,36 @@ macro_rules! group_face {
             #[must_use]
             pub fn spawner(&self) -> <Self as $crate::Group>::Spawner {
                 $crate::Group::spawner(self)
+            }
+        }
+    };
+}
+
+/// Gives a backend's spawner the methods of [`Spawner`](crate::Spawner) as its own.
+///
+/// ```text
+/// multi_core::spawner_face!(Spawner);
+/// ```
+#[macro_export]
+macro_rules! spawner_face {
+    ($spawner:ty) => {
+        impl $spawner {
+            /// Starts `task` in the group: see [`multi_core::Spawner::go`].
+            #[track_caller]
+            pub fn go<F>(&self, task: F)
+            where
+                F: FnOnce() -> $crate::Result + Send + 'static,
+            {
+                $crate::Spawner::go(self, task);
+            }
+
+            /// As [`go`](Self::go), with options: see [`multi_core::Spawner::go_with`].
+            #[track_caller]
+            pub fn go_with<F>(&self, options: $crate::TaskOptions, task: F)
+            where
+                F: FnOnce() -> $crate::Result + Send + 'static,
+            {
+                $crate::Spawner::go_with(self, options, task);
             }
         }
     };

@@ -24,25 +24,27 @@
 
 use crate::cancel::CancelToken;
 use crate::clock::{self, Alarm};
-use crate::error::{Counts, GroupError, StillRunning, TaskError, TryGoReason, WaitTimeoutError};
+use crate::error::{GroupError, StillRunning, TryGoReason, WaitTimeoutError};
 use crate::event::Event;
 use crate::group::Progress;
 use crate::handle::{Handle, Promise, promise};
 use crate::lock::lock;
 use crate::options::{BuildError, GroupOptions, TaskOptions, check_name};
 use crate::panic;
-use crate::task::{Lineage, TaskId};
-use std::collections::{BTreeMap, VecDeque};
+use crate::task::Lineage;
 use std::fmt;
-use std::io;
+use std::io::{self, Write as _};
 use std::panic::Location;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+mod books;
 mod ticket;
 
 pub use ticket::Ticket;
+
+use books::{Closing, State};
 
 /// Tasks that [`StillRunning`] names; beyond them it counts.
 const NAMED_MAX: usize = 8;
@@ -63,48 +65,6 @@ struct Shared {
     /// Rings at the deadline. Here so that it lives as long as the books.
     deadline_alarm: Mutex<Option<Alarm>>,
     state: Mutex<State>,
-}
-
-struct State {
-    token: CancelToken,
-    next_id: u64,
-    /// Tasks that have a ticket and have not been settled. `running.len() + queue.len()` is what `wait` waits for.
-    running: BTreeMap<TaskId, Running>,
-    queue: VecDeque<Queued>,
-    /// Callers of `go` that sleep until there is room.
-    room_waiters: usize,
-    progress: Totals,
-    /// Since the last `wait`.
-    round: Counts,
-    /// Since the last `wait`, in the order in which they happened, at most [`GroupError::WHOLE_MAX`].
-    failures: Vec<TaskError>,
-    is_detached: bool,
-}
-
-#[derive(Default)]
-struct Totals {
-    started: u64,
-    finished: u64,
-    failed: u64,
-}
-
-struct Running {
-    name: Option<Arc<str>>,
-    site: &'static Location<'static>,
-    since: Instant,
-}
-
-/// A task that a task of its own group started when there was no room.
-struct Queued {
-    ticket: Ticket,
-    start: Box<dyn FnOnce(Ticket) + Send>,
-}
-
-/// What is to be done with a task that just came.
-enum Verdict {
-    Start,
-    Queue,
-    Refuse,
 }
 
 impl Ledger {
@@ -219,8 +179,10 @@ impl Ledger {
     ///
     /// [`GroupError`] if any task failed.
     pub fn wait(&self) -> Result<(), GroupError> {
-        self.sleep_until_idle(None);
-        self.close_round()
+        match self.sleep_until_idle(None, Closing::Round) {
+            Some(outcome) => outcome,
+            None => unreachable!("a wait without a time limit ended early"),
+        }
     }
 
     /// As [`wait`](Self::wait), but for at most `timeout`.
@@ -229,20 +191,14 @@ impl Ledger {
     ///
     /// [`WaitTimeoutError::Failed`] if all ended and any failed, [`WaitTimeoutError::StillRunning`] if the time was up.
     pub fn wait_timeout(&self, timeout: Duration) -> Result<(), WaitTimeoutError> {
-        if self.sleep_until_idle(Instant::now().checked_add(timeout)) {
-            return self.close_round().map_err(WaitTimeoutError::Failed);
+        let until = Instant::now().checked_add(timeout);
+        if let Some(outcome) = self.sleep_until_idle(until, Closing::Round) {
+            return outcome.map_err(WaitTimeoutError::Failed);
         }
         let state = self.state();
-        let tasks = state
-            .running
-            .iter()
-            .take(NAMED_MAX)
-            .map(|(id, task)| task.describe(*id))
-            .collect();
-        let count = state.unsettled();
         Err(WaitTimeoutError::StillRunning(StillRunning {
-            tasks,
-            count,
+            tasks: state.name_running(NAMED_MAX),
+            count: state.unsettled(),
             waited: timeout,
         }))
     }
@@ -250,8 +206,7 @@ impl Ledger {
     /// Cancels the group, waits, and reports on standard error what nobody asked for: what dropping a group does.
     pub fn abandon(&self) {
         self.cancel_token().cancel();
-        self.sleep_until_idle(None);
-        if let Err(error) = self.take_failures() {
+        if let Some(Err(error)) = self.sleep_until_idle(None, Closing::Group) {
             report(format_args!("a group was dropped without wait: {error}"));
         }
     }
@@ -259,8 +214,11 @@ impl Ledger {
     /// Lets go of the tasks: they run on, and each failure from now on is reported on standard error when it happens, as are
     /// those that nobody waited for.
     pub fn detach(&self) {
-        self.state().is_detached = true;
-        if let Err(error) = self.take_failures() {
+        let mut state = self.state();
+        state.is_detached = true;
+        let unseen = self.take_failures(&mut state);
+        drop(state);
+        if let Err(error) = unseen {
             report(format_args!("in a detached group: {error}"));
         }
     }
@@ -314,228 +272,6 @@ impl Ledger {
     pub fn is_cancelled(&self) -> bool {
         self.is_over(&self.state())
     }
-
-    /// Starts the queued task `id` although there is no room: the caller is about to wait for it and uses no room meanwhile.
-    pub(crate) fn lend_room(&self, id: TaskId) {
-        let mut state = self.state();
-        let at = state
-            .queue
-            .iter()
-            .position(|queued| queued.ticket.id() == id);
-        let Some(queued) = at.and_then(|at| state.queue.remove(at)) else {
-            return;
-        };
-        let go = self.release(&mut state, queued);
-        drop(state);
-        go();
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        lock(&self.shared.state)
-    }
-
-    /// Registers a task and says what to do with it, waiting for room first where that is allowed.
-    fn admit(&self, options: TaskOptions, lineage: &Lineage) -> (Ticket, Verdict) {
-        let is_inside = self.shared.options.limit.is_some() && lineage.contains(self.shared.serial);
-        loop {
-            let key = self.shared.event.key();
-            let mut state = self.state();
-            let verdict = if self.is_over(&state) || check_name(options.name.as_deref()).is_err() {
-                Verdict::Refuse
-            } else if self.has_room(&state) {
-                Verdict::Start
-            } else if is_inside {
-                Verdict::Queue
-            } else {
-                state.room_waiters += 1;
-                drop(state);
-                self.shared.event.wait(key, self.shared.options.deadline);
-                self.state().room_waiters -= 1;
-                continue;
-            };
-            return (self.enter(&mut state, options, lineage), verdict);
-        }
-    }
-
-    fn dispatch(
-        &self,
-        ticket: Ticket,
-        verdict: Verdict,
-        start: impl FnOnce(Ticket) + Send + 'static,
-    ) {
-        match verdict {
-            Verdict::Start => start(ticket.begin()),
-            Verdict::Refuse => {
-                drop(start);
-                ticket.refuse();
-            }
-            Verdict::Queue => {
-                let mut state = self.state();
-                state.running.remove(&ticket.id());
-                let queued = Queued {
-                    ticket,
-                    start: Box::new(start),
-                };
-                // Room may have come since `admit` looked.
-                if self.has_room(&state) {
-                    let go = self.release(&mut state, queued);
-                    drop(state);
-                    go();
-                } else {
-                    state.queue.push_back(queued);
-                }
-            }
-        }
-    }
-
-    fn enter(&self, state: &mut State, options: TaskOptions, lineage: &Lineage) -> Ticket {
-        let id = TaskId(state.next_id);
-        state.next_id += 1;
-        state.progress.started += 1;
-        let site = options.site.unwrap_or_else(|| Location::caller());
-        let since = Instant::now();
-        state.running.insert(
-            id,
-            Running {
-                name: options.name.clone(),
-                site,
-                since,
-            },
-        );
-        let lineage = match self.shared.options.limit {
-            Some(_) => lineage.with(self.shared.serial),
-            None => lineage.clone(),
-        };
-        let timeout = options.timeout.or(self.shared.options.task_timeout);
-        Ticket::new(self.clone(), id, options, site, since, timeout, lineage)
-    }
-
-    /// Moves a task out of the queue; call the result once the lock is free.
-    fn release(&self, state: &mut State, queued: Queued) -> impl FnOnce() + use<> {
-        let Queued { mut ticket, start } = queued;
-        ticket.since = Instant::now();
-        let entry = Running {
-            name: ticket.name.clone(),
-            site: ticket.site,
-            since: ticket.since,
-        };
-        state.running.insert(ticket.id(), entry);
-        let is_over = self.is_over(state);
-        move || {
-            if is_over {
-                // Before the ticket is settled: what a scoped task borrows may be gone afterwards.
-                drop(start);
-                ticket.refuse();
-            } else {
-                start(ticket.begin());
-            }
-        }
-    }
-
-    fn has_room(&self, state: &State) -> bool {
-        self.shared
-            .options
-            .limit
-            .is_none_or(|limit| state.running.len() < limit)
-    }
-
-    fn is_over(&self, state: &State) -> bool {
-        state.token.is_cancelled() || self.is_late()
-    }
-
-    /// Whether the group's deadline has passed.
-    fn is_late(&self) -> bool {
-        self.shared
-            .options
-            .deadline
-            .is_some_and(|deadline| Instant::now() >= deadline)
-    }
-
-    /// Writes a failure down, before its task stops counting as running: whoever sees the group idle sees the failure.
-    fn record(&self, error: &TaskError) {
-        let mut state = self.state();
-        state.progress.failed += 1;
-        state.round.failed += 1;
-        state.round.cancelled += u64::from(error.is_cancelled());
-        let is_detached = state.is_detached;
-        if !is_detached && state.failures.len() < GroupError::WHOLE_MAX {
-            state.failures.push(error.clone());
-        }
-        let token = (self.shared.options.fail_fast && !state.token.is_cancelled())
-            .then(|| state.token.clone());
-        drop(state);
-        if is_detached {
-            report(format_args!("in a detached group: {error}"));
-        }
-        if let Some(token) = token {
-            token.cancel();
-        }
-    }
-
-    /// Takes a task off the books and starts the one that waited longest for its room.
-    fn leave(&self, id: TaskId) {
-        let mut state = self.state();
-        state.running.remove(&id);
-        state.progress.finished += 1;
-        state.round.tasks += 1;
-        let next = if self.has_room(&state) {
-            state.queue.pop_front()
-        } else {
-            None
-        };
-        let next = next.map(|queued| self.release(&mut state, queued));
-        let somebody_waits = state.unsettled() == 0 || state.room_waiters > 0;
-        drop(state);
-        if let Some(go) = next {
-            go();
-        }
-        if somebody_waits {
-            self.shared.event.notify();
-        }
-    }
-
-    /// Takes a task off the books as if it had never come.
-    fn forget(&self, id: TaskId) {
-        let mut state = self.state();
-        state.running.remove(&id);
-        state.progress.started -= 1;
-        drop(state);
-        self.shared.event.notify();
-    }
-
-    /// Waits until no task is left; returns whether that is so.
-    fn sleep_until_idle(&self, until: Option<Instant>) -> bool {
-        loop {
-            let key = self.shared.event.key();
-            if self.state().unsettled() == 0 {
-                return true;
-            }
-            if until.is_some_and(|until| Instant::now() >= until) {
-                return false;
-            }
-            self.shared.event.wait(key, until);
-        }
-    }
-
-    fn close_round(&self) -> Result<(), GroupError> {
-        let outcome = self.take_failures();
-        let mut state = self.state();
-        if state.token.is_cancelled() {
-            state.token = (self.shared.new_token)();
-            let token = state.token.clone();
-            drop(state);
-            self.shared.watch(&token);
-        }
-        outcome
-    }
-
-    fn take_failures(&self) -> Result<(), GroupError> {
-        let mut state = self.state();
-        let failures = std::mem::take(&mut state.failures);
-        let counts = std::mem::take(&mut state.round);
-        drop(state);
-        GroupError::new(self.shared.options.name.clone(), failures, counts).map_or(Ok(()), Err)
-    }
 }
 
 impl Shared {
@@ -545,41 +281,6 @@ impl Shared {
         if let Some(outer) = &self.options.cancel_token {
             outer.adopt(token);
         }
-    }
-}
-
-impl State {
-    fn new(token: CancelToken) -> Self {
-        Self {
-            token,
-            next_id: 0,
-            running: BTreeMap::new(),
-            queue: VecDeque::new(),
-            room_waiters: 0,
-            progress: Totals::default(),
-            round: Counts::default(),
-            failures: Vec::new(),
-            is_detached: false,
-        }
-    }
-
-    fn unsettled(&self) -> usize {
-        self.running.len() + self.queue.len()
-    }
-}
-
-impl Running {
-    fn describe(&self, id: TaskId) -> String {
-        let name = self
-            .name
-            .as_ref()
-            .map(|name| format!(" {name:?}"))
-            .unwrap_or_default();
-        format!(
-            "task {id}{name} (started at {}, {:.3?} ago)",
-            self.site,
-            self.since.elapsed()
-        )
     }
 }
 
@@ -593,12 +294,12 @@ impl fmt::Debug for Ledger {
     }
 }
 
-#[expect(
-    clippy::print_stderr,
-    reason = "a failure nobody waits for has nowhere else to go"
-)]
+/// Tells standard error. Neither an error whose text panics nor a closed descriptor may take the caller along.
 fn report(what: fmt::Arguments<'_>) {
-    eprintln!("multi: {what}");
+    let text = panic::catch(|| what.to_string());
+    let text = text.unwrap_or_else(|_| "a failure whose text cannot be had".to_owned());
+    // There is nobody left to tell if this fails.
+    let _untold = writeln!(io::stderr(), "multi: {text}");
 }
 
 #[cfg(test)]

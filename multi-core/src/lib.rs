@@ -32,7 +32,7 @@
 //! - A task is `FnOnce() -> Result<(), BoxError>` and nothing more general: `?` works on any error and `Ok(())` infers. A
 //!   generic error type breaks inference at every `?`; [`Group::go_result`] takes a typed result where one is at hand.
 //! - Nothing here can stop a task that does not look at its [`CancelToken`]; only a backend whose tasks are processes can.
-//! - The bookkeeping of a group is one mutex, taken twice a task. It is never held while a task runs.
+//! - The bookkeeping of a group is one mutex, taken twice a task (three times where a value comes home). It is never held while a task runs.
 
 #![forbid(unsafe_code)]
 
@@ -65,6 +65,17 @@ pub use options::{BuildError, GroupOptions, TaskOptions};
 pub use panic::PanicLocation;
 pub use remote::RemoteError;
 pub use task::{Lineage, TaskId};
+
+/// What a backend hands on to its users, so that they need not name this crate: `pub use multi_core::prelude::*`. A backend's own
+/// `Group` and `Spawner` then stand before the traits of those names.
+pub mod prelude {
+    pub use crate::{
+        BoxError, BuildError, CancelToken, Cancelled, DynGroup, Group, GroupError, GroupOptions,
+        Handle, JoinTimeoutError, PanicLocation, Progress, RemoteError, Result, Spawn, SpawnFn,
+        Spawner, StillRunning, TaskError, TaskErrorKind, TaskId, TaskOptions, TryGoError,
+        TryGoReason, WaitTimeoutError,
+    };
+}
 
 /// Any error a task can end with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;

@@ -58,7 +58,8 @@ impl GroupOptions {
         self
     }
 
-    /// Cancels the group at `at`. What has not ended by then is reported as timed out, however it ends.
+    /// Cancels the group at `at`. A task that returns after it is reported as timed out, whatever it returns, and so is one that
+    /// was not started by then.
     #[must_use]
     pub fn deadline(mut self, at: Instant) -> Self {
         self.deadline = Some(at);
@@ -142,14 +143,14 @@ impl TaskOptions {
         self
     }
 
-    /// Gives the task `after` from its start. A task that is still running then is reported as timed out, however it ends;
-    /// a process is killed, any other task is asked through its [`cancel_token`](Self::cancel_token).
+    /// Gives the task `after` from its start. A task that returns later is reported as timed out, whatever it returns; a process is
+    /// killed, any other task is asked through its [`cancel_token`](Self::cancel_token).
     pub fn timeout(mut self, after: Duration) -> Self {
         self.timeout = Some(after);
         self
     }
 
-    /// Has `token` cancelled when the task's time is up: give the task a clone of it.
+    /// Has `token` cancelled when the task's time is up or its group is cancelled: give the task a clone of it.
     pub fn cancel_token(mut self, token: CancelToken) -> Self {
         self.cancel_token = Some(token);
         self

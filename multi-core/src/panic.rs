@@ -36,10 +36,13 @@ struct Record {
 }
 
 thread_local! {
-    /// The last panic of this thread that nobody has collected. A panicking task does not switch, so tasks that share a
-    /// thread do not mix their panics up here.
-    static LAST: RefCell<Option<Record>> = const { RefCell::new(None) };
+    /// The last panics of this thread that nobody has collected. A panicking task does not switch, so tasks that share a thread
+    /// do not mix their panics up here.
+    static LAST: RefCell<Vec<Record>> = const { RefCell::new(Vec::new()) };
 }
+
+/// Panics remembered per thread: one, and those caught by destructors while it unwinds.
+const RECORDS_MAX: usize = 4;
 
 static WITH_BACKTRACE: AtomicBool = AtomicBool::new(true);
 
@@ -73,7 +76,14 @@ pub fn record(info: &PanicHookInfo<'_>) {
         backtrace,
     };
     // A thread that is being torn down, or a panic inside this function, has no record: the message is still known.
-    let _ = LAST.try_with(|last| last.try_borrow_mut().map(|mut last| *last = Some(record)));
+    let _unrecorded = LAST.try_with(|last| {
+        if let Ok(mut last) = last.try_borrow_mut() {
+            if last.len() == RECORDS_MAX {
+                last.remove(0);
+            }
+            last.push(record);
+        }
+    });
 }
 
 /// Stops recording backtraces in this process. For a forked child: the lock that a backtrace takes may be held for ever.
@@ -103,16 +113,21 @@ pub fn catch<T>(f: impl FnOnce() -> T) -> Result<T, TaskErrorKind> {
 
 fn kind_of(payload: Box<dyn Any + Send>) -> TaskErrorKind {
     let message = message_of(&*payload);
+    // The panic's own record: panics that were caught on the way (in a destructor, say) left theirs beside it. None where there
+    // was no hook call (`resume_unwind`).
+    let records = LAST.try_with(|last| {
+        last.try_borrow_mut()
+            .map(|mut last| std::mem::take(&mut *last))
+    });
+    let records = records.ok().and_then(Result::ok).unwrap_or_default();
+    let record = records
+        .into_iter()
+        .rev()
+        .find(|record| record.message == message);
     // A payload may panic when dropped. That panic's own payload is left alone: it may do the same.
     if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         let _kept = std::mem::ManuallyDrop::new(second);
     }
-    // A record with another message is of a panic that was caught further down, or there was no hook call (`resume_unwind`).
-    let record = LAST
-        .try_with(|last| last.try_borrow_mut().ok().and_then(|mut last| last.take()))
-        .ok()
-        .flatten();
-    let record = record.filter(|record| record.message == message);
     let (location, backtrace) =
         record.map_or((None, None), |record| (record.location, record.backtrace));
     TaskErrorKind::Panicked {

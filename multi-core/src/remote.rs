@@ -1,5 +1,6 @@
 //! An error that crossed a process boundary: its chain as text, its OS error code as a number.
 
+use crate::error::{GroupError, TaskError};
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -43,10 +44,11 @@ impl RemoteError {
         })
     }
 
-    /// What `error` and each of its sources say, outermost first.
+    /// What `error` and each of its sources say, outermost first: a source that its effect has quoted already is left out, and the
+    /// error of a group is summed up in one line.
     #[must_use]
     pub fn chain_of(error: &(dyn Error + 'static)) -> Vec<String> {
-        chain(error).map(ToString::to_string).collect()
+        causes(error)
     }
 
     /// The OS error code of the outermost error in the chain that has one.
@@ -65,6 +67,30 @@ impl RemoteError {
     pub fn os_code(&self) -> Option<i32> {
         self.os_code
     }
+}
+
+/// The texts of `error` and its sources, outermost first; see [`RemoteError::chain_of`].
+pub(crate) fn causes(error: &(dyn Error + 'static)) -> Vec<String> {
+    let mut said: Vec<String> = Vec::new();
+    for link in chain(error) {
+        if let Some(group) = link.downcast_ref::<GroupError>() {
+            said.push(group.summary());
+            break;
+        }
+        let text = link.to_string();
+        let is_quoted = |last: &String| {
+            last.strip_suffix(&*text)
+                .is_some_and(|before| before.is_empty() || before.ends_with(": "))
+        };
+        if !said.last().is_some_and(is_quoted) {
+            said.push(text);
+        }
+        // A task's failure has named its causes.
+        if link.is::<TaskError>() {
+            break;
+        }
+    }
+    said
 }
 
 /// `error` and its sources, outermost first.
@@ -101,6 +127,22 @@ mod tests {
             ["load", "open", "no such file"]
         );
         assert_eq!(RemoteError::os_code_of(&error), Some(2));
+    }
+
+    #[test]
+    fn quoted_cause_is_left_out_and_a_mere_likeness_is_not() {
+        let chain = |outer: &str, inner: &str| {
+            let error = RemoteError::new(vec![outer.into(), inner.into()], None);
+            RemoteError::chain_of(&error).join(": ")
+        };
+        assert_eq!(
+            chain("open: no such file", "no such file"),
+            "open: no such file"
+        );
+        assert_eq!(
+            chain("cannot read exit code 17", "7"),
+            "cannot read exit code 17: 7"
+        );
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// A task's number in its group: 0 for the first `go`, one more for each after it, also across waits.
+/// A task's number in its group: 0 for the first, one more for each after it, also across waits. A task that `try_go` gave back
+/// may have used up a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskId(pub(crate) u64);
 
@@ -37,7 +38,11 @@ impl Lineage {
     /// The lineage of code that runs in no limited group.
     pub const NONE: Self = Self(None);
 
+    /// This lineage and `group`. A group appears once, however long the chain of tasks that start each other in it.
     pub(crate) fn with(&self, group: u64) -> Self {
+        if self.contains(group) {
+            return self.clone();
+        }
         Self(Some(Arc::new(Ancestor {
             group,
             parent: self.clone(),

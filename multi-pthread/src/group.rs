@@ -30,7 +30,7 @@ thread_local! {
 /// ```
 ///
 /// Dropped without a [`wait`](Self::wait), it cancels its tasks and waits for them. Every thread is joined: by `wait`, by a
-/// later `go`, or by the drop.
+/// later `go` or `wait_timeout` once it is gone, or by the drop.
 ///
 /// # Fork
 ///
@@ -60,7 +60,7 @@ pub(crate) struct Inner {
 struct Threads {
     /// Started and not joined yet.
     live: BTreeMap<TaskId, Thread>,
-    /// Those whose task has ended, so that joining them takes a moment only.
+    /// Those whose task has ended; they are about to be gone.
     ended: Vec<TaskId>,
     is_detached: bool,
 }
@@ -113,6 +113,7 @@ impl Default for Group {
 }
 
 multi_core::group_face!(Group, value: Send + 'static);
+multi_core::spawner_face!(Spawner);
 
 impl multi_core::Group for Group {
     type Spawner = Spawner;
@@ -162,9 +163,7 @@ impl multi_core::Group for Group {
 
     fn wait_timeout(&mut self, timeout: Duration) -> Result<(), WaitTimeoutError> {
         let outcome = self.inner.ledger.wait_timeout(timeout);
-        if !matches!(outcome, Err(WaitTimeoutError::StillRunning(_))) {
-            self.inner.join_all();
-        }
+        self.inner.join_gone();
         outcome
     }
 
@@ -219,7 +218,6 @@ impl Inner {
     where
         F: FnOnce() -> Result + Send + 'static,
     {
-        self.join_ended();
         let inner = Arc::clone(self);
         self.ledger.launch(
             options.started_at(Location::caller()),
@@ -246,7 +244,6 @@ impl Inner {
         T: Send + 'static,
         F: FnOnce() -> Result<T> + Send + 'static,
     {
-        self.join_ended();
         let inner = Arc::clone(self);
         let event = Arc::new(ThreadEvent::new());
         let options = options.started_at(Location::caller());
@@ -276,6 +273,7 @@ impl Inner {
     }
 
     fn start<B: TaskBody>(&self, body: B) -> Result<(), (std::io::Error, B)> {
+        self.join_gone();
         let id = body.id();
         let thread = Thread::start(&self.settings, body)?;
         let mut threads = self.threads();
@@ -287,29 +285,39 @@ impl Inner {
         Ok(())
     }
 
-    /// Joins the threads whose task has ended, so that a group that only starts tasks does not pile up dead threads.
-    fn join_ended(&self) {
+    /// Joins the threads that are gone, so that a group that only starts tasks does not pile up dead threads. Waits for none: a
+    /// thread whose task has ended may still be in a thread-local destructor, of which nobody knows what it waits for.
+    fn join_gone(&self) {
         let mut threads = self.threads();
         if threads.ended.is_empty() {
             return;
         }
         let Threads { live, ended, .. } = &mut *threads;
-        let ended: Vec<_> = ended.drain(..).filter_map(|id| live.remove(&id)).collect();
-        drop(threads);
-        ended.into_iter().for_each(Thread::join);
+        ended.retain(|id| match live.remove(id).map(Thread::try_join) {
+            Some(Ok(())) => false,
+            Some(Err(thread)) => {
+                live.insert(*id, thread);
+                true
+            }
+            // Its starter has not entered it yet.
+            None => true,
+        });
     }
 
     /// Joins every thread; blocks until their tasks have ended.
     pub(crate) fn join_all(&self) {
         loop {
             let mut threads = self.threads();
-            threads.ended.clear();
             let live = std::mem::take(&mut threads.live);
             drop(threads);
             if live.is_empty() {
                 return;
             }
+            let joined: Vec<_> = live.keys().copied().collect();
             live.into_values().for_each(Thread::join);
+            self.threads()
+                .ended
+                .retain(|id| joined.binary_search(id).is_err());
         }
     }
 

@@ -39,9 +39,5 @@ mod thread;
 
 pub use builder::{Builder, Scheduling};
 pub use group::{Group, Spawner};
-pub use multi_core::{
-    BoxError, BuildError, CancelToken, Cancelled, GroupError, GroupOptions, Handle, Progress,
-    Result, StillRunning, TaskError, TaskErrorKind, TaskOptions, TryGoError, TryGoReason,
-    WaitTimeoutError,
-};
+pub use multi_core::prelude::*;
 pub use scope::{Scope, ScopedHandle, scope};

@@ -125,6 +125,19 @@ pub(crate) unsafe fn join(thread: RawThread) -> io::Result<()> {
     check(unsafe { libc::pthread_join(thread, std::ptr::null_mut()) })
 }
 
+/// `pthread_tryjoin_np`, `pthread_tryjoin_np(3)`: joins the thread if it is gone; false if it is not yet.
+///
+/// # Safety
+///
+/// - As for [`join`]; after `Ok(true)` the thread is joined.
+pub(crate) unsafe fn try_join(thread: RawThread) -> io::Result<bool> {
+    // SAFETY: the caller's promise; the thread's return value is not wanted.
+    match unsafe { libc::pthread_tryjoin_np(thread, std::ptr::null_mut()) } {
+        libc::EBUSY => Ok(false),
+        code => check(code).map(|()| true),
+    }
+}
+
 /// `pthread_detach`, `pthread_detach(3)`: the thread frees itself when it ends.
 ///
 /// # Safety

@@ -70,6 +70,19 @@ impl Thread {
         );
     }
 
+    /// Joins the thread if that takes no waiting, or gives it back.
+    pub(crate) fn try_join(self) -> Result<(), Self> {
+        // SAFETY: the handle is used up only where the call says that it joined, and is given back otherwise.
+        match unsafe { sys::try_join(self.raw) } {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(self),
+            Err(error) => {
+                debug_assert!(false, "a handle of our own could not be joined: {error}");
+                Ok(())
+            }
+        }
+    }
+
     /// Lets the thread go: it frees itself when it ends.
     pub(crate) fn detach(self) {
         // SAFETY: `self` is consumed, so this handle is used up exactly once.

@@ -211,3 +211,75 @@ fn group_dropped_inside_its_own_task_does_not_join_itself() {
     rx.recv().unwrap();
     drop(group);
 }
+
+fn thread_count() -> usize {
+    fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+#[test]
+fn go_does_not_wait_for_the_destructors_of_an_earlier_thread() {
+    struct Waits(mpsc::Receiver<()>);
+    impl Drop for Waits {
+        fn drop(&mut self) {
+            let _until_told = self.0.recv();
+        }
+    }
+    thread_local!(static KEPT: RefCell<Option<Waits>> = const { RefCell::new(None) });
+    let (tell, told) = mpsc::channel();
+    let mut group = Group::new();
+    group.go(move || {
+        KEPT.set(Some(Waits(told)));
+        Ok(())
+    });
+    while group.progress().finished == 0 {
+        std::thread::yield_now();
+    }
+    // Its thread is in the destructor until `tell`, which comes after these.
+    group.go(|| Ok(()));
+    assert!(
+        group
+            .wait_timeout(std::time::Duration::from_secs(30))
+            .is_ok()
+    );
+    tell.send(()).unwrap();
+    group.wait().unwrap();
+}
+
+#[test]
+fn short_tasks_from_several_callers_do_not_pile_up_threads() {
+    let mut group = Group::new();
+    std::thread::scope(|s| {
+        for _ in 0..4 {
+            let spawner = group.spawner();
+            s.spawn(move || {
+                for _ in 0..2_000 {
+                    spawner.go(|| Ok(()));
+                }
+            });
+        }
+    });
+    assert!(thread_count() < 1_000, "{} threads", thread_count());
+    group.wait().unwrap();
+}
+
+#[test]
+fn try_go_alone_does_not_pile_up_threads() {
+    let mut group = Group::builder().limit(4).build().unwrap();
+    let mappings = || {
+        fs::read_to_string("/proc/self/maps")
+            .unwrap()
+            .lines()
+            .count()
+    };
+    let before = mappings();
+    let mut started = 0;
+    while started < 2_000 {
+        match group.try_go(|| Ok(())) {
+            Ok(()) => started += 1,
+            Err(_at_limit) => std::thread::yield_now(),
+        }
+    }
+    // Two mappings a thread: its stack and its guard.
+    assert!(mappings() < before + 1_000, "{} mappings", mappings());
+    group.wait().unwrap();
+}

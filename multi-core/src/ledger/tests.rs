@@ -1,5 +1,5 @@
 use super::*;
-use crate::error::TaskErrorKind;
+use crate::error::{TaskError, TaskErrorKind};
 use crate::event::ThreadEvent;
 use std::sync::mpsc;
 
@@ -256,4 +256,201 @@ fn fail_fast_cancels_once_the_failure_is_recorded() {
     assert_eq!(error.first().id().index(), 1);
     assert_eq!(error.failed_count(), 2);
     assert!(error.failures()[0].is_cancelled());
+}
+
+#[test]
+fn cancel_refuses_a_long_queue_without_a_deep_stack() {
+    let ledger = ledger(GroupOptions::new().limit(1));
+    let inner = ledger.clone();
+    on_thread(&ledger, &Lineage::NONE, move |lineage| {
+        for _ in 0..50_000 {
+            on_thread(&inner, lineage, |_| panic!("a refused task ran"));
+        }
+        inner.cancel_token().cancel();
+        Ok(())
+    });
+    let error = ledger.wait().unwrap_err();
+    assert_eq!((error.failed_count(), error.is_cancelled()), (50_000, true));
+}
+
+#[test]
+fn starts_that_fail_out_of_a_long_queue_take_no_deep_stack() {
+    let ledger = ledger(GroupOptions::new().limit(1));
+    let inner = ledger.clone();
+    on_thread(&ledger, &Lineage::NONE, move |lineage| {
+        for _ in 0..50_000 {
+            inner.launch(TaskOptions::new(), lineage, drop);
+        }
+        Ok(())
+    });
+    assert_eq!(ledger.wait().unwrap_err().failed_count(), 50_000);
+}
+
+#[test]
+fn long_chain_of_tasks_in_a_limited_group_keeps_a_short_lineage() {
+    let ledger = ledger(GroupOptions::new().limit(2));
+    let mut lineage = Lineage::NONE;
+    for _ in 0..100_000 {
+        let ticket = ledger.try_admit(TaskOptions::new(), &lineage).unwrap();
+        lineage = ticket.lineage();
+        ticket.settle(Ok(()));
+    }
+    assert_eq!(format!("{lineage:?}").matches(',').count(), 0);
+}
+
+#[test]
+fn withdrawn_ticket_passes_its_room_on_to_the_queue() {
+    let ledger = ledger(GroupOptions::new().limit(1));
+    let ticket = ledger
+        .try_admit(TaskOptions::new(), &Lineage::NONE)
+        .unwrap();
+    on_thread(&ledger, &ticket.lineage(), |_| Ok(()));
+    assert_eq!(ledger.progress().queued, 1);
+    ticket.withdraw();
+    assert!(ledger.wait_timeout(Duration::from_secs(30)).is_ok());
+    assert_eq!(ledger.progress().finished, 1);
+}
+
+#[derive(Debug)]
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("on purpose: dropped");
+    }
+}
+
+#[test]
+fn value_that_panics_when_nobody_wants_it_fails_its_task() {
+    let ledger = ledger(GroupOptions::new());
+    let event = ledger.event();
+    let handle = ledger.launch_with(
+        TaskOptions::new(),
+        &Lineage::NONE,
+        event,
+        |ticket, promise| {
+            std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(5));
+                ticket.run_with(promise, || Ok(Bomb));
+            });
+        },
+    );
+    drop(handle);
+    assert!(ledger.wait().unwrap_err().first().is_panicked());
+}
+
+#[test]
+fn error_that_panics_as_it_is_dropped_harms_nobody() {
+    #[derive(Debug)]
+    struct Bad(Bomb);
+    impl fmt::Display for Bad {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "bad {:?}", self.0)
+        }
+    }
+    impl std::error::Error for Bad {}
+    let ledger = ledger(GroupOptions::new());
+    for _ in 0..GroupError::WHOLE_MAX {
+        ledger.launch(TaskOptions::new(), &Lineage::NONE, |ticket| {
+            ticket.run(|| Err("no".into()));
+        });
+    }
+    // One too many to be kept: dropped as soon as it is counted.
+    ledger.launch(TaskOptions::new(), &Lineage::NONE, |ticket| {
+        ticket.run(|| Err(Bad(Bomb).into()));
+    });
+    assert_eq!(
+        ledger.wait().unwrap_err().failed_count(),
+        GroupError::WHOLE_MAX as u64 + 1
+    );
+}
+
+#[test]
+fn capture_of_a_queued_task_that_panics_as_it_is_dropped_fails_that_task_alone() {
+    let ledger = ledger(GroupOptions::new().limit(1));
+    let inner = ledger.clone();
+    on_thread(&ledger, &Lineage::NONE, move |lineage| {
+        let bomb = Bomb;
+        on_thread(&inner, lineage, move |_| {
+            let _bomb = bomb;
+            Ok(())
+        });
+        inner.cancel_token().cancel();
+        Ok(())
+    });
+    let error = ledger.wait().unwrap_err();
+    assert_eq!((error.failed_count(), error.first().id().index()), (1, 1));
+    assert!(error.first().is_panicked(), "{error}");
+}
+
+#[test]
+fn room_is_free_when_a_join_returns() {
+    let ledger = ledger(GroupOptions::new().limit(1));
+    for _ in 0..500 {
+        let event = ledger.event();
+        let handle = ledger.launch_with(TaskOptions::new(), &Lineage::NONE, event, |t, p| {
+            std::thread::spawn(move || t.run_with(p, || Ok(7)));
+        });
+        assert_eq!(handle.join().unwrap(), 7);
+        let ticket = ledger.try_admit(TaskOptions::new(), &Lineage::NONE);
+        ticket
+            .expect("the joined task still takes up room")
+            .withdraw();
+    }
+    ledger.wait().unwrap();
+}
+
+#[test]
+fn failure_that_cancelled_a_round_is_told_with_that_round() {
+    let ledger = ledger(GroupOptions::new().fail_fast(true));
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let (outsider, over) = (ledger.clone(), Arc::clone(&stop));
+    let outside = std::thread::spawn(move || {
+        while !over.load(Ordering::Relaxed) {
+            let (_, options) = ((), TaskOptions::new());
+            outsider.launch(options, &Lineage::NONE, |ticket| {
+                ticket.run(|| Err("no".into()));
+            });
+        }
+    });
+    for _ in 0..2_000 {
+        let token = ledger.cancel_token();
+        if ledger.wait().is_err() {
+            assert!(
+                token.is_cancelled(),
+                "the round failed, and its token was not cancelled"
+            );
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    outside.join().unwrap();
+    drop(ledger.wait());
+}
+
+#[test]
+fn own_token_of_a_task_follows_its_group() {
+    let ledger = ledger(GroupOptions::new());
+    let own = CancelToken::new();
+    let options = TaskOptions::new().cancel_token(own.clone());
+    ledger.launch(options, &Lineage::NONE, |ticket| {
+        std::thread::spawn(move || {
+            ticket.run(|| {
+                own.wait();
+                Ok(())
+            });
+        });
+    });
+    ledger.abandon();
+}
+
+#[test]
+fn group_error_of_cancelled_tasks_counts_as_cancelled_further_out() {
+    let (outer, inner) = (ledger(GroupOptions::new()), ledger(GroupOptions::new()));
+    inner.cancel_token().cancel();
+    inner.launch(TaskOptions::new(), &Lineage::NONE, drop);
+    let error = inner.wait().unwrap_err();
+    outer.launch(TaskOptions::new(), &Lineage::NONE, |ticket| {
+        ticket.run(|| Err(error.into()));
+    });
+    assert!(outer.wait().unwrap_err().is_cancelled());
 }

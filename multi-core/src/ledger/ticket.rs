@@ -3,11 +3,11 @@
 use super::Ledger;
 use crate::cancel::{CancelToken, Cancelled};
 use crate::clock::{self, Alarm};
-use crate::error::{Facts, TaskError, TaskErrorKind};
+use crate::error::{Facts, GroupError, TaskError, TaskErrorKind};
 use crate::handle::{Promise, TakesFailure};
 use crate::options::{TaskOptions, check_name};
 use crate::task::{Lineage, TaskId};
-use crate::{Result, panic};
+use crate::{BoxError, Result, panic};
 use std::fmt;
 use std::io;
 use std::panic::Location;
@@ -31,6 +31,8 @@ pub struct Ticket {
     pid: Option<u32>,
     stderr_tail: Option<String>,
     is_settled: bool,
+    /// False for a task that its group refused.
+    was_started: bool,
 }
 
 impl Ticket {
@@ -60,6 +62,7 @@ impl Ticket {
             pid: None,
             stderr_tail: None,
             is_settled: false,
+            was_started: true,
         }
     }
 
@@ -121,22 +124,33 @@ impl Ticket {
         self.settle_with(promise, outcome);
     }
 
-    /// Says how the task ended. A task whose time was up is reported as timed out, whatever it says.
+    /// Says how the task ended. A task that returned when its time was up is reported as timed out, whatever it returned; one that
+    /// panicked, or whose process died for a reason of its own, is reported as that.
     pub fn settle(mut self, outcome: Result<(), TaskErrorKind>) {
-        match self.judge(outcome) {
-            Ok(()) => {}
-            Err(error) => self.fail(&error),
-        }
-        self.close();
+        let failure = self.judge(outcome).err();
+        self.close(failure);
     }
 
     /// As [`settle`](Self::settle), and hands the value to whoever waits for it.
     pub fn settle_with<T>(mut self, promise: Promise<T>, outcome: Result<T, TaskErrorKind>) {
         match self.judge(outcome) {
-            Ok(value) => promise.keep(value),
-            Err(error) => self.fail(&error),
+            Err(error) => {
+                drop(promise);
+                self.close(Some(error));
+            }
+            Ok(value) => {
+                // The promise is then the handle's only partner: if the handle is gone, the value is dropped here, and may panic.
+                self.failure_to = None;
+                self.is_settled = true;
+                self.ledger.leave(self.id, true);
+                if let Err(kind) = panic::catch(|| promise.keep(value)) {
+                    let error = self.error(kind, None);
+                    self.ledger.record(&error);
+                    discard(error);
+                }
+                self.ledger.published();
+            }
         }
-        self.close();
     }
 
     /// Gives the ticket back: the task was not started and counts for nothing.
@@ -154,11 +168,19 @@ impl Ticket {
         self
     }
 
-    /// Settles a task that is not to start.
-    pub(super) fn refuse(self) {
-        let kind = match check_name(self.name.as_deref()) {
-            Err(error) => TaskErrorKind::Start(io::Error::new(io::ErrorKind::InvalidInput, error)),
-            Ok(()) => TaskErrorKind::Cancelled,
+    /// Settles a task that is not to start, `start` being what would have started it: dropped first, since what a scoped task
+    /// borrows may be gone once the task is settled.
+    pub(super) fn refuse(mut self, start: impl FnOnce(Self)) {
+        self.was_started = false;
+        let kind = match (
+            panic::catch(|| drop(start)),
+            check_name(self.name.as_deref()),
+        ) {
+            (Err(panicked), _) => panicked,
+            (Ok(()), Err(error)) => {
+                TaskErrorKind::Start(io::Error::new(io::ErrorKind::InvalidInput, error))
+            }
+            (Ok(()), Ok(())) => TaskErrorKind::Cancelled,
         };
         self.settle(Err(kind));
     }
@@ -168,10 +190,9 @@ impl Ticket {
         let is_late = self.expires_at().is_some_and(|at| Instant::now() >= at);
         match outcome {
             Ok(value) if !is_late => Ok(value),
-            Ok(_) => Err(self.error(TaskErrorKind::TimedOut, None)),
-            // Why it could not run is worth more than that it is late as well.
-            Err(kind @ (TaskErrorKind::Start(_) | TaskErrorKind::LimitExceeded(_))) => {
-                Err(self.error(kind, None))
+            Ok(value) => {
+                discard(value);
+                Err(self.error(TaskErrorKind::TimedOut, None))
             }
             Err(TaskErrorKind::Returned(error)) if is_late => {
                 Err(self.error(TaskErrorKind::TimedOut, Some(error)))
@@ -179,14 +200,15 @@ impl Ticket {
             Err(TaskErrorKind::Cancelled | TaskErrorKind::Signaled { .. }) if is_late => {
                 Err(self.error(TaskErrorKind::TimedOut, None))
             }
-            Err(TaskErrorKind::Returned(error)) if error.is::<Cancelled>() => {
+            Err(TaskErrorKind::Returned(error)) if says_cancelled(&error) => {
                 Err(self.error(TaskErrorKind::Cancelled, None))
             }
+            // Why it could not run, or what killed it, is worth more than that it is late as well.
             Err(kind) => Err(self.error(kind, None)),
         }
     }
 
-    fn error(&mut self, kind: TaskErrorKind, afterwards: Option<crate::BoxError>) -> TaskError {
+    fn error(&mut self, kind: TaskErrorKind, afterwards: Option<BoxError>) -> TaskError {
         let facts = Facts {
             id: self.id,
             name: self.name.clone(),
@@ -195,20 +217,28 @@ impl Ticket {
             site: self.site,
             elapsed: self.since.elapsed(),
             stderr_tail: self.stderr_tail.take(),
+            was_started: self.was_started,
         };
         TaskError::new(facts, kind, afterwards)
     }
 
-    fn fail(&mut self, error: &TaskError) {
-        self.ledger.record(error);
-        if let Some(handle) = self.failure_to.take() {
+    /// Writes the failure down, takes the task off the books, then tells the handle: whoever sees the task gone sees the failure
+    /// too.
+    fn close(&mut self, failure: Option<TaskError>) {
+        self.is_settled = true;
+        if let Some(error) = &failure {
+            self.ledger.record(error);
+        }
+        let handle = self.failure_to.take();
+        let has_handle = handle.is_some();
+        self.ledger.leave(self.id, has_handle);
+        if let (Some(handle), Some(error)) = (handle, &failure) {
             handle.fail(error);
         }
-    }
-
-    fn close(&mut self) {
-        self.is_settled = true;
-        self.ledger.leave(self.id);
+        discard(failure);
+        if has_handle {
+            self.ledger.published();
+        }
     }
 }
 
@@ -216,10 +246,20 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         if !self.is_settled {
             let error = self.error(TaskErrorKind::Lost, None);
-            self.fail(&error);
-            self.close();
+            self.close(Some(error));
         }
     }
+}
+
+/// Drops what belongs to the task's code, which may panic: such a panic has been printed, and is nobody else's.
+fn discard<T>(theirs: T) {
+    drop(panic::catch(|| drop(theirs)));
+}
+
+/// Whether a task returned because it was asked to stop: the error of its token, or of a group of its own that was cancelled.
+fn says_cancelled(error: &BoxError) -> bool {
+    let group = error.downcast_ref::<GroupError>();
+    error.is::<Cancelled>() || group.is_some_and(GroupError::is_cancelled)
 }
 
 impl fmt::Debug for Ticket {
