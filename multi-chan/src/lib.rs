@@ -74,6 +74,7 @@ mod error;
 mod fork;
 #[cfg(not(loom))]
 mod iter;
+mod kill;
 mod layout;
 #[cfg(not(loom))]
 mod map;
@@ -100,4 +101,7 @@ pub use error::{
 };
 #[cfg(not(loom))]
 pub use iter::{IntoIter, Iter};
+#[cfg(all(feature = "kill-points", not(loom)))]
+#[doc(hidden)]
+pub use kill::{KillPoint, kill_at};
 pub use plain::Plain;

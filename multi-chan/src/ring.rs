@@ -9,6 +9,7 @@
     reason = "slots are plain memory, written by whoever claimed them"
 )]
 
+use crate::kill::{self, KillPoint};
 use crate::layout::{Geometry, Header, Place, Slot, Stamp, State, lap_after, lap_before};
 use crate::plain::Plain;
 use crate::sync::{AcqRel, Acquire, AtomicU64, Relaxed, Release, SeqCst, fence, order_before_post};
@@ -115,6 +116,7 @@ impl<T: Plain> Ring<T> {
             match self.fill(owner, position, value) {
                 Ok(()) => {
                     self.advance(tail, position, 1);
+                    kill::reached(KillPoint::TailMoved);
                     return Ok(position);
                 }
                 Err(miss) => self.after_miss(tail, position, miss, Refused::Corrupt)?,
@@ -163,6 +165,7 @@ impl<T: Plain> Ring<T> {
             match self.empty(owner, position) {
                 Ok(value) => {
                     self.advance(head, position, 1);
+                    kill::reached(KillPoint::HeadMoved);
                     return Ok(value);
                 }
                 Err(miss) => self.after_miss(head, position, miss, Nothing::Corrupt)?,
@@ -308,6 +311,7 @@ impl<T: Plain> Ring<T> {
                 .is_ok()
             {
                 undone += 1;
+                kill::reached(KillPoint::Undone);
                 if stamp.state == State::Taking {
                     // Relaxed: a statistic.
                     self.header().gate.0.dropped.fetch_add(1, Relaxed);
@@ -357,6 +361,7 @@ impl<T: Plain> Ring<T> {
         {
             return Err(Miss::Beaten);
         }
+        kill::reached(KillPoint::Claimed);
         #[cfg(loom)]
         slot.watch.with_mut(|_| ());
         // SAFETY: the exchange above gave this slot to us alone until we store its stamp; the
@@ -366,6 +371,7 @@ impl<T: Plain> Ring<T> {
         // Release: publishes the value. Pairs with the Acquire load in `empty`.
         slot.stamp
             .store(Stamp::new(place.lap, 0, State::Full).bits(), Release);
+        kill::reached(KillPoint::Published);
         Ok(())
     }
 
@@ -420,6 +426,7 @@ impl<T: Plain> Ring<T> {
         {
             return Err(Miss::Beaten);
         }
+        kill::reached(KillPoint::Taken);
         #[cfg(loom)]
         slot.watch.with_mut(|_| ());
         // SAFETY: the exchange above gave this slot to us alone until we store its stamp, and the
@@ -429,6 +436,7 @@ impl<T: Plain> Ring<T> {
         let value = unsafe { value.assume_init() };
         // Release: our reading is done. Pairs with the Acquire load in `fill`.
         slot.stamp.store(next, Release);
+        kill::reached(KillPoint::Freed);
         Ok(value)
     }
 

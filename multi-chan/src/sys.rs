@@ -184,6 +184,13 @@ pub(crate) fn thread_id() -> u32 {
     unsafe { libc::gettid() }.unsigned_abs()
 }
 
+/// `raise(SIGKILL)`, raise(3).
+#[cfg(feature = "kill-points")]
+pub(crate) fn kill_this_process() {
+    // SAFETY: takes a number; the signal cannot be caught.
+    unsafe { libc::raise(libc::SIGKILL) };
+}
+
 /// `pidfd_open`, `pidfd_open(2)`.
 pub(crate) fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
     // SAFETY: takes numbers only.

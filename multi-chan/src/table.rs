@@ -5,6 +5,7 @@
 
 use crate::error::Why;
 use crate::fork;
+use crate::kill::{self, KillPoint};
 use crate::layout::{Gate, Geometry, Header, ROWS, Row};
 use crate::map::Mapping;
 use crate::ring::Ring;
@@ -434,6 +435,7 @@ impl Core {
             row.process
                 .compare_exchange(process.bits(), 0, AcqRel, Relaxed)
                 .ok();
+            kill::reached(KillPoint::Buried);
         }
         if found {
             self.wake_everybody();

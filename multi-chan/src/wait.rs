@@ -3,6 +3,7 @@
 //! An [`Event`] is one word: an epoch and an armed bit. Who posts looks at the armed bit and, while
 //! it is clear, does nothing else. The race, and why no wake is lost, is in `README.md`.
 
+use crate::kill::{self, KillPoint};
 use crate::sync::{AtomicU32, Bed, Relaxed, SeqCst, fence};
 use std::time::Duration;
 
@@ -40,6 +41,7 @@ impl Event {
         // SeqCst: pairs with the order that `post` asks of its caller. Either this comes first, and
         // the poster sees ARMED; or the poster's write does, and the caller's next look sees it.
         fence(SeqCst);
+        kill::reached(KillPoint::Armed);
         Ticket(ticket.unwrap_or(0))
     }
 
@@ -94,6 +96,7 @@ impl Event {
         else {
             return;
         };
+        kill::reached(KillPoint::Bumped);
         if self.bed.wake(&self.word, count) < count {
             // Fewer slept than we may wake, so nobody sleeps now. If nobody came since either, the
             // word is as we left it, and the bit can go. If it moved, somebody else sees to it.

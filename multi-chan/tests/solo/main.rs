@@ -7,6 +7,7 @@
 
 mod death;
 mod inherit;
+mod kill;
 mod support;
 mod traffic;
 mod waiting;
@@ -17,7 +18,14 @@ fn main() {
     let mut arguments = Arguments::from_args();
     // One thread means the main thread: a fork must not find others.
     arguments.test_threads = Some(1);
-    let tests = [traffic::TESTS, waiting::TESTS, inherit::TESTS, death::TESTS].concat();
+    let tests = [
+        traffic::TESTS,
+        waiting::TESTS,
+        inherit::TESTS,
+        death::TESTS,
+        kill::TESTS,
+    ]
+    .concat();
     let trials = tests
         .into_iter()
         .map(|(name, test)| {

@@ -98,6 +98,12 @@ impl Child {
         assert_eq!(self.reap(), End::Signaled(libc::SIGKILL));
     }
 
+    /// Waits for a child that must have been killed at its kill point.
+    #[track_caller]
+    pub(crate) fn killed(self) {
+        assert_eq!(self.wait(), End::Signaled(libc::SIGKILL));
+    }
+
     pub(crate) fn wait(mut self) -> End {
         self.reap()
     }
