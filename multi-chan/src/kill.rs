@@ -5,6 +5,10 @@
 /// A step after which a participant may be killed; what it leaves behind is in `README.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
+#[cfg_attr(
+    any(not(feature = "kill-points"), loom),
+    expect(unreachable_pub, reason = "exported with the feature only")
+)]
 pub enum KillPoint {
     /// A sender has claimed a slot.
     Claimed = 1,
