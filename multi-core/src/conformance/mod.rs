@@ -15,6 +15,7 @@ mod basics;
 mod cancelling;
 mod failures;
 mod limits;
+mod luck;
 mod residue;
 mod run;
 mod scenes;
@@ -95,6 +96,7 @@ pub fn rules<S: Subject>() -> Vec<Rule> {
     rules.extend(limits::rules::<S>());
     rules.extend(timing::rules::<S>());
     rules.extend(cancelling::rules::<S>());
+    rules.extend(luck::rules::<S>());
     rules.extend(residue::rules::<S>());
     rules
 }

@@ -1,7 +1,8 @@
 //! What groups leave behind: nothing.
 
-use super::{Subject, Verdict, group, rule_list};
+use super::{Subject, Verdict, group, rule_list, with};
 use crate::group::Group;
+use crate::options::{GroupOptions, TaskOptions};
 use std::fmt;
 use std::fs;
 use std::time::{Duration, Instant};
@@ -9,7 +10,8 @@ use std::time::{Duration, Instant};
 rule_list![
     groups_leave_nothing_behind,
     failing_groups_leave_nothing_behind,
-    dropped_groups_leave_nothing_behind
+    dropped_groups_leave_nothing_behind,
+    groups_with_time_limits_leave_nothing_behind
 ];
 
 /// Mappings that an allocator may keep for later: a heap more per thread it has seen, not one per group.
@@ -53,6 +55,23 @@ fn dropped_groups_leave_nothing_behind<S: Subject>() -> Verdict {
             });
         }
         drop(group);
+    });
+    Verdict::Passed
+}
+
+/// Groups with deadlines, timeouts and limits leave nothing either, the clock that keeps them included.
+fn groups_with_time_limits_leave_nothing_behind<S: Subject>() -> Verdict {
+    compare::<S>(100, || {
+        let hour = Duration::from_secs(3600);
+        let options = GroupOptions::new()
+            .timeout(hour)
+            .task_timeout(hour)
+            .limit(2);
+        let mut group = with::<S>(options);
+        for _ in 0..4 {
+            group.go_with(TaskOptions::new().cancel_token(S::flag()), || Ok(()));
+        }
+        assert!(group.wait().is_ok());
     });
     Verdict::Passed
 }

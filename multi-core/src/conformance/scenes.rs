@@ -31,6 +31,23 @@ pub(super) fn stderr_of<S: Subject>(scene: &str) -> String {
     said
 }
 
+/// Plays the scene in a new process whose standard error takes nothing: full(4).
+pub(super) fn play_to_full_device<S: Subject>(scene: &str) {
+    let full = std::fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .expect("the full device");
+    let program = std::env::current_exe().expect("the path of this program");
+    let status = Command::new(program)
+        .env(VARIABLE, format!("{}/{scene}", S::NAME))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(full)
+        .status()
+        .expect("the scene cannot be started");
+    assert!(status.success(), "the scene ended with {status}");
+}
+
 /// Plays `scene` in this process.
 #[expect(
     clippy::print_stderr,
