@@ -405,6 +405,12 @@ fn outcome_of<T>(task: impl FnOnce() -> Result<T>) -> Result<T, TaskErrorKind> {
     panic::catch(task)?.map_err(TaskErrorKind::Returned)
 }
 
+/// Settles. A value that nobody wants any more, or an error, may panic when it is dropped; the ticket then reports its task
+/// as lost, and the worker goes on.
+fn told(settle: impl FnOnce()) {
+    let _ignored = panic::catch(settle);
+}
+
 /// What is left of a task that could not start: its closure is dropped before its end is told, since a scope may end then.
 fn refused<T>(task: impl Sized, error: io::Error) -> Result<T, TaskErrorKind> {
     // A closure that panics when dropped has two things to tell; the first comes first.
@@ -424,7 +430,7 @@ impl<F: FnOnce() -> Result + Send + 'static> Job for Go<F> {
     }
 
     fn end((ticket, outcome): Self::End) {
-        ticket.settle(outcome);
+        told(|| ticket.settle(outcome));
     }
 }
 
@@ -440,7 +446,7 @@ impl<T: Send + 'static, F: FnOnce() -> Result<T> + Send + 'static> Job for Spawn
     }
 
     fn end((ticket, promise, outcome): Self::End) {
-        ticket.settle_with(promise, outcome);
+        told(|| ticket.settle_with(promise, outcome));
     }
 }
 

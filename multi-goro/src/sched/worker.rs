@@ -241,6 +241,10 @@ impl Worker {
 
     /// Sleeps until there may be something to do.
     fn sleep(&self) -> Slept {
+        // Better than nothing, and put off for anything.
+        if self.shared.stacks.trim() {
+            return Slept::LookAgain;
+        }
         let idle = &self.shared.idle;
         idle.fall_asleep(self.index);
         let leave = self.shared.may_leave();

@@ -10,6 +10,7 @@
 
 #![expect(unsafe_code, reason = "carves mappings into stacks")]
 
+use std::collections::VecDeque;
 use std::io;
 use std::ptr::NonNull;
 
@@ -21,8 +22,10 @@ use crate::sys;
 const FIRST_SLAB: usize = 32;
 /// Most bytes of address space in one slab: 1 M stacks of the default class take about thirty of these.
 const SLAB_BYTES_MAX: usize = 2 << 30;
-/// Free stacks of a class that keep their pages for the next burst; the others give them back.
+/// Free stacks of a class that keep their pages for the next burst; idle workers have the others give them back.
 const WARM_MAX: usize = 4096;
+/// Stacks that give their pages back at a time: some tens of microseconds in which a worker does not look for work.
+const TRIM_BATCH: usize = 16;
 
 /// The stacks of one runtime.
 #[derive(Debug)]
@@ -34,7 +37,10 @@ pub(crate) struct Pool {
 
 #[derive(Debug, Default)]
 struct Shelf {
-    free: Vec<Stack>,
+    /// Free, with the pages of their last task; the last used at the back.
+    warm: VecDeque<Stack>,
+    /// Free, without pages.
+    cold: Vec<Stack>,
     slabs: Vec<Slab>,
 }
 
@@ -63,9 +69,13 @@ impl Pool {
     /// Adds up to `count` stacks to `to`; at least one, or an error.
     fn take(&self, class: Class, count: usize, to: &mut Vec<Stack>) -> io::Result<()> {
         let mut shelf = lock(&self.classes[class.index()]);
-        let from = shelf.free.len().saturating_sub(count);
-        if from < shelf.free.len() {
-            to.extend(shelf.free.drain(from..));
+        let warm = shelf.warm.len().saturating_sub(count);
+        to.extend(shelf.warm.drain(warm..));
+        if to.is_empty() {
+            let cold = shelf.cold.len().saturating_sub(count);
+            to.extend(shelf.cold.drain(cold..));
+        }
+        if !to.is_empty() {
             return Ok(());
         }
         for nth in 0..count {
@@ -120,15 +130,33 @@ impl Pool {
 
     /// Takes stacks back. Nothing may be kept on them.
     fn put(&self, class: Class, stacks: impl Iterator<Item = Stack>) {
-        let mut shelf = lock(&self.classes[class.index()]);
-        for stack in stacks {
-            if shelf.free.len() >= WARM_MAX {
+        lock(&self.classes[class.index()]).warm.extend(stacks);
+    }
+
+    /// Has some of the stacks that are more than a burst needs give their pages back. For who has nothing better to do; returns
+    /// whether there was something to do here.
+    pub(crate) fn trim(&self) -> bool {
+        let mut trimmed = false;
+        for shelf in &self.classes {
+            let mut surplus = Vec::new();
+            {
+                let mut shelf = lock(shelf);
+                if shelf.warm.len() > WARM_MAX {
+                    surplus.extend(shelf.warm.drain(..TRIM_BATCH));
+                }
+            }
+            if surplus.is_empty() {
+                continue;
+            }
+            for stack in &surplus {
                 // Pages that cannot be given back are only a larger footprint.
                 // SAFETY: the range is a whole stack that nobody uses.
-                let _ignored = unsafe { sys::give_back(stack.base, class.bytes()) };
+                let _ignored = unsafe { sys::give_back(stack.base, stack.class.bytes()) };
             }
-            shelf.free.push(stack);
+            lock(shelf).cold.append(&mut surplus);
+            trimmed = true;
         }
+        trimmed
     }
 }
 
@@ -137,8 +165,9 @@ impl Drop for Pool {
         for shelf in &self.classes {
             let shelf = lock(shelf);
             let carved: usize = shelf.slabs.iter().map(|slab| slab.carved).sum();
-            debug_assert_eq!(carved, shelf.free.len(), "a stack outlives its runtime");
-            if carved != shelf.free.len() {
+            let free = shelf.warm.len() + shelf.cold.len();
+            debug_assert_eq!(carved, free, "a stack outlives its runtime");
+            if carved != free {
                 continue;
             }
             for slab in &shelf.slabs {
@@ -282,6 +311,34 @@ mod tests {
         for stack in stacks {
             cache.put(&pool, stack);
         }
+        cache.clear(&pool);
+    }
+
+    #[test]
+    fn surplus_gives_its_pages_back_and_is_used_again() {
+        let pool = Pool::new();
+        let mut cache = Cache::new();
+        let class = Class::for_bytes(16 * 1024).unwrap();
+        let all: Vec<_> = (0..WARM_MAX + 100)
+            .map(|_| cache.take(&pool, class).unwrap())
+            .collect();
+        for stack in &all {
+            // SAFETY: inside the stack, which nobody else has.
+            unsafe { stack.base.write(7) };
+        }
+        pool.put(class, all.into_iter());
+        cache.clear(&pool);
+        while pool.trim() {}
+        let cold = lock(&pool.classes[class.index()]).cold.len();
+        assert!(cold >= 100, "{cold}");
+        // Warm ones first, then the cold, and no new ones.
+        let all: Vec<_> = (0..WARM_MAX + 100)
+            .map(|_| cache.take(&pool, class).unwrap())
+            .collect();
+        // SAFETY: inside the stacks, which nobody else has.
+        let is_clean = |stack: &Stack| unsafe { stack.base.read() } == 0;
+        assert!(all.iter().filter(|stack| is_clean(stack)).count() >= 100);
+        pool.put(class, all.into_iter());
         cache.clear(&pool);
     }
 }
