@@ -104,6 +104,16 @@ impl Child {
         assert_eq!(self.wait(), End::Signaled(libc::SIGKILL));
     }
 
+    /// Waits for a child and says whether it was killed at its kill point; else it must have ended well.
+    #[track_caller]
+    pub(crate) fn was_killed(self) -> bool {
+        match self.wait() {
+            End::Signaled(libc::SIGKILL) => true,
+            End::Exited(0) => false,
+            other => panic!("{other:?}"),
+        }
+    }
+
     pub(crate) fn wait(mut self) -> End {
         self.reap()
     }
