@@ -1,20 +1,18 @@
 //! The context switch: one file per processor, all with the same three entry points.
 //!
-//! `prepare` lays the first frame on a fresh stack, `switch` leaves one stack for another, and `STACK_ALIGN` is what the
-//! processor's calling convention asks of a stack's top.
+//! `prepare` lays the first frame on a fresh stack, and `switch` leaves one stack for another.
 //!
-//! Only x86-64 is built and tested. The seat for another processor is a file beside `x86_64.rs` with those entry points;
-//! corosensei, which the tests use as the oracle of this one, knows the register sets of the usual targets.
+//! x86-64 has its own. Every other processor sits in the portable seat, over corosensei, which is also the oracle of the tests.
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(feature = "portable-switch")))]
 mod x86_64;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(feature = "portable-switch")))]
 pub(crate) use x86_64::{prepare, switch};
 
-#[cfg(not(target_arch = "x86_64"))]
-compile_error!(
-    "multi-goro has no context switch for this processor yet: add a file beside src/arch/x86_64.rs"
-);
+#[cfg(any(not(target_arch = "x86_64"), feature = "portable-switch"))]
+mod portable;
+#[cfg(any(not(target_arch = "x86_64"), feature = "portable-switch"))]
+pub(crate) use portable::{prepare, switch};
 
 #[cfg(test)]
 mod tests;

@@ -78,7 +78,7 @@
 //!   a guard page, reported with the task's name and the remedy, and aborts the process. [`Builder::stack_bytes`] gives 16 KiB
 //!   to 8 MiB.
 //! - A blocking call (a file, a lock of another library) blocks its worker, unless it is made through [`blocking`].
-//! - Linux on x86-64.
+//! - Linux, tested on x86-64. Other processors switch stacks through corosensei, three times as slow, and are untested.
 //!
 //! # Fork
 //!

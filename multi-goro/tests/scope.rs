@@ -42,7 +42,8 @@ fn handle_that_is_forgotten_does_not_end_the_scope_early() {
             done = true;
             Ok(())
         });
-        std::mem::forget(handle);
+        // Never dropped, as if it had been forgotten.
+        let _kept = std::mem::ManuallyDrop::new(handle);
     })
     .unwrap();
     assert!(done);

@@ -97,6 +97,7 @@ const CASES: &[Case] = &[
             );
         },
     },
+    #[cfg(not(feature = "portable-switch"))]
     Case {
         name: "backtrace_of_a_task_ends_at_its_root",
         child: backtrace,
@@ -389,6 +390,7 @@ fn bad_variable() {
     drop(Group::new());
 }
 
+#[cfg(not(feature = "portable-switch"))]
 fn backtrace() {
     let mut group = Group::new();
     group.go(|| {

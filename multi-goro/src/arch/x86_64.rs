@@ -37,13 +37,14 @@ use core::arch::{asm, naked_asm};
 ///
 /// # Safety
 ///
-/// - `top` is the 16-aligned end of writable memory of which at least 32 bytes are free below `top`.
+/// - `top` is the 16-aligned end of `bytes` of writable memory that nobody uses; 32 bytes at least.
 pub(crate) unsafe fn prepare(
     top: *mut u8,
+    bytes: usize,
     entry: extern "C" fn(*mut ()) -> !,
     argument: *mut (),
 ) -> *mut u8 {
-    debug_assert!(top.addr().is_multiple_of(16));
+    debug_assert!(top.addr().is_multiple_of(16) && bytes >= 32);
     let frame: [usize; 4] = [
         root as *const () as usize,
         entry as *const () as usize,

@@ -107,6 +107,20 @@ impl TaskWord {
                 .is_ok()
     }
 
+    /// Whether a task has left its stack and waits; false for one that has not parked yet and for a thread.
+    pub(crate) fn is_parked(&self) -> bool {
+        // Relaxed: who acts on it is on the parked task's own thread, or goes on to `unpark`.
+        self.0.load(Relaxed) == PARKED
+    }
+
+    /// Delivers the one unpark to a task that [`is_parked`](Self::is_parked), on the thread of its own worker: the only other one who could
+    /// change the word then is that worker's timer. The caller makes the task ready.
+    pub(crate) fn unpark_here(&self) {
+        debug_assert!(self.is_parked());
+        // Relaxed: read on this very thread.
+        self.0.store(TOKEN, Relaxed);
+    }
+
     /// Delivers the one unpark that a wait is owed.
     pub(crate) fn unpark(&self) -> Unpark {
         // AcqRel: release pairs with the Acquire in `consume` and `park_as`; acquire pairs with the Release in `park_as`.

@@ -16,6 +16,7 @@ use crate::sys;
 
 /// Channel operations that did not wait before the task lets others run all the same.
 const SPEND_MAX: u32 = 128;
+
 thread_local! {
     /// The worker this thread is; null on any other thread. Tasks never change threads, so neither does this under one.
     pub(super) static CURRENT: Cell<*const Worker> = const { Cell::new(ptr::null()) };
@@ -80,6 +81,15 @@ pub(super) fn this_worker() -> Option<&'static Worker> {
     // SAFETY: set by `Worker::run` for the time that the worker lives, on this thread. Every caller is below `run` on this
     // thread, or in a task, which cannot outlive the worker: so the long lifetime is not outlived.
     unsafe { CURRENT.get().as_ref() }
+}
+
+/// Whether a parked task's worker is this thread.
+pub(super) fn is_home(task: NonNull<Header>) -> bool {
+    // SAFETY: parked tasks are alive.
+    let header = unsafe { task.as_ref() };
+    this_worker().is_some_and(|worker| {
+        worker.index == header.home() && ptr::eq(&raw const *worker.shared, header.shared.as_ptr())
+    })
 }
 
 /// Makes a parked task ready on its worker.

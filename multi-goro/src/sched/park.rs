@@ -87,6 +87,12 @@ impl Waiter {
     unsafe fn unpark_as(self, turn: Turn) {
         // SAFETY: the waiter does not leave before it has consumed this unpark.
         let cell = unsafe { self.0.as_ref() };
+        if cell.word.is_parked() && current::is_home(self.0.cast()) {
+            cell.word.unpark_here();
+            // SAFETY: taken out of its parked state just now; a task's cell is the first field of its header.
+            unsafe { current::make_ready(self.0.cast(), turn) };
+            return;
+        }
         let word = std::ptr::from_ref(cell.word.word());
         match cell.word.unpark() {
             Unpark::Nothing => {}

@@ -194,6 +194,7 @@ impl Worker {
         let sp = unsafe {
             arch::prepare(
                 stack.top(),
+                stack.class().bytes(),
                 task_root,
                 ptr::from_ref(self).cast_mut().cast(),
             )
