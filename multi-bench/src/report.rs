@@ -93,6 +93,12 @@ impl Table {
         }
     }
 
+    /// The ratio called `label` of the row called `name`, if both are there.
+    #[must_use]
+    pub fn ratio(&self, name: &str, label: &str) -> Option<f64> {
+        self.rows.iter().find(|row| row.name == name)?.ratio(label)
+    }
+
     /// Where ours is slower than what it is set beside.
     fn losses(&self, with_title: bool) -> impl Iterator<Item = String> {
         let title = if with_title {
@@ -360,6 +366,14 @@ mod tests {
             assert_eq!(row[field], 1500.0, "{field}");
         }
         assert_eq!(row["ratios"], json!({"raw": 1.5, "theirs": 0.5}));
+    }
+
+    #[test]
+    fn a_ratio_is_found_by_row_and_label() {
+        let table = &report().tables[0];
+        assert_eq!(table.ratio("ours", "theirs"), Some(0.5));
+        assert_eq!(table.ratio("raw", "raw"), None);
+        assert_eq!(table.ratio("nobody", "raw"), None);
     }
 
     #[test]
