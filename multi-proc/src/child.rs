@@ -16,7 +16,7 @@ pub(crate) struct Birth<'a> {
     /// The forking thread is the parent's main thread, which lives as long as its process.
     pub(crate) by_main_thread: bool,
     /// The signals that the forking thread held back, if all of them are held back now.
-    pub(crate) mask: Option<SignalMask>,
+    pub(crate) mask: &'a Option<SignalMask>,
     pub(crate) signals: Handled,
 }
 
@@ -91,6 +91,7 @@ where
 }
 
 /// Before the report: what the task printed is out when it counts as done. A reader that is gone is not the task's failure.
+#[inline]
 fn flush() {
     drop(io::stdout().flush());
 }

@@ -18,7 +18,6 @@ use crate::sys::{self, PollFd};
 use crate::usage::Usage;
 use multi_core::clock::{self, Alarm};
 use multi_core::{CancelToken, CancelWord, Event};
-use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -54,8 +53,8 @@ struct State {
     pollers: usize,
     /// The eventfd was written to for those pollers, and is to be emptied by the last of them.
     is_signalled: bool,
-    /// Children by the order in which they were adopted.
-    live: BTreeMap<u64, Live>,
+    /// Children by their serial number. A vector keeps its memory: after a fork every page written to for the first time is a page fault.
+    live: Vec<Live>,
     next_serial: u64,
     since_sweep: usize,
     /// The word of this round; a new child obeys it.
@@ -85,6 +84,7 @@ pub(crate) struct Forked {
 }
 
 struct Live {
+    serial: u64,
     pid: u32,
     pidfd: OwnedFd,
     slot: Slot,
@@ -120,7 +120,7 @@ impl Reaper {
                 key: 0,
                 pollers: 0,
                 is_signalled: false,
-                live: BTreeMap::new(),
+                live: Vec::new(),
                 next_serial: 0,
                 since_sweep: 0,
                 word: None,
@@ -177,7 +177,8 @@ impl Reaper {
             return;
         };
         let now = Instant::now();
-        let live = Live {
+        let mut live = Live {
+            serial: 0,
             pid,
             pidfd,
             slot,
@@ -190,12 +191,12 @@ impl Reaper {
         };
         let mut state = self.lock();
         state.spent = None;
-        let serial = state.next_serial;
+        live.serial = state.next_serial;
         state.next_serial += 1;
         // Cancelled between the fork and here: nobody has told this child's alarm yet.
         let is_pressing =
             live.expires_at.is_some() || live.word.as_ref().is_some_and(|word| word.is_set());
-        state.live.insert(serial, live);
+        state.live.push(live);
         state.since_sweep += 1;
         let is_due = state.since_sweep >= SWEEP_MIN.max(state.live.len() / SWEEP_SHARE);
         // Those who wait now do not have this child on their lists.
@@ -278,19 +279,15 @@ impl Reaper {
         let next = self.keep_time(&mut state, now);
         let heard = state.unheard.take_if(|token| token.is_cancelled());
         let reports = state.look_for_stuck(now, self.settings.stuck_after);
-        let next_look = state
-            .live
-            .values()
-            .filter_map(|live| live.watch.next())
-            .min();
+        let next_look = state.live.iter().filter_map(|live| live.watch.next()).min();
         let wake_at = [next, next_look, until].into_iter().flatten().min();
         let (mut fds, mut serials) = std::mem::take(&mut state.scratch);
         fds.clear();
         serials.clear();
         fds.push(PollFd::readable(self.wake.as_fd()));
-        for (serial, live) in &state.live {
+        for live in &state.live {
             fds.push(PollFd::readable(live.pidfd.as_fd()));
-            serials.push(*serial);
+            serials.push(live.serial);
         }
         state.pollers += 1;
         drop(state);
@@ -321,14 +318,20 @@ impl Reaper {
             sys::eventfd_clear(self.wake.as_fd());
             state.is_signalled = false;
         }
-        let ready = fds
-            .iter()
-            .skip(1)
-            .zip(&serials)
-            .filter(|(fd, _)| fd.is_ready());
-        let ended: Vec<Live> = ready
-            .filter_map(|(_, serial)| state.live.remove(serial))
-            .collect();
+        let mut at = 0;
+        serials.retain(|_| {
+            at += 1;
+            fds[at].is_ready()
+        });
+        // What is left of the list is sorted, and may name children that another thread has collected meanwhile.
+        let ended: Vec<Live> = if serials.is_empty() {
+            Vec::new()
+        } else {
+            state
+                .live
+                .extract_if(.., |live| serials.binary_search(&live.serial).is_ok())
+                .collect()
+        };
         if state.live.is_empty() {
             state.alarm = None;
         }
@@ -390,7 +393,7 @@ impl Reaper {
     fn keep_time(&self, state: &mut State, now: Instant) -> Option<Instant> {
         let (grace, is_abandoned) = (self.settings.grace, state.is_abandoned);
         let mut next: Option<Instant> = None;
-        for live in state.live.values_mut() {
+        for live in &mut state.live {
             if live.cancelled_at.is_none() && live.word.as_ref().is_some_and(|word| word.is_set()) {
                 live.cancelled_at = Some(now);
             }
@@ -463,7 +466,7 @@ impl State {
             live.watch
                 .look(now, stuck_after, live.pid, &live.slot, &*live.task)
         };
-        self.live.values_mut().filter_map(look).collect()
+        self.live.iter_mut().filter_map(look).collect()
     }
 }
 

@@ -16,7 +16,7 @@ use multi_core::{Promise, Result, TaskErrorKind, clock, panic};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::cell::Cell;
-use std::io::{self, Write as _};
+use std::io::{self, StderrLock, StdoutLock, Write as _};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -175,37 +175,30 @@ where
 
     let by_main_thread = is_main_thread();
     let parent_pid = reaper.owner.pid();
-    // On this thread, whose copy the child's is: these locks are taken again at will by the thread that holds them. In this order, which is
-    // that of a `println!` whose argument prints to standard error. Flushed, so that nothing is printed twice.
-    let mut stdout = io::stdout().lock();
-    drop(stdout.flush());
-    let stderr = io::stderr().lock();
-    let held_clock = clock::hold_for_fork();
+    let locks = Locks::take();
     // No handler of the program's runs in a half-made child. Three system calls and two page faults, so only where there are any.
     let mask = (!by_main_thread || signals.any()).then(sys::block_signals);
     // SAFETY: the promise of `Group::new` and `Builder::fork`: no task takes a lock that another thread may hold. The locks of the
-    // standard output streams and of our clock are held by this thread; our others are not used in a child.
+    // standard output streams and of our clock are held by this thread or by none; our others are not used in a child.
     let forked = unsafe { sys::fork() };
     match forked {
         Ok(Fork::Child) => {
-            held_clock.in_child();
-            drop(stderr);
-            drop(stdout);
+            if let Some(held) = locks.0 {
+                held.release_in_child();
+            }
             IS_MAIN_THREAD.set(Some(true));
             let birth = Birth {
                 settings: &reaper.settings,
                 parent_pid,
                 by_main_thread,
-                mask,
+                mask: &mask,
                 signals,
             };
             child::live(&birth, &mut slot, task)
         }
         Ok(Fork::Parent { pid }) => {
             mask.iter().for_each(sys::set_signal_mask);
-            drop(held_clock);
-            drop(stderr);
-            drop(stdout);
+            drop(locks);
             let pidfd = watch(reaper, pid);
             // The child has its own copy of what the closure captured; ours must not keep channels open, or files.
             drop(task);
@@ -218,11 +211,48 @@ where
         }
         Err(error) => {
             mask.iter().for_each(sys::set_signal_mask);
-            drop(held_clock);
-            drop(stderr);
-            drop(stdout);
+            drop(locks);
             Err((error, task))
         }
+    }
+}
+
+/// The locks that a child needs and that other threads take: held around the fork, so that none is found taken for ever.
+struct Locks(Option<Held>);
+
+/// Released in this order.
+struct Held {
+    clock: clock::Held,
+    stderr: StderrLock<'static>,
+    stdout: StdoutLock<'static>,
+}
+
+impl Locks {
+    /// Takes them, and flushes standard output, so that nothing is printed twice.
+    fn take() -> Self {
+        if sys::has_one_thread() {
+            // Nobody else can hold them. Not to write to them after the fork saves two page faults on each side.
+            drop(io::stdout().flush());
+            return Self(None);
+        }
+        // On this thread, whose copy the child's is: these locks are taken again at will by the thread that holds them. In this order,
+        // which is that of a `println!` whose argument prints to standard error.
+        let mut stdout = io::stdout().lock();
+        drop(stdout.flush());
+        let stderr = io::stderr().lock();
+        Self(Some(Held {
+            clock: clock::hold_for_fork(),
+            stderr,
+            stdout,
+        }))
+    }
+}
+
+impl Held {
+    fn release_in_child(self) {
+        self.clock.in_child();
+        drop(self.stderr);
+        drop(self.stdout);
     }
 }
 

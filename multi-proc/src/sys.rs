@@ -378,6 +378,20 @@ pub(crate) fn parent_pid() -> u32 {
     pid as u32
 }
 
+/// `__libc_single_threaded`, `libc_single_threaded(3)`: whether this process has but one thread, for certain.
+pub(crate) fn has_one_thread() -> bool {
+    #[cfg(target_env = "gnu")]
+    {
+        unsafe extern "C" {
+            static __libc_single_threaded: std::ffi::c_char;
+        }
+        // SAFETY: a byte of the C library's. Only the last thread but one could be changing it, and then it reads 0.
+        unsafe { ptr::read_volatile(&raw const __libc_single_threaded) != 0 }
+    }
+    #[cfg(not(target_env = "gnu"))]
+    false
+}
+
 /// `gettid`, gettid(2): whether this is the thread the process began with.
 pub(crate) fn is_main_thread() -> bool {
     // SAFETY: takes nothing, cannot fail.
