@@ -85,6 +85,14 @@
 //! A forked child has the memory of the tasks and none of the workers. Starting a task there is an error that says so; a runtime
 //! built in the child works.
 
+#![cfg_attr(
+    loom,
+    expect(
+        dead_code,
+        reason = "under the model checker there is nothing above the protocols"
+    )
+)]
+
 #[cfg(not(loom))]
 mod arch;
 #[cfg(not(loom))]

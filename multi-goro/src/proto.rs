@@ -6,7 +6,10 @@
 //! RUSTFLAGS="--cfg loom" cargo test -p multi-goro --release --lib
 //! ```
 //!
-//! Under `cfg(loom)` the crate is these files alone. Each has its models at its end, with their bounds.
+//! Under `cfg(loom)` the crate is these files alone. Each has its models at its end, with their bounds. The models were tried on
+//! weakened copies: each fence of `idle` removed, and the Release of the parking word, the inbox and the ring's tail made
+//! Relaxed, is found. What loom cannot see is a load that moves behind a later store: the Release with which a thief moves the
+//! ring's head is there for that, and is argued where it stands.
 
 pub(crate) mod channel;
 pub(crate) mod idle;
