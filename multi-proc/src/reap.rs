@@ -10,6 +10,7 @@
 
 use crate::cancel::SharedWord;
 use crate::identity::Owner;
+use crate::live::{Live, Sent};
 use crate::report::Ending;
 use crate::slot::{Region, Slot};
 use crate::start::Settles;
@@ -81,28 +82,6 @@ pub(crate) struct Forked {
     pub(crate) pidfd: Option<OwnedFd>,
     pub(crate) slot: Slot,
     pub(crate) word: Option<Arc<SharedWord>>,
-}
-
-struct Live {
-    serial: u64,
-    pid: u32,
-    pidfd: OwnedFd,
-    slot: Slot,
-    word: Option<Arc<SharedWord>>,
-    task: Box<dyn Settles>,
-    expires_at: Option<Instant>,
-    /// When its round was first seen to be cancelled.
-    cancelled_at: Option<Instant>,
-    sent: Sent,
-    watch: stuck::Watch,
-}
-
-/// The signals a child was sent by us.
-#[derive(Clone, Copy)]
-enum Sent {
-    Nothing,
-    Term { at: Instant },
-    Kill,
 }
 
 impl Reaper {
@@ -467,35 +446,6 @@ impl State {
                 .look(now, stuck_after, live.pid, &live.slot, &*live.task)
         };
         self.live.iter_mut().filter_map(look).collect()
-    }
-}
-
-impl Live {
-    /// When the next signal is due, if any.
-    fn due(&self, grace: Duration, is_abandoned: bool) -> Option<Instant> {
-        match self.sent {
-            Sent::Nothing => {
-                let patience = if is_abandoned { Duration::ZERO } else { grace };
-                let cancel = self.cancelled_at.and_then(|at| at.checked_add(patience));
-                [self.expires_at, cancel].into_iter().flatten().min()
-            }
-            Sent::Term { at } => at.checked_add(grace),
-            Sent::Kill => None,
-        }
-    }
-
-    /// Sends the next signal.
-    fn press(&mut self, now: Instant) {
-        let (signal, sent) = match self.sent {
-            Sent::Nothing => (sys::SIGTERM, Sent::Term { at: now }),
-            Sent::Term { .. } | Sent::Kill => (sys::SIGKILL, Sent::Kill),
-        };
-        self.sent = sent;
-        // Somebody else may have collected our child right after the fork, and its number gone to a stranger before the pidfd was
-        // opened. A process that cannot be signalled has ended.
-        if sys::is_our_child(self.pidfd.as_fd()) {
-            drop(sys::pidfd_send_signal(self.pidfd.as_fd(), signal));
-        }
     }
 }
 
