@@ -6,7 +6,6 @@
 )]
 
 use crate::builder::Builder;
-use crate::child::Handled;
 use crate::reap::Reaper;
 use crate::start::{self, Patience, Plain, Valued};
 use crate::usage::Usage;
@@ -55,7 +54,6 @@ use std::time::Duration;
 pub struct Group {
     ledger: Ledger,
     reaper: Arc<Reaper>,
-    signals: Handled,
     /// Let go of by `detach`.
     is_detached: bool,
 }
@@ -139,7 +137,6 @@ impl Group {
         Self {
             ledger,
             reaper,
-            signals: Handled::now(),
             is_detached: false,
         }
     }
@@ -161,14 +158,8 @@ fn check_owner(reaper: &Reaper) {
 }
 
 /// Starts the child of a task that the ledger let in.
-fn launch<F>(
-    ledger: &Ledger,
-    reaper: &Arc<Reaper>,
-    signals: Handled,
-    options: TaskOptions,
-    task: F,
-    site: Site,
-) where
+fn launch<F>(ledger: &Ledger, reaper: &Arc<Reaper>, options: TaskOptions, task: F, site: Site)
+where
     F: FnOnce() -> Result + Send + 'static,
 {
     let options = options.started_at(site);
@@ -177,7 +168,7 @@ fn launch<F>(
     ledger.launch(
         options,
         &Lineage::NONE,
-        move |mut ticket| match start::start(&reaper, signals, Patience::WaitALittle, task) {
+        move |mut ticket| match start::start(&reaper, Patience::WaitALittle, task) {
             Ok(forked) => {
                 ticket.set_pid(forked.pid);
                 reaper.adopt(forked, Box::new(Plain { ticket }));
@@ -201,7 +192,6 @@ impl multi_core::Group for Group {
         launch(
             &self.ledger,
             &self.reaper,
-            self.signals,
             options,
             task,
             std::panic::Location::caller(),
@@ -226,7 +216,7 @@ impl multi_core::Group for Group {
             Ok(ticket) => ticket,
             Err(reason) => return Err(TryGoError::new(task, reason)),
         };
-        match start::start(&self.reaper, self.signals, Patience::None, task) {
+        match start::start(&self.reaper, Patience::None, task) {
             Ok(forked) => {
                 ticket.set_pid(forked.pid);
                 self.reaper.adopt(forked, Box::new(Plain { ticket }));
@@ -264,7 +254,6 @@ impl multi_core::Group for Group {
         Spawner {
             ledger: self.ledger.clone(),
             reaper: Arc::clone(&self.reaper),
-            signals: self.signals,
         }
     }
 }
@@ -277,17 +266,12 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Spawn<T> for Group {
     {
         self.check_owner();
         let event = self.ledger.event();
-        let (reaper, signals) = (Arc::clone(&self.reaper), self.signals);
+        let reaper = Arc::clone(&self.reaper);
         self.ledger.launch_with(
             options,
             &Lineage::NONE,
             event,
-            move |mut ticket, promise| match start::start(
-                &reaper,
-                signals,
-                Patience::WaitALittle,
-                task,
-            ) {
+            move |mut ticket, promise| match start::start(&reaper, Patience::WaitALittle, task) {
                 Ok(forked) => {
                     ticket.set_pid(forked.pid);
                     reaper.adopt(forked, Box::new(Valued { ticket, promise }));
@@ -325,7 +309,6 @@ impl fmt::Debug for Group {
 pub struct Spawner {
     ledger: Ledger,
     reaper: Arc<Reaper>,
-    signals: Handled,
 }
 
 impl multi_core::Spawner for Spawner {
@@ -338,7 +321,6 @@ impl multi_core::Spawner for Spawner {
         launch(
             &self.ledger,
             &self.reaper,
-            self.signals,
             options,
             task,
             std::panic::Location::caller(),

@@ -36,7 +36,7 @@
 //! | the group, its spawner, its handles | refuse, and name both processes | a child makes groups of its own |
 //! | cancel tokens of a group, [`shared_token`] | work both ways | a word in shared memory |
 //! | the parent ends, by whatever means | killed, and its children too | `PR_SET_PDEATHSIG`; a child of a thread other than main looks whether the thread or the process ended, with the last real-time signal |
-//! | SIGTERM, SIGINT, SIGHUP that the parent handles | SIGTERM ends it, the others are ignored | decided when the group is made; a child does not run the parent's handlers |
+//! | SIGTERM, SIGINT, SIGHUP that the parent handles | SIGTERM ends it, the others are ignored | looked up at each fork; a child does not run the parent's handlers |
 //! | captured values | dropped in the child, and in the parent right after the fork | promised harmless at [`Builder::fork`] |
 //! | `atexit`, thread-local destructors, C's `stdio` buffers | not run, not flushed | a child leaves by `_exit` |
 //! | somebody else's `waitpid(-1)`, an ignored SIGCHLD | what the task said still counts, else it is lost | an error, never a hang |

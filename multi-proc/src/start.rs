@@ -122,7 +122,6 @@ fn outcome<T: DeserializeOwned>(
 /// Why there is no child, and the task.
 pub(crate) fn start<T, F>(
     reaper: &Reaper,
-    signals: Handled,
     patience: Patience,
     mut task: F,
 ) -> Result<Forked, (io::Error, F)>
@@ -132,7 +131,7 @@ where
 {
     let mut pause = FIRST_PAUSE;
     for _ in 1..TRIES {
-        match try_start(reaper, signals, task) {
+        match try_start(reaper, task) {
             Err((error, refused)) if is_shortage(&error) => {
                 task = refused;
                 // Whoever has ended gives back a process and a descriptor.
@@ -147,7 +146,7 @@ where
             done => return done,
         }
     }
-    try_start(reaper, signals, task)
+    try_start(reaper, task)
 }
 
 fn is_shortage(error: &io::Error) -> bool {
@@ -157,7 +156,7 @@ fn is_shortage(error: &io::Error) -> bool {
     )
 }
 
-fn try_start<T, F>(reaper: &Reaper, signals: Handled, task: F) -> Result<Forked, (io::Error, F)>
+fn try_start<T, F>(reaper: &Reaper, task: F) -> Result<Forked, (io::Error, F)>
 where
     T: Serialize,
     F: FnOnce() -> Result<T>,
@@ -173,6 +172,7 @@ where
     let word = reaper.word();
     identity::step_hash_keys();
 
+    let signals = Handled::now();
     let by_main_thread = is_main_thread();
     let parent_pid = reaper.owner.pid();
     let locks = Locks::take();

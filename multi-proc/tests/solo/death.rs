@@ -254,7 +254,7 @@ fn waits_for_a_lock_held_at_the_fork() {
     let mut group = build(
         quick()
             .stuck_after(Duration::from_millis(100))
-            .task_timeout(Duration::from_millis(600)),
+            .task_timeout(Duration::from_millis(2000)),
     );
     group.go_with(TaskOptions::new().name("unlucky"), || {
         let _held: MutexGuard<'_, ()> = HELD.lock().unwrap();

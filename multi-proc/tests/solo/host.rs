@@ -177,9 +177,10 @@ fn several_threads_wait_at_once() {
 }
 
 fn handlers_of_the_parent_do_not_run_in_children() {
+    let mut group = group();
+    // Also those that are set later than the group is made.
     sys::interrupt_on(sys::SIGTERM);
     sys::interrupt_on(sys::SIGINT);
-    let mut group = group();
     group.go(|| {
         sys::raise(sys::SIGINT);
         sys::raise(sys::SIGTERM);

@@ -10,6 +10,7 @@ pub(crate) const TESTS: &[Test] = &tests![
     task_that_obeys_sigterm_is_not_waited_for_longer,
     cancel_kills_what_does_not_listen_and_says_cancelled,
     cancel_from_a_child_reaches_a_task_that_does_not_listen,
+    cancel_from_a_child_reaches_dependants_here,
     fail_fast_ends_tasks_that_do_not_listen,
     deadline_ends_tasks_that_do_not_listen,
     time_limit_is_kept_while_nobody_waits,
@@ -35,12 +36,12 @@ fn task_that_ignores_sigterm_is_killed_after_the_grace() {
     group.go_with(
         TaskOptions::new()
             .name("deaf")
-            .timeout(Duration::from_millis(50)),
+            .timeout(Duration::from_millis(500)),
         hang_on_sigterm,
     );
     group.go(|| Ok(()));
     let error = group.wait().unwrap_err();
-    assert!(start.elapsed() >= Duration::from_millis(150));
+    assert!(start.elapsed() >= Duration::from_millis(600));
     assert!(
         error.failed_count() == 1 && error.first().is_timed_out(),
         "{error}"
@@ -82,6 +83,18 @@ fn cancel_from_a_child_reaches_a_task_that_does_not_listen() {
     });
     let error = group.wait().unwrap_err();
     assert!(error.failed_count() == 1 && error.is_cancelled(), "{error}");
+}
+
+fn cancel_from_a_child_reaches_dependants_here() {
+    let mut group = build(quick());
+    let token = group.cancel_token();
+    let dependant = token.child();
+    group.go(move || {
+        token.cancel();
+        Ok(())
+    });
+    assert!(group.wait().is_ok());
+    assert!(dependant.is_cancelled());
 }
 
 fn fail_fast_ends_tasks_that_do_not_listen() {
