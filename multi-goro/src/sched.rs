@@ -10,12 +10,14 @@ mod place;
 mod shared;
 mod task;
 mod timers;
+mod waiters;
 mod worker;
 
 pub(crate) use current::{on_task, spend, with_current_info, yield_now};
 pub(crate) use park::{Waiter, Wake, park};
 pub(crate) use shared::{Shared, current_runtime, process_id};
 pub(crate) use task::{Info, Job};
+pub(crate) use waiters::{Waiters, wait_in};
 
 /// The limited groups that the calling task runs in.
 pub(crate) fn current_lineage() -> Lineage {

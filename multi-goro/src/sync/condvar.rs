@@ -1,13 +1,10 @@
 //! Waiting for a condition on what a lock guards.
 
-#![expect(unsafe_code, reason = "owes its waiters their unpark")]
-
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::{MutexGuard, OsMutex, lock};
-use crate::proto::wait_queue::WaitQueue;
-use crate::sched::{Waiter, Wake, park};
+use crate::sched::{Waiters, Wake, wait_in};
 
 /// A condition variable for tasks and plain threads, with a [`Mutex`](super::Mutex).
 ///
@@ -32,7 +29,7 @@ use crate::sched::{Waiter, Wake, park};
 /// # Ok::<(), multi_goro::GroupError>(())
 /// ```
 pub struct Condvar {
-    waiting: OsMutex<WaitQueue<Waiter>>,
+    waiting: OsMutex<Waiters>,
 }
 
 impl Condvar {
@@ -40,7 +37,7 @@ impl Condvar {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            waiting: OsMutex::new(WaitQueue::new()),
+            waiting: OsMutex::new(Waiters::new()),
         }
     }
 
@@ -64,39 +61,24 @@ impl Condvar {
         until: Option<Instant>,
     ) -> (MutexGuard<'a, T>, bool) {
         let mutex = guard.mutex();
-        // Announced before the lock is released, so that no notification falls between.
-        let ticket = lock(&self.waiting).push(Waiter::current());
-        // The release may park nobody, but it may unpark: it does not touch our own parking word.
-        drop(guard);
-        let mut timed_out = false;
-        if park(until) == Wake::TimedOut {
-            timed_out = lock(&self.waiting).remove(ticket).is_some();
-            if !timed_out {
-                // Somebody has taken us out, and is about to unpark us.
-                let Wake::Unparked = park(None) else {
-                    unreachable!("a wait without a deadline timed out")
-                };
-            }
-        }
-        (mutex.lock(), timed_out)
+        let waiting = lock(&self.waiting);
+        // The mutex is released when we are in the queue, so that no notification falls between.
+        let wake = wait_in(&self.waiting, waiting, |all| all, || drop(guard), until);
+        (mutex.lock(), wake == Wake::TimedOut)
     }
 
     /// Wakes the one who has waited longest, if anybody waits.
     pub fn notify_one(&self) {
-        let next = lock(&self.waiting).pop();
-        if let Some(waiter) = next {
-            // SAFETY: taken out of the queue by us alone; `wait_until` waits for it.
-            unsafe { waiter.unpark() };
+        let next = lock(&self.waiting).take();
+        if let Some(next) = next {
+            next.unpark();
         }
     }
 
     /// Wakes everybody who waits now.
     pub fn notify_all(&self) {
-        let mut all = std::mem::replace(&mut *lock(&self.waiting), WaitQueue::new());
-        while let Some(waiter) = all.pop() {
-            // SAFETY: taken out of the queue by us alone; `wait_until` waits for it.
-            unsafe { waiter.unpark() };
-        }
+        let all = lock(&self.waiting).take_all();
+        all.unpark_all();
     }
 }
 

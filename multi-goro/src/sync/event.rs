@@ -1,28 +1,25 @@
 //! What a group waits on: tasks park, plain threads sleep.
 
-#![expect(unsafe_code, reason = "owes its waiters their unpark")]
-
 use std::time::Instant;
 
 use multi_core::Event;
 
 use super::{AtomicU64, Ordering::*, OsMutex, lock};
-use crate::proto::wait_queue::WaitQueue;
-use crate::sched::{Waiter, Wake, park};
+use crate::sched::{Waiters, wait_in};
 
 /// An event count whose waiters are tasks of any runtime and plain threads.
 #[derive(Debug)]
 pub(crate) struct TaskEvent {
     /// Changed under the lock of `waiting` only.
     key: AtomicU64,
-    waiting: OsMutex<WaitQueue<Waiter>>,
+    waiting: OsMutex<Waiters>,
 }
 
 impl TaskEvent {
     pub(crate) fn new() -> Self {
         Self {
             key: AtomicU64::new(0),
-            waiting: OsMutex::new(WaitQueue::new()),
+            waiting: OsMutex::new(Waiters::new()),
         }
     }
 }
@@ -34,21 +31,11 @@ impl Event for TaskEvent {
     }
 
     fn wait(&self, key: u64, until: Option<Instant>) {
-        let mut waiting = lock(&self.waiting);
+        let waiting = lock(&self.waiting);
         // Relaxed: changed under the lock only.
-        if self.key.load(Relaxed) != key {
-            return;
-        }
-        let ticket = waiting.push(Waiter::current());
-        drop(waiting);
-        if park(until) == Wake::TimedOut {
-            let left = lock(&self.waiting).remove(ticket).is_some();
-            if !left {
-                // Somebody has taken us out, and is about to unpark us.
-                let Wake::Unparked = park(None) else {
-                    unreachable!("a wait without a deadline timed out")
-                };
-            }
+        if self.key.load(Relaxed) == key {
+            // Woken or late: the caller looks at its condition either way.
+            let _wake = wait_in(&self.waiting, waiting, |all| all, || (), until);
         }
     }
 
@@ -61,11 +48,8 @@ impl Event for TaskEvent {
         if waiting.is_empty() {
             return;
         }
-        let mut all = std::mem::replace(&mut *waiting, WaitQueue::new());
+        let all = waiting.take_all();
         drop(waiting);
-        while let Some(waiter) = all.pop() {
-            // SAFETY: taken out of the queue by us alone; `wait` waits for it.
-            unsafe { waiter.unpark() };
-        }
+        all.unpark_all();
     }
 }

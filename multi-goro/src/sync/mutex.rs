@@ -8,8 +8,7 @@ use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
 use super::{OsMutex, lock};
-use crate::proto::wait_queue::WaitQueue;
-use crate::sched::{self, Waiter, Wake, park};
+use crate::sched::{self, Waiters, wait_in};
 
 /// A mutual exclusion lock for tasks and plain threads: who waits for it parks, and its holder may wait, sleep and switch.
 ///
@@ -41,7 +40,7 @@ pub struct Mutex<T: ?Sized> {
 
 struct State {
     is_locked: bool,
-    waiting: WaitQueue<Waiter>,
+    waiting: Waiters,
 }
 
 // SAFETY: the lock lets one caller at a time reach the value, which may be in any thread.
@@ -55,7 +54,7 @@ impl<T> Mutex<T> {
         Self {
             state: OsMutex::new(State {
                 is_locked: false,
-                waiting: WaitQueue::new(),
+                waiting: Waiters::new(),
             }),
             value: UnsafeCell::new(value),
         }
@@ -74,12 +73,8 @@ impl<T: ?Sized> Mutex<T> {
     pub fn lock(&self) -> MutexGuard<'_, T> {
         let mut state = lock(&self.state);
         if state.is_locked {
-            let _place = state.waiting.push(Waiter::current());
-            drop(state);
             // The holder leaves it locked, for us.
-            let Wake::Unparked = park(None) else {
-                unreachable!("a wait without a deadline timed out")
-            };
+            let _unparked = wait_in(&self.state, state, |state| &mut state.waiting, || (), None);
         } else {
             state.is_locked = true;
             drop(state);
@@ -106,12 +101,11 @@ impl<T: ?Sized> Mutex<T> {
     fn unlock(&self) {
         let mut state = lock(&self.state);
         debug_assert!(state.is_locked);
-        match state.waiting.pop() {
+        match state.waiting.take() {
             None => state.is_locked = false,
             Some(next) => {
                 drop(state);
-                // SAFETY: taken out of the queue by us alone; `lock` waits without a deadline.
-                unsafe { next.unpark() };
+                next.unpark();
             }
         }
     }

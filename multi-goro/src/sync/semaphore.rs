@@ -1,13 +1,10 @@
 //! A number of permits.
 
-#![expect(unsafe_code, reason = "owes its waiters their unpark")]
-
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::{OsMutex, lock};
-use crate::proto::wait_queue::WaitQueue;
-use crate::sched::{self, Waiter, Wake, park};
+use crate::sched::{self, Waiters, Wake, wait_in};
 
 /// Permits that tasks and plain threads take and give back, in the order of asking.
 ///
@@ -28,7 +25,7 @@ pub struct Semaphore {
 struct State {
     free: usize,
     /// Not empty only while no permit is free.
-    waiting: WaitQueue<Waiter>,
+    waiting: Waiters,
 }
 
 impl Semaphore {
@@ -38,7 +35,7 @@ impl Semaphore {
         Self {
             state: OsMutex::new(State {
                 free: permits,
-                waiting: WaitQueue::new(),
+                waiting: Waiters::new(),
             }),
         }
     }
@@ -75,28 +72,18 @@ impl Semaphore {
             sched::spend();
             return Some(Permit(self));
         }
-        let ticket = state.waiting.push(Waiter::current());
-        drop(state);
         // Who gives a permit back hands it to us without freeing it.
-        if park(until) == Wake::TimedOut {
-            if lock(&self.state).waiting.remove(ticket).is_some() {
-                return None;
-            }
-            let Wake::Unparked = park(None) else {
-                unreachable!("a wait without a deadline timed out")
-            };
-        }
-        Some(Permit(self))
+        let wake = wait_in(&self.state, state, |state| &mut state.waiting, || (), until);
+        (wake == Wake::Unparked).then(|| Permit(self))
     }
 
     fn release(&self) {
         let mut state = lock(&self.state);
-        match state.waiting.pop() {
+        match state.waiting.take() {
             None => state.free += 1,
             Some(next) => {
                 drop(state);
-                // SAFETY: taken out of the queue by us alone; `acquire_until` waits for it.
-                unsafe { next.unpark() };
+                next.unpark();
             }
         }
     }

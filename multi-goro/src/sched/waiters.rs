@@ -1,0 +1,77 @@
+//! A queue of parked tasks and threads, safe to use: the two halves of the promise behind an unpark are kept here.
+
+#![expect(unsafe_code, reason = "owes its waiters their unpark")]
+
+use std::time::Instant;
+
+use super::park::{Waiter, Wake, park};
+use crate::proto::wait_queue::WaitQueue;
+use crate::sync::{OsGuard, OsMutex, lock};
+
+/// Who waits for something, in order of arrival. Part of a state that lies under a lock; entered by [`wait_in`] alone.
+#[derive(Debug)]
+pub(crate) struct Waiters(WaitQueue<Waiter>);
+
+/// Somebody who was taken out of the queue and waits to be told.
+#[must_use = "who is owed an unpark waits for ever without it"]
+pub(crate) struct Owed(Waiter);
+
+impl Waiters {
+    pub(crate) const fn new() -> Self {
+        Self(WaitQueue::new())
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Takes who has waited longest. Unpark it once the lock is free.
+    pub(crate) fn take(&mut self) -> Option<Owed> {
+        self.0.pop().map(Owed)
+    }
+
+    /// Takes everybody.
+    pub(crate) fn take_all(&mut self) -> Self {
+        std::mem::replace(self, Self::new())
+    }
+
+    /// Unparks everybody. For what [`take_all`](Self::take_all) gave.
+    pub(crate) fn unpark_all(mut self) {
+        while let Some(owed) = self.take() {
+            owed.unpark();
+        }
+    }
+}
+
+impl Owed {
+    pub(crate) fn unpark(self) {
+        // SAFETY: it was announced by `wait_in`, taken out of its queue once, and `self` is used up: the one unpark that it is owed.
+        // `wait_in` does not return before it.
+        unsafe { self.0.unpark() };
+    }
+}
+
+/// Waits in a queue under `mutex`, whose lock `state` is released for the time, until taken out and unparked, or until `until`.
+///
+/// `queue` names the queue, the same at each call. `release` is called when the caller is in the queue and the lock is free: for
+/// what the one who is to unpark us needs. It must not wait.
+pub(crate) fn wait_in<S>(
+    mutex: &OsMutex<S>,
+    mut state: OsGuard<'_, S>,
+    queue: fn(&mut S) -> &mut Waiters,
+    release: impl FnOnce(),
+    until: Option<Instant>,
+) -> Wake {
+    let ticket = queue(&mut state).0.push(Waiter::current());
+    drop(state);
+    release();
+    if park(until) == Wake::TimedOut {
+        if queue(&mut lock(mutex)).0.remove(ticket).is_some() {
+            return Wake::TimedOut;
+        }
+        // Somebody has taken us out, and is about to unpark us.
+        let wake = park(None);
+        debug_assert_eq!(wake, Wake::Unparked);
+    }
+    Wake::Unparked
+}
