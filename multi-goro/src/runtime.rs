@@ -131,9 +131,13 @@ impl Runtime {
 
 impl Drop for Runtime {
     fn drop(&mut self) {
+        // A forked child has no workers to tell, and locks that may be held for ever.
+        if self.shared.check_process().is_err() {
+            return;
+        }
         self.shared.close();
         let is_ours = sched::current_runtime().is_some_and(|own| Arc::ptr_eq(&own, &self.shared));
-        if is_ours || self.shared.task_count() > 0 || self.shared.check_process().is_err() {
+        if is_ours || self.shared.task_count() > 0 {
             return;
         }
         for thread in lock(&self.threads).drain(..) {
