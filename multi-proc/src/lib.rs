@@ -52,8 +52,8 @@
 //! - An empty task costs about 1.25 times a bare `fork` and `waitpid`: 145 µs against 116 µs on a 2-core machine (2026-11, Linux 6.18,
 //!   medians taken in turns). Most of either is page faults; a parent with a gigabyte of small pages pays tens of milliseconds a fork.
 //! - Values and errors cross as bytes and text: an error's type does not come home, and `downcast` finds a [`RemoteError`].
-//! - Whoever waits looks at every running child at each wake-up. That is made for tens to some hundreds of running tasks, not for ten
-//!   thousand; ten thousand short ones are no problem.
+//! - Whoever waits looks at every running child at each wake-up: 1 000 at once cost the parent 0.2 ms each, 4 000 cost it 0.5 ms. Ten
+//!   thousand short ones take 0.2 ms each.
 //! - A cancel made inside a child is seen at once by everyone who looks at the token, but tasks that do not look are signalled only when
 //!   somebody next waits, starts a task, or drops the group.
 //! - A lock order of the program's can meet the one here: a thread that holds standard error's lock and then prints to standard

@@ -256,7 +256,6 @@ impl Reaper {
         }
         let now = Instant::now();
         let next = self.keep_time(&mut state, now);
-        let heard = state.unheard.take_if(|token| token.is_cancelled());
         let reports = state.look_for_stuck(now, self.settings.stuck_after);
         let next_look = state.live.iter().filter_map(|live| live.watch.next()).min();
         let wake_at = [next, next_look, until].into_iter().flatten().min();
@@ -272,10 +271,6 @@ impl Reaper {
         drop(state);
 
         stuck::print(&reports);
-        if let Some(token) = heard {
-            // Says it again, here; that may already be what the caller waits for.
-            token.cancel();
-        }
         let timeout = wake_at.map(|at| at.saturating_duration_since(now));
         if let Err(error) = sys::poll(&mut fds, timeout) {
             // More descriptors than RLIMIT_NOFILE, or no memory: look at each child instead, after a moment.
@@ -314,9 +309,15 @@ impl Reaper {
         if state.live.is_empty() {
             state.alarm = None;
         }
+        // After the children were looked at: who cancelled and then ended is heard before its end is made known.
+        let heard = state.unheard.take_if(|token| token.is_cancelled());
         state.scratch = (fds, serials);
         drop(state);
 
+        if let Some(token) = heard {
+            // Says it again, here.
+            token.cancel();
+        }
         let anyone = !ended.is_empty();
         for live in ended {
             self.collect(live);
