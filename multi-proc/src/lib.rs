@@ -78,10 +78,5 @@ pub use builder::Builder;
 pub use cancel::shared_token;
 pub use group::{Group, Spawner};
 pub use identity::{child_seed, process_serial};
+pub use multi_core::prelude::*;
 pub use usage::Usage;
-
-pub use multi_core::{
-    BoxError, BuildError, CancelToken, Cancelled, GroupError, Handle, JoinTimeoutError,
-    PanicLocation, Progress, RemoteError, Result, StillRunning, TaskError, TaskErrorKind, TaskId,
-    TaskOptions, TryGoError, TryGoReason, WaitTimeoutError,
-};

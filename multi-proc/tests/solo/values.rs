@@ -10,6 +10,7 @@ pub(crate) const TESTS: &[Test] = &tests![
     values_of_many_sizes_come_home,
     values_of_many_types_come_home,
     value_beyond_the_bound_names_size_and_bound,
+    bound_beyond_the_address_space_is_refused,
     value_that_cannot_be_decoded_is_an_error,
     value_that_cannot_be_encoded_is_an_error,
     value_whose_decoding_panics_is_an_error,
@@ -102,6 +103,22 @@ fn value_beyond_the_bound_names_size_and_bound() {
         "{text}"
     );
     assert!(group.wait().is_err());
+}
+
+#[expect(
+    unsafe_code,
+    reason = "a group that forks is made by an unsafe constructor"
+)]
+fn bound_beyond_the_address_space_is_refused() {
+    for bytes in [usize::MAX, usize::MAX / 64, 1 << 50] {
+        // SAFETY: no group is made.
+        let error = unsafe { Group::builder().value_bytes_max(bytes).fork() }.unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains(&format!("with value_bytes_max {bytes}: ")) && text.contains("lower it"),
+            "{text}"
+        );
+    }
 }
 
 /// Says one thing and understands another.
