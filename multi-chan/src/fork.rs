@@ -179,7 +179,9 @@ extern "C" fn in_child() {
     let Ok(Some((family, birth))) = FORKING.try_with(RefCell::take) else {
         return;
     };
-    if let (Some(here), Some(birth)) = (family.here, birth)
+    let Some(here) = family.here else { return };
+    here.roll.forked();
+    if let Some(birth) = birth
         && here.begin(birth.child).is_ok()
     {
         for (core, row) in birth.rows {

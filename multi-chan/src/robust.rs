@@ -132,6 +132,9 @@ pub(crate) struct Roll {
     rows: &'static [Row],
     /// The last number given out.
     numbers: &'static AtomicU32,
+    /// The process whose threads the C library knows by their right numbers. Private memory: in a
+    /// child made by a bare `clone` it still names the parent.
+    library_pid: AtomicU32,
 }
 
 thread_local! {
@@ -165,7 +168,25 @@ impl Roll {
         let rows = unsafe { slice::from_raw_parts(rows.as_ptr(), ROLL_LEN) };
         // SAFETY: as above; zero bytes are a valid atomic.
         let numbers = unsafe { NonNull::<AtomicU32>::as_ref(&base.cast()) };
-        Ok(Roll { rows, numbers })
+        Ok(Roll {
+            rows,
+            numbers,
+            library_pid: AtomicU32::from(sys::process_id()),
+        })
+    }
+
+    /// Called in a child that the C library forked.
+    pub(crate) fn forked(&self) {
+        // Relaxed: read by this process only, which has one thread now.
+        self.library_pid.store(sys::process_id(), Relaxed);
+    }
+
+    /// Whether threads of this process may hold mutexes. In a child made by a bare `clone` they may
+    /// not: the C library takes them for the parent's, and its list of robust mutexes there leads into
+    /// the parent's rows. Such a process is asked after by pidfd.
+    fn may_hold(&self) -> bool {
+        // Relaxed: written by this process only, when it began.
+        self.library_pid.load(Relaxed) == sys::process_id()
     }
 
     /// Takes a row for a process that is about to begin.
@@ -179,9 +200,10 @@ impl Roll {
             {
                 continue;
             }
-            // Acquire: as above; `is_alive` may have changed the state.
+            // Acquire: as above; `is_alive` has changed the state. A row that is STARTING now has
+            // just been claimed by somebody else.
             let old = row.claim.load(Acquire);
-            if old != 0 && !matches!(Claim::read(old).state, DEAD | STARTING) {
+            if old != 0 && Claim::read(old).state != DEAD {
                 continue;
             }
             // Relaxed: only uniqueness matters. Zero is no number: after 4 billion processes, one is
@@ -215,7 +237,7 @@ impl Roll {
     /// Makes the calling process the one that the row was claimed for; false if it took too long
     /// and the row has gone to somebody else.
     pub(crate) fn begin(&self, process: Process) -> io::Result<bool> {
-        let row = &self.rows[process.index()];
+        let row = self.row(process);
         // Acquire: pairs with the AcqRel in `claim`, made by the parent.
         let claim = Claim::read(row.claim.load(Acquire));
         if claim.number != process.number() || claim.state != STARTING {
@@ -228,7 +250,9 @@ impl Roll {
         row.pid.store(pid, Relaxed);
         // Relaxed: as above.
         row.identity.store(identity.unwrap_or(0), Relaxed);
-        row.word.hold()?;
+        if self.may_hold() {
+            row.word.hold()?;
+        }
         let alive = claim.with(ALIVE);
         // Release: publishes pid, identity and the held word. Pairs with the Acquire in `is_alive`.
         // Relaxed on failure: the row is lost, nothing is read from it.
@@ -237,9 +261,10 @@ impl Roll {
             .compare_exchange(claim.bits(), alive.bits(), Release, Relaxed)
             .is_ok();
         if begun {
-            HELD.try_with(|held| held.0.set(Some(self.row(process))))
-                .ok();
-        } else {
+            if self.may_hold() {
+                HELD.try_with(|held| held.0.set(Some(row))).ok();
+            }
+        } else if self.may_hold() {
             drop(row.word.release());
         }
         Ok(begun)
@@ -250,7 +275,8 @@ impl Roll {
         let row = self.row(process);
         // Relaxed: a hint; `hold` decides.
         let word = row.word.word().load(Relaxed);
-        if (word & sys::TID == 0 || word & sys::OWNER_DIED != 0) && row.word.hold().is_ok() {
+        let vacant = word & sys::TID == 0 || word & sys::OWNER_DIED != 0;
+        if vacant && self.may_hold() && row.word.hold().is_ok() {
             HELD.try_with(|held| held.0.set(Some(row))).ok();
         }
     }
@@ -270,7 +296,18 @@ impl Roll {
         match claim.state {
             STARTING => {
                 let age_ms = now_ms().wrapping_sub(claim.began_ms) & MS_MASK;
-                u64::from(age_ms) < BIRTH_MS
+                if u64::from(age_ms) < BIRTH_MS {
+                    return true;
+                }
+                // From here on it is too late to begin: a straggler must not take up rows in
+                // channels that survivors are about to free.
+                // Release: pairs with the Acquire loads in `claim`.
+                // Relaxed on failure: it began just now, or somebody else was faster: look again.
+                let dead = claim.with(DEAD).bits();
+                row.claim
+                    .compare_exchange(claim.bits(), dead, Release, Relaxed)
+                    .is_err()
+                    && self.is_alive(process)
             }
             ALIVE => {
                 // Acquire: what the process wrote before the kernel marked its word is seen.
@@ -348,4 +385,58 @@ impl Roll {
 
 fn now_ms() -> u32 {
     sys::monotonic().as_millis() as u32 & MS_MASK
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Barrier;
+    use std::thread;
+
+    impl Roll {
+        fn bury_for_test(&self, process: Process) {
+            let row = self.row(process);
+            // Relaxed: tests join their threads.
+            let claim = Claim::read(row.claim.load(Relaxed));
+            // Relaxed: as above.
+            row.claim.store(claim.with(DEAD).bits(), Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_straggler_finds_its_row_gone() {
+        let roll = Roll::new().unwrap();
+        let late = roll.claim().unwrap();
+        assert!(roll.is_alive(late));
+        thread::sleep(Duration::from_millis(BIRTH_MS + 50));
+        assert!(!roll.is_alive(late));
+        assert!(!roll.begin(late).unwrap(), "found dead, then began");
+        assert!(!roll.is_alive(late));
+        assert_ne!(roll.claim().unwrap(), late);
+    }
+
+    #[test]
+    fn no_two_processes_get_one_row() {
+        const CLAIMS: usize = 4;
+        let roll = Roll::new().unwrap();
+        let barrier = Barrier::new(CLAIMS);
+        for _ in 0..2_000 {
+            let claimed: Vec<Process> = thread::scope(|scope| {
+                let claims = [(); CLAIMS].map(|()| {
+                    scope.spawn(|| {
+                        barrier.wait();
+                        roll.claim().unwrap()
+                    })
+                });
+                claims
+                    .into_iter()
+                    .map(|claim| claim.join().unwrap())
+                    .collect()
+            });
+            for process in claimed {
+                assert!(roll.is_alive(process), "its row went to another");
+                roll.bury_for_test(process);
+            }
+        }
+    }
 }

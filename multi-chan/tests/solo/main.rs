@@ -5,6 +5,7 @@
     reason = "seeds and counts belong to a test's report"
 )]
 
+mod bad_luck;
 mod death;
 mod inherit;
 mod kill;
@@ -24,6 +25,7 @@ fn main() {
         inherit::TESTS,
         death::TESTS,
         kill::TESTS,
+        bad_luck::TESTS,
     ]
     .concat();
     let trials = tests

@@ -74,11 +74,61 @@ pub(crate) fn fork(body: impl FnOnce()) -> Child {
     if pid > 0 {
         return Child { pid, reaped: false };
     }
+    be_a_child(body)
+}
+
+/// As [`fork`], by the bare system call: no handler of the C library runs.
+pub(crate) fn bare_clone(body: impl FnOnce()) -> Child {
+    let none = ptr::null::<u8>();
+    // SAFETY: as `fork`; without flags the child has a copy of everything, stack included.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, none, none, none, none) };
+    assert!(pid >= 0, "clone: {}", std::io::Error::last_os_error());
+    if pid > 0 {
+        let pid = i32::try_from(pid).unwrap();
+        return Child { pid, reaped: false };
+    }
+    be_a_child(body)
+}
+
+fn be_a_child(body: impl FnOnce()) -> ! {
     // SAFETY: takes numbers.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
     arm_watchdog();
     let ended_well = catch_unwind(AssertUnwindSafe(body)).is_ok();
     exit(if ended_well { 0 } else { 101 })
+}
+
+/// Tries to fork three times where no process may be made, and tells `report` whether each was refused.
+///
+/// The calling process gives up root for it.
+pub(crate) fn without_processes(report: impl Fn(bool)) {
+    let none = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: a limit that outlives the call.
+    assert_eq!(
+        unsafe { libc::setrlimit(libc::RLIMIT_NPROC, &raw const none) },
+        0
+    );
+    // SAFETY: takes a number; harmless where we are not root.
+    unsafe { libc::setuid(65_534) };
+    for _ in 0..3 {
+        // SAFETY: as in `fork`.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            exit(0);
+        }
+        report(pid < 0);
+    }
+}
+
+/// Bytes of shared memory that this process has touched.
+pub(crate) fn shared_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("RssShmem:"));
+    let kib = line.and_then(|line| line.split_whitespace().nth(1));
+    kib.unwrap().parse::<u64>().unwrap() * 1024
 }
 
 /// Ends the process at once, without destructors.

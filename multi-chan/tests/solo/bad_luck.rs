@@ -1,0 +1,175 @@
+//! Moments that are rare, made to happen: stragglers, refused forks, children that no handler saw.
+
+use crate::support::{
+    Child, bare_clone, exit, fork, linger, pause, shared_bytes, without_processes,
+};
+use multi_chan::KillPoint::{Claimed, Freed};
+use multi_chan::{channel, kill_at};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+use std::time::Duration;
+
+crate::tests![
+    a_value_taken_back_after_a_receiver_left_the_head_behind,
+    a_burial_touches_no_slot_that_was_never_used,
+    a_bare_clone_may_use_the_channel_and_die,
+    a_bare_clone_leaves_its_parents_word_alone,
+    a_refused_fork_is_forgotten,
+    a_fork_beside_busy_threads_is_entered_whole,
+];
+
+fn a_value_taken_back_after_a_receiver_left_the_head_behind() {
+    let (tx, rx) = channel::<u64>(0).unwrap();
+    let sender = fork(|| tx.send(1).unwrap());
+    // Frees the slot and does not live to move the head.
+    let receiver = fork(|| {
+        kill_at(Freed);
+        rx.recv().ok();
+    });
+    receiver.killed();
+    sender.join();
+    for _ in 0..3 {
+        let error = tx.send_timeout(2, Duration::from_millis(5)).unwrap_err();
+        assert!(error.is_timeout());
+    }
+    assert!(rx.try_recv().unwrap_err().is_empty());
+    let sender = fork(|| tx.send(3).unwrap());
+    assert_eq!(rx.recv(), Ok(3));
+    sender.join();
+}
+
+fn a_burial_touches_no_slot_that_was_never_used() {
+    // 4 GiB of slots, all but a few of them never touched.
+    let (tx, rx) = channel::<[u8; 4096]>(1 << 20).unwrap();
+    let before = shared_bytes();
+    tx.send([1; 4096]).unwrap();
+    let sender = fork(|| {
+        kill_at(Claimed);
+        tx.send([2; 4096]).ok();
+    });
+    sender.killed();
+    tx.send([3; 4096]).unwrap();
+    assert_eq!(rx.recv().unwrap()[0], 1);
+    assert_eq!(rx.recv().unwrap()[0], 3);
+    let grown = shared_bytes().saturating_sub(before);
+    assert!(grown < 1 << 24, "{grown} bytes touched for three messages");
+}
+
+fn a_bare_clone_may_use_the_channel_and_die() {
+    let (tx, rx) = channel::<u64>(2).unwrap();
+    for _ in 0..3 {
+        let child = bare_clone(|| {
+            tx.send(1).unwrap();
+            kill_at(Claimed);
+            tx.send(2).ok();
+        });
+        assert_eq!(rx.recv(), Ok(1));
+        child.killed();
+        tx.send(3).unwrap();
+        assert_eq!(rx.recv_timeout(Duration::from_secs(9)), Ok(3));
+    }
+    // The last sender is such a child, and dies while a receiver sleeps.
+    let child = bare_clone(|| {
+        tx.send(4).unwrap();
+        linger()
+    });
+    assert_eq!(rx.recv(), Ok(4));
+    drop(tx);
+    let receiver = fork(|| assert!(rx.recv().unwrap_err().is_disconnected()));
+    pause(30);
+    child.kill();
+    receiver.join();
+}
+
+fn a_bare_clone_leaves_its_parents_word_alone() {
+    // The child of a thread that holds its process's word, as the kernel and the C library know it.
+    let (tx, rx) = channel::<u64>(1).unwrap();
+    let middle = fork(|| {
+        let child = bare_clone(|| {
+            tx.send(1).unwrap();
+            // Also from a second thread: its end must give back nothing that is its parent's.
+            thread::scope(|scope| {
+                scope.spawn(|| tx.send(2).unwrap());
+            });
+        });
+        child.join();
+        linger()
+    });
+    assert_eq!(rx.recv(), Ok(1));
+    assert_eq!(rx.recv(), Ok(2));
+    drop(tx);
+    pause(20);
+    // The one in the middle inherited a sender: it counts while it lives, and no longer.
+    assert!(rx.try_recv().unwrap_err().is_empty());
+    middle.kill();
+    assert!(rx.recv().unwrap_err().is_disconnected());
+}
+
+fn a_refused_fork_is_forgotten() {
+    let (tx, rx) = channel::<u64>(1).unwrap();
+    let poor = fork(|| {
+        // Not counted as a sender for itself, so only the refused children could count.
+        without_processes(|refused| assert!(refused));
+        drop(tx.clone());
+        tx.send(1).unwrap();
+    });
+    drop(tx);
+    assert_eq!(rx.recv(), Ok(1));
+    poor.join();
+    // Two seconds after the refused fork at the latest.
+    let error = rx.recv_timeout(Duration::from_secs(9)).unwrap_err();
+    assert!(error.is_disconnected());
+}
+
+fn a_fork_beside_busy_threads_is_entered_whole() {
+    // In a child, so that no other test finds the threads.
+    let parent = fork(|| {
+        let (tx, rx) = channel::<u64>(4).unwrap();
+        let (seen_tx, seen_rx) = channel::<u64>(256).unwrap();
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            // Relaxed throughout: a flag, and the scope's joins.
+            scope.spawn(|| {
+                while !stop.load(Relaxed) {
+                    let _ = tx.try_send(0);
+                }
+            });
+            scope.spawn(|| {
+                while !stop.load(Relaxed) {
+                    rx.recv_timeout(Duration::from_micros(50)).ok();
+                }
+            });
+            scope.spawn(|| {
+                // Channels come and go, and with them the list that a fork copies.
+                while !stop.load(Relaxed) {
+                    let (own_tx, own_rx) = channel::<u64>(1).unwrap();
+                    own_tx.clone().send(1).unwrap();
+                    drop(own_tx);
+                    assert_eq!(own_rx.iter().count(), 1);
+                }
+            });
+            for round in 0..60 {
+                let children: Vec<_> = (0..4)
+                    .map(|child| {
+                        fork(|| {
+                            tx.send(0).unwrap();
+                            rx.recv_timeout(Duration::from_millis(1)).ok();
+                            let (own_tx, own_rx) = channel::<u64>(1).unwrap();
+                            own_tx.send(1).unwrap();
+                            assert_eq!(own_rx.recv(), Ok(1));
+                            seen_tx.send(round * 4 + child).unwrap();
+                        })
+                    })
+                    .collect();
+                children.into_iter().for_each(Child::join);
+            }
+            stop.store(true, Relaxed);
+        });
+        drop(seen_tx);
+        let mut seen: Vec<_> = seen_rx.into_iter().collect();
+        seen.sort_unstable();
+        assert_eq!(seen, (0..240).collect::<Vec<_>>());
+        exit(0);
+    });
+    parent.join();
+}
