@@ -126,7 +126,7 @@ impl<T: Plain> End<T> {
                 if self.core.flags() == 0
                     && let Ok(count) = self.ring.push_batch(row, &values[sent..])
                 {
-                    self.core.header().sent.0.post(count as u32);
+                    self.core.header().sent.0.post(wakes(count));
                     sent += count;
                     continue;
                 }
@@ -144,14 +144,14 @@ impl<T: Plain> End<T> {
             return Ok(0);
         }
         if let Ok(count) = self.ring.pop_batch(row, values) {
-            self.freed(count as u32);
+            self.freed(wakes(count));
             return Ok(count);
         }
         values[0] = self.recv_slowly(row, Patience::Endless)?;
         // Only the first is waited for; whatever stands in the way of more is the next call's.
         let more = self.ring.pop_batch(row, &mut values[1..]).unwrap_or(0);
         if more > 0 {
-            self.freed(more as u32);
+            self.freed(wakes(more));
         }
         Ok(1 + more)
     }
@@ -332,6 +332,11 @@ impl<T: Plain> End<T> {
             };
         }
     }
+}
+
+/// How many sleepers `count` values (or free slots) are for.
+fn wakes(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(ALL).min(ALL)
 }
 
 impl<T: Plain> Clone for End<T> {

@@ -23,9 +23,11 @@ fn no_system_call_per_message_while_nobody_sleeps() {
         }
     }
     assert_eq!(futex_calls(), before);
-    // The counter does count: a wait that finds nothing sleeps.
-    rx.recv_timeout(Duration::from_millis(1)).unwrap_err();
-    assert!(futex_calls() > before);
+    // The counter does count: a wait that finds nothing sleeps, unless the machine is so busy that its
+    // time is over before.
+    while futex_calls() == before {
+        rx.recv_timeout(Duration::from_millis(5)).unwrap_err();
+    }
 }
 
 #[test]

@@ -254,6 +254,35 @@ fn closing_loses_nothing_that_was_sent() {
 }
 
 #[test]
+fn a_value_taken_back_beside_slow_receivers() {
+    check(3, || {
+        let channel = Channel::new(0);
+        let receivers = [(); 2].map(|()| {
+            let channel = channel.clone();
+            thread::spawn(move || match channel.ring.pop(2) {
+                Ok(value) => value,
+                Err(Nothing::Empty | Nothing::Pending { .. }) => 0,
+                Err(other) => panic!("{other:?}"),
+            })
+        });
+        let mut taken = 0;
+        for value in [1, 2] {
+            if let Ok(position) = channel.ring.push(1, &value)
+                && !channel.ring.retract(1, position)
+            {
+                taken += value;
+            }
+        }
+        let received: u64 = receivers
+            .map(|receiver| receiver.join().unwrap())
+            .iter()
+            .sum();
+        assert_eq!(received, taken);
+        assert_eq!(channel.ring.pop(2), Err(Nothing::Empty));
+    });
+}
+
+#[test]
 fn a_dead_senders_claim_is_stepped_over_whoever_sweeps() {
     check(2, || {
         let channel = Channel::new(2);

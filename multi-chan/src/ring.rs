@@ -236,12 +236,18 @@ impl<T: Plain> Ring<T> {
         })
     }
 
-    /// Takes back the value at `position`; false if a receiver has it already.
+    /// Takes back the value at `position` of a ring of one slot; false if a receiver has it already.
     pub(crate) fn retract(&self, owner: u16, position: u64) -> bool {
+        debug_assert_eq!(self.geometry.ring_len, 1);
+        let head = &self.header().head.0;
+        // Receivers claim at the head only; this claims at a position. Whoever received the value
+        // before this one may not have moved the head yet (or be dead), and one more lap beside a
+        // head that stands still would look like corruption: so the head comes up to us first.
+        self.advance(head, position.wrapping_sub(1), 1);
         if self.empty(owner, position).is_err() {
             return false;
         }
-        self.advance(&self.header().head.0, position, 1);
+        self.advance(head, position, 1);
         true
     }
 
@@ -282,10 +288,18 @@ impl<T: Plain> Ring<T> {
     #[cold]
     pub(crate) fn sweep(&self, owner: u16, still_his: impl Fn() -> bool) -> usize {
         let mut undone = 0;
+        // Acquire: as in `push`. In a later lap the head may be a lap behind, the tail is not.
+        let tail = self.header().tail.0.load(Acquire);
+        let first_lap = tail < 1 << self.geometry.lap_shift;
         for index in 0..self.geometry.ring_len {
             let slot = self.slot(index);
             // Acquire: pairs with the dead owner's claiming exchange.
             let bits = slot.stamp.load(Acquire);
+            // In the first lap slots are claimed in order, so nobody has been at this one or beyond:
+            // the rest of a large ring stays untouched memory.
+            if bits == 0 && first_lap {
+                break;
+            }
             let Some(stamp) = Stamp::read(bits) else {
                 continue;
             };

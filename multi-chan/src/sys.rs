@@ -90,8 +90,9 @@ impl WaitWord {
 
 /// `futex_waitv`, `futex_waitv(2)`: sleeps while every word holds what it is expected to.
 ///
-/// Ends like [`futex_wait`]; an error means that the kernel does not have the call.
-pub(crate) fn futex_waitv(words: &[WaitWord], limit: Duration) -> io::Result<()> {
+/// Ends like [`futex_wait`], and tells on which word it was woken, if it was; an error means that the
+/// kernel does not have the call.
+pub(crate) fn futex_waitv(words: &[WaitWord], limit: Duration) -> io::Result<Option<usize>> {
     count_futex_call();
     let until = timespec(monotonic() + limit);
     // SAFETY: both pointers are to memory that outlives the call; each address is a mapped word.
@@ -105,12 +106,12 @@ pub(crate) fn futex_waitv(words: &[WaitWord], limit: Duration) -> io::Result<()>
             libc::CLOCK_MONOTONIC,
         )
     };
-    if done >= 0 {
-        return Ok(());
+    if let Ok(woken) = usize::try_from(done) {
+        return Ok(Some(woken));
     }
     let error = io::Error::last_os_error();
     match error.raw_os_error() {
-        Some(libc::EAGAIN | libc::EINTR | libc::ETIMEDOUT) => Ok(()),
+        Some(libc::EAGAIN | libc::EINTR | libc::ETIMEDOUT) => Ok(None),
         _ => Err(error),
     }
 }

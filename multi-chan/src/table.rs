@@ -480,9 +480,15 @@ impl Core {
             }
         }
         let limit = limit.map_or(look_round, |limit| limit.min(look_round));
-        if sys::futex_waitv(&words[..used], limit).is_err() {
+        match sys::futex_waitv(&words[..used], limit) {
+            // A life's word, and the kernel told nobody but us: see to it even if a value is there
+            // now and the caller goes away with it.
+            Ok(Some(1..)) => {
+                self.bury_dead();
+            }
+            Ok(_) => {}
             // Linux before 5.16, or a sandbox without the call.
-            event.sleep(ticket, Some(limit.min(LOOK_ROUND_POLLING)));
+            Err(_) => event.sleep(ticket, Some(limit.min(LOOK_ROUND_POLLING))),
         }
     }
 }
