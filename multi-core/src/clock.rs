@@ -103,9 +103,12 @@ impl Held {
     /// Forgets the alarms and the thread of the parent; the next alarm of this process starts a thread of its own.
     pub fn in_child(mut self) {
         self.state.has_thread = false;
-        let theirs = std::mem::take(&mut self.state.alarms);
-        drop(self);
-        drop(theirs);
+        // Where there are none, the code that drops them is not worth its page faults in a child.
+        if !self.state.alarms.is_empty() {
+            let theirs = std::mem::take(&mut self.state.alarms);
+            drop(self);
+            drop(theirs);
+        }
     }
 }
 

@@ -105,7 +105,9 @@ impl<T> Handle<T> {
     }
 
     fn take(&self, until: Option<Instant>) -> Option<Result<T, TaskError>> {
-        self.ledger.lend_room(self.id);
+        if until.is_none_or(|until| Instant::now() < until) {
+            self.ledger.lend_room(self.id);
+        }
         loop {
             let key = self.slot.event.key();
             if let Some(outcome) = lock(&self.slot.outcome).take() {

@@ -7,11 +7,11 @@
 //!
 //! ```
 //! use multi_core::ledger::Ledger;
-//! use multi_core::{CancelToken, GroupOptions, Lineage, TaskOptions, ThreadEvent};
+//! use multi_core::{CancelToken, GroupOptions, TaskOptions, ThreadEvent};
 //! use std::sync::Arc;
 //!
 //! let ledger = Ledger::new("demo", GroupOptions::new(), Arc::new(ThreadEvent::new()), CancelToken::new)?;
-//! ledger.launch(TaskOptions::new(), &Lineage::NONE, |ticket| {
+//! ledger.launch(TaskOptions::new(), |ticket| {
 //!     std::thread::spawn(|| ticket.run(|| Err("no luck".into())));
 //! });
 //! assert!(ledger.wait().unwrap_err().to_string().contains("no luck"));
@@ -31,7 +31,6 @@ use crate::handle::{Handle, Promise, promise};
 use crate::lock::lock;
 use crate::options::{BuildError, GroupOptions, TaskOptions, check_name};
 use crate::panic;
-use crate::task::Lineage;
 use std::fmt;
 use std::io::{self, Write as _};
 use std::panic::Location;
@@ -57,7 +56,7 @@ pub struct Ledger {
 
 struct Shared {
     backend: &'static str,
-    /// Tells limited groups apart in a [`Lineage`]; never used twice in a process.
+    /// Tells limited groups apart in a [`Lineage`](crate::Lineage); never used twice in a process.
     serial: u64,
     options: GroupOptions,
     event: Arc<dyn Event>,
@@ -112,17 +111,12 @@ impl Ledger {
     }
 
     /// Starts a task, by calling `start` with its ticket: at once where there is room, when room has come where there is none
-    /// (blocking the caller), later and from elsewhere where `lineage` shows that the caller is itself a task of this group.
+    /// (blocking the caller), later and from elsewhere where the caller is itself a task of this group ([`Lineage`](crate::Lineage)).
     /// A cancelled group drops `start` and settles the task as cancelled. Whichever happens, `start` is gone before the task is
     /// settled, so that a group that waits may lend its tasks what it owns.
     #[track_caller]
-    pub fn launch(
-        &self,
-        options: TaskOptions,
-        lineage: &Lineage,
-        start: impl FnOnce(Ticket) + Send + 'static,
-    ) {
-        let (ticket, verdict) = self.admit(options.started_at(Location::caller()), lineage);
+    pub fn launch(&self, options: TaskOptions, start: impl FnOnce(Ticket) + Send + 'static) {
+        let (ticket, verdict) = self.admit(options.started_at(Location::caller()));
         self.dispatch(ticket, verdict, start);
     }
 
@@ -131,11 +125,10 @@ impl Ledger {
     pub fn launch_with<T: Send + 'static>(
         &self,
         options: TaskOptions,
-        lineage: &Lineage,
         event: Arc<dyn Event>,
         start: impl FnOnce(Ticket, Promise<T>) + Send + 'static,
     ) -> Handle<T> {
-        let (mut ticket, verdict) = self.admit(options.started_at(Location::caller()), lineage);
+        let (mut ticket, verdict) = self.admit(options.started_at(Location::caller()));
         let (handle, promise, failure_to) = promise(ticket.id(), self.clone(), event);
         ticket.failure_to = Some(failure_to);
         self.dispatch(ticket, verdict, |ticket| start(ticket, promise));
@@ -149,11 +142,7 @@ impl Ledger {
     ///
     /// [`TryGoReason::AtLimit`] or [`TryGoReason::Cancelled`].
     #[track_caller]
-    pub fn try_admit(
-        &self,
-        options: TaskOptions,
-        lineage: &Lineage,
-    ) -> Result<Ticket, TryGoReason> {
+    pub fn try_admit(&self, options: TaskOptions) -> Result<Ticket, TryGoReason> {
         let options = options.started_at(Location::caller());
         if let Err(error) = check_name(options.name.as_deref()) {
             return Err(TryGoReason::Start(io::Error::new(
@@ -168,7 +157,7 @@ impl Ledger {
         if !self.has_room(&state) {
             return Err(TryGoReason::AtLimit);
         }
-        let ticket = self.enter(&mut state, options, lineage);
+        let ticket = self.enter(&mut state, options);
         drop(state);
         Ok(ticket.begin())
     }

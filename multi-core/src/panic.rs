@@ -9,7 +9,6 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::RefCell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
-use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Where a panic happened.
@@ -49,16 +48,19 @@ static WITH_BACKTRACE: AtomicBool = AtomicBool::new(true);
 /// Puts the recording hook before the program's own, once per process. A hook that the program sets later and that does not
 /// call the one it replaced costs the location and the backtrace, not the message.
 pub fn install_hook() {
-    static INSTALLED: Once = Once::new();
+    // No `Once`: a fork in the middle of it would leave one that a child waits for in vain.
+    static IS_INSTALLED: AtomicBool = AtomicBool::new(false);
     // The hook cannot be changed from a panicking thread; the next group will.
-    if !std::thread::panicking() {
-        INSTALLED.call_once(|| {
-            let program_hook = std::panic::take_hook();
-            std::panic::set_hook(Box::new(move |info| {
-                record(info);
-                program_hook(info);
-            }));
-        });
+    if std::thread::panicking() {
+        return;
+    }
+    // Relaxed, twice: whoever comes second may go on a moment before the hook is there, and lose a location at worst.
+    if !IS_INSTALLED.load(Ordering::Relaxed) && !IS_INSTALLED.swap(true, Ordering::Relaxed) {
+        let program_hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            record(info);
+            program_hook(info);
+        }));
     }
 }
 

@@ -1,7 +1,8 @@
 //! Who a task is: its number, and the limited groups it runs in.
 
+use std::cell::RefCell;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// A task's number in its group: 0 for the first, one more for each after it, also across waits. A task that `try_go` gave back
 /// may have used up a number.
@@ -24,8 +25,10 @@ impl fmt::Display for TaskId {
 
 /// The limited groups that a task runs in, its own first, then that of the task that made that group, and so on.
 ///
-/// A backend keeps one per running task and shows it at the next `go` of that task, so that a task never waits for room in a
-/// group whose room it takes up itself. A group without a limit leaves no trace in it, so that it usually costs nothing.
+/// The ledger looks at the caller's at each `go`, so that a task never waits for room in a group whose room it takes up itself,
+/// whichever backends lie between them. A backend says which lineage its tasks have: with [`enter`](Self::enter) where a task has a
+/// thread to itself, with [`ask_first`](Self::ask_first) where tasks share threads. A group without a limit leaves no trace in it,
+/// so that it usually costs nothing.
 #[derive(Clone, Default)]
 pub struct Lineage(Option<Arc<Ancestor>>);
 
@@ -34,9 +37,41 @@ struct Ancestor {
     parent: Lineage,
 }
 
+thread_local! {
+    /// The lineage of the task that has this thread to itself.
+    static OF_THREAD: RefCell<Lineage> = const { RefCell::new(Lineage::NONE) };
+}
+
+/// Whom to ask before the thread.
+static GREEN: OnceLock<fn() -> Option<Lineage>> = OnceLock::new();
+
 impl Lineage {
     /// The lineage of code that runs in no limited group.
     pub const NONE: Self = Self(None);
+
+    /// The lineage of the calling code.
+    #[must_use]
+    pub fn current() -> Self {
+        if let Some(of_task) = GREEN.get().and_then(|ask| ask()) {
+            return of_task;
+        }
+        // A thread-local destructor may call `go` after the cell is gone: such code runs in no task.
+        OF_THREAD
+            .try_with(|lineage| lineage.borrow().clone())
+            .unwrap_or_default()
+    }
+
+    /// Makes this the lineage of the calling thread: for a backend, when a task begins that has the thread to itself.
+    pub fn enter(self) {
+        // A thread that is being torn down begins no task.
+        let _entered = OF_THREAD.try_with(|lineage| *lineage.borrow_mut() = self);
+    }
+
+    /// Has `ask` asked first from now on: for a backend whose tasks share threads. It returns the lineage of the task that runs on
+    /// the calling thread, and none where no task of that backend does. One backend of a program can have this seat: the first.
+    pub fn ask_first(ask: fn() -> Option<Self>) {
+        GREEN.get_or_init(|| ask);
+    }
 
     /// This lineage and `group`. A group appears once, however long the chain of tasks that start each other in it.
     pub(crate) fn with(&self, group: u64) -> Self {

@@ -161,6 +161,7 @@ impl Default for Group {
 }
 
 multi_core::group_face!(Group, value: Send + 'static);
+multi_core::spawner_face!(Spawner);
 
 impl multi_core::Group for Group {
     type Spawner = Spawner;
@@ -179,8 +180,7 @@ impl multi_core::Group for Group {
         F: FnOnce() -> Result + Send + 'static,
     {
         let options = options.started_at(Location::caller());
-        let lineage = sched::current_lineage();
-        let ticket = match self.inner.ledger.try_admit(options, &lineage) {
+        let ticket = match self.inner.ledger.try_admit(options) {
             Ok(ticket) => ticket,
             Err(reason) => return Err(TryGoError::new(task, reason)),
         };
@@ -232,26 +232,6 @@ impl<T: Send + 'static> multi_core::Spawn<T> for Group {
     }
 }
 
-impl Spawner {
-    /// Starts `task` in the group, as [`Group::go`] does.
-    #[track_caller]
-    pub fn go<F>(&self, task: F)
-    where
-        F: FnOnce() -> Result + Send + 'static,
-    {
-        multi_core::Spawner::go(self, task);
-    }
-
-    /// Starts `task` with a name, a timeout, a token of its own, as [`Group::go_with`] does.
-    #[track_caller]
-    pub fn go_with<F>(&self, options: TaskOptions, task: F)
-    where
-        F: FnOnce() -> Result + Send + 'static,
-    {
-        multi_core::Spawner::go_with(self, options, task);
-    }
-}
-
 impl multi_core::Spawner for Spawner {
     #[track_caller]
     fn go_with<F>(&self, options: TaskOptions, task: F)
@@ -280,10 +260,9 @@ impl Inner {
     {
         let options = options.started_at(Location::caller());
         let here = Arc::clone(self);
-        self.ledger
-            .launch(options, &sched::current_lineage(), move |ticket| {
-                here.start(Go { ticket, task });
-            });
+        self.ledger.launch(options, move |ticket| {
+            here.start(Go { ticket, task });
+        });
     }
 
     #[track_caller]
@@ -295,18 +274,14 @@ impl Inner {
         let options = options.started_at(Location::caller());
         let here = Arc::clone(self);
         let event = Arc::new(TaskEvent::new());
-        self.ledger.launch_with(
-            options,
-            &sched::current_lineage(),
-            event,
-            move |ticket, promise| {
+        self.ledger
+            .launch_with(options, event, move |ticket, promise| {
                 here.start(Spawn {
                     ticket,
                     promise,
                     task,
                 });
-            },
-        )
+            })
     }
 
     /// Starts a task. What goes wrong is told to its ticket.

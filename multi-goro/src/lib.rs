@@ -123,11 +123,7 @@ pub use crate::{
     time::{sleep, sleep_until},
 };
 #[cfg(not(loom))]
-pub use multi_core::{
-    BoxError, BuildError, CancelToken, Cancelled, GroupError, GroupOptions, Handle, Progress,
-    Result, StillRunning, TaskError, TaskErrorKind, TaskOptions, TryGoError, TryGoReason,
-    WaitTimeoutError,
-};
+pub use multi_core::prelude::*;
 
 /// Lets other tasks of this worker run before the caller goes on. A plain thread yields to the system.
 ///

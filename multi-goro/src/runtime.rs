@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 
-use multi_core::{BuildError, Event};
+use multi_core::{BuildError, Event, Lineage};
 
 use crate::group::Group;
 use crate::sched::{self, Info, Job, Shared};
@@ -93,7 +93,7 @@ impl Runtime {
         let info = Info {
             name: None,
             started_at: Some(Location::caller()),
-            lineage: sched::current_lineage(),
+            lineage: Lineage::current(),
         };
         let lent = Lent {
             task,
@@ -222,6 +222,8 @@ impl RuntimeBuilder {
             .map_err(|error| BuildError::new(error.to_string()))?;
         let (shared, threads) = Shared::start(workers, class)
             .map_err(|error| BuildError::new(format!("the green runtime cannot start: {error}")))?;
+        // A task's thread is its worker's, so the ledger is to ask us and not the thread.
+        Lineage::ask_first(sched::task_lineage);
         Ok(Runtime {
             shared,
             threads: OsMutex::new(threads),

@@ -11,8 +11,8 @@ use crate::start::{self, Patience, Plain, Valued};
 use crate::usage::Usage;
 use multi_core::ledger::Ledger;
 use multi_core::{
-    CancelToken, Event, GroupError, Handle, Lineage, Progress, Result, Spawn, TaskErrorKind,
-    TaskOptions, TryGoError, TryGoReason, WaitTimeoutError,
+    CancelToken, Event, GroupError, Handle, Progress, Result, Spawn, TaskErrorKind, TaskOptions,
+    TryGoError, TryGoReason, WaitTimeoutError,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -164,18 +164,15 @@ where
 {
     let options = options.started_at(site);
     let reaper = Arc::clone(reaper);
-    // No lineage: a task of this group lives in another process, where its `go` is refused.
-    ledger.launch(
-        options,
-        &Lineage::NONE,
-        move |mut ticket| match start::start(&reaper, Patience::WaitALittle, task) {
+    ledger.launch(options, move |mut ticket| {
+        match start::start(&reaper, Patience::WaitALittle, task) {
             Ok(forked) => {
                 ticket.set_pid(forked.pid);
                 reaper.adopt(forked, Box::new(Plain { ticket }));
             }
             Err((error, _)) => ticket.settle(Err(TaskErrorKind::Start(error))),
-        },
-    );
+        }
+    });
 }
 
 type Site = &'static std::panic::Location<'static>;
@@ -207,10 +204,10 @@ impl multi_core::Group for Group {
             let error = io::Error::other(self.reaper.owner.complaint("this group"));
             return Err(TryGoError::new(task, TryGoReason::Start(error)));
         }
-        let mut admitted = self.ledger.try_admit(options.clone(), &Lineage::NONE);
+        let mut admitted = self.ledger.try_admit(options.clone());
         // Whoever has ended makes room.
         if matches!(admitted, Err(TryGoReason::AtLimit)) && self.reaper.sweep() {
-            admitted = self.ledger.try_admit(options, &Lineage::NONE);
+            admitted = self.ledger.try_admit(options);
         }
         let mut ticket = match admitted {
             Ok(ticket) => ticket,
@@ -269,7 +266,6 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Spawn<T> for Group {
         let reaper = Arc::clone(&self.reaper);
         self.ledger.launch_with(
             options,
-            &Lineage::NONE,
             event,
             move |mut ticket, promise| match start::start(&reaper, Patience::WaitALittle, task) {
                 Ok(forked) => {
@@ -283,6 +279,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Spawn<T> for Group {
 }
 
 multi_core::group_face!(Group, value: Serialize + DeserializeOwned + Send + 'static);
+multi_core::spawner_face!(Spawner);
 
 impl Drop for Group {
     fn drop(&mut self) {

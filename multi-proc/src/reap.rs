@@ -116,9 +116,9 @@ impl Reaper {
 
     /// The token of a new round.
     pub(crate) fn new_token(&self) -> CancelToken {
-        let shared = self.region.take_word().ok();
+        let slot = self.region.take().ok();
         let word = Arc::new(SharedWord::new(
-            shared,
+            slot,
             Arc::clone(&self.wake),
             Weak::clone(&self.me),
         ));

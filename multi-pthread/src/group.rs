@@ -4,19 +4,13 @@ use crate::builder::Builder;
 use crate::thread::{self, Body, Settings, Thread};
 use multi_core::ledger::{Ledger, Ticket};
 use multi_core::{
-    CancelToken, GroupError, Handle, Lineage, Progress, Promise, Result, TaskId, TaskOptions,
-    ThreadEvent, TryGoError, TryGoReason, WaitTimeoutError,
+    CancelToken, GroupError, Handle, Progress, Promise, Result, TaskId, TaskOptions, ThreadEvent,
+    TryGoError, TryGoReason, WaitTimeoutError,
 };
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::panic::Location;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-
-thread_local! {
-    /// The limited groups this thread's task runs in; see [`Lineage`].
-    static LINEAGE: RefCell<Lineage> = const { RefCell::new(Lineage::NONE) };
-}
 
 /// Tasks that each have a POSIX thread of their own.
 ///
@@ -131,11 +125,10 @@ impl multi_core::Group for Group {
     where
         F: FnOnce() -> Result + Send + 'static,
     {
-        let lineage = current_lineage();
         let ticket = match self
             .inner
             .ledger
-            .try_admit(options.started_at(Location::caller()), &lineage)
+            .try_admit(options.started_at(Location::caller()))
         {
             Ok(ticket) => ticket,
             Err(reason) => return Err(TryGoError::new(task, reason)),
@@ -219,10 +212,8 @@ impl Inner {
         F: FnOnce() -> Result + Send + 'static,
     {
         let inner = Arc::clone(self);
-        self.ledger.launch(
-            options.started_at(Location::caller()),
-            &current_lineage(),
-            move |ticket| {
+        self.ledger
+            .launch(options.started_at(Location::caller()), move |ticket| {
                 let here = Arc::clone(&inner);
                 if let Err((error, go)) = here.start(Go {
                     inner,
@@ -234,8 +225,7 @@ impl Inner {
                     drop(task);
                     ticket.settle(Err(multi_core::TaskErrorKind::Start(error)));
                 }
-            },
-        );
+            });
     }
 
     #[track_caller]
@@ -247,11 +237,8 @@ impl Inner {
         let inner = Arc::clone(self);
         let event = Arc::new(ThreadEvent::new());
         let options = options.started_at(Location::caller());
-        self.ledger.launch_with(
-            options,
-            &current_lineage(),
-            event,
-            move |ticket, promise| {
+        self.ledger
+            .launch_with(options, event, move |ticket, promise| {
                 let here = Arc::clone(&inner);
                 if let Err((error, spawn)) = here.start(Spawn {
                     inner,
@@ -268,8 +255,7 @@ impl Inner {
                     drop((task, promise));
                     ticket.settle(Err(multi_core::TaskErrorKind::Start(error)));
                 }
-            },
-        )
+            })
     }
 
     fn start<B: TaskBody>(&self, body: B) -> Result<(), (std::io::Error, B)> {
@@ -331,13 +317,6 @@ impl Drop for Inner {
         // A spawner may have started a thread while the group was being dropped.
         self.join_all();
     }
-}
-
-fn current_lineage() -> Lineage {
-    // A thread-local destructor may call `go` after the cell is gone: such code runs in no task.
-    LINEAGE
-        .try_with(|lineage| lineage.borrow().clone())
-        .unwrap_or_default()
 }
 
 trait TaskBody: Body {
@@ -414,7 +393,7 @@ fn enter(ticket: &Ticket) {
     if let Some(name) = ticket.name() {
         thread::set_name(name);
     }
-    LINEAGE.set(ticket.lineage());
+    ticket.lineage().enter();
 }
 
 /// Marks the task's thread as one that can be joined, before the task is settled and `wait` looks.

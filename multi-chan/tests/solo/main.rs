@@ -9,7 +9,6 @@ mod bad_luck;
 mod death;
 mod inherit;
 mod kill;
-mod mixed;
 mod support;
 mod traffic;
 mod waiting;
@@ -27,7 +26,6 @@ fn main() {
         death::TESTS,
         kill::TESTS,
         bad_luck::TESTS,
-        mixed::TESTS,
     ]
     .concat();
     let trials = tests

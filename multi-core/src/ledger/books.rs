@@ -79,9 +79,9 @@ impl Ledger {
     }
 
     /// Registers a task and says what to do with it, waiting for room first where that is allowed.
-    pub(super) fn admit(&self, options: TaskOptions, lineage: &Lineage) -> (Ticket, Verdict) {
+    pub(super) fn admit(&self, options: TaskOptions) -> (Ticket, Verdict) {
         let is_limited = self.shared.options.limit.is_some();
-        let is_inside = is_limited && lineage.contains(self.shared.serial);
+        let is_inside = is_limited && self.is_caller_inside();
         loop {
             // Needed to wait for room only.
             let key = if is_limited {
@@ -104,7 +104,7 @@ impl Ledger {
                 self.state().room_waiters -= 1;
                 continue;
             };
-            return (self.enter(&mut state, options, lineage), verdict);
+            return (self.enter(&mut state, options), verdict);
         }
     }
 
@@ -129,12 +129,7 @@ impl Ledger {
         }
     }
 
-    pub(super) fn enter(
-        &self,
-        state: &mut State,
-        options: TaskOptions,
-        lineage: &Lineage,
-    ) -> Ticket {
+    pub(super) fn enter(&self, state: &mut State, options: TaskOptions) -> Ticket {
         let id = TaskId(state.next_id);
         state.next_id += 1;
         state.progress.started += 1;
@@ -143,8 +138,8 @@ impl Ledger {
         let name = options.name.clone();
         state.running.insert(id, Running { name, site, since });
         let lineage = match self.shared.options.limit {
-            Some(_) => lineage.with(self.shared.serial),
-            None => lineage.clone(),
+            Some(_) => Lineage::current().with(self.shared.serial),
+            None => Lineage::current(),
         };
         if let Some(token) = &options.cancel_token {
             state.token.adopt(token);
@@ -153,8 +148,17 @@ impl Ledger {
         Ticket::new(self.clone(), id, options, site, since, timeout, lineage)
     }
 
-    /// Starts the queued task `id` although there is no room: the caller is about to wait for it and uses no room meanwhile.
+    /// Whether the caller is, or runs for, a task of this group. Only a limited group knows.
+    fn is_caller_inside(&self) -> bool {
+        Lineage::current().contains(self.shared.serial)
+    }
+
+    /// Starts the queued task `id` although there is no room, if the caller, who is about to wait for it, takes up room of this
+    /// group that it does not need meanwhile.
     pub(crate) fn lend_room(&self, id: TaskId) {
+        if self.shared.options.limit.is_none() || !self.is_caller_inside() {
+            return;
+        }
         let mut state = self.state();
         let at = state
             .queue

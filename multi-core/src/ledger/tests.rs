@@ -1,6 +1,7 @@
 use super::*;
 use crate::error::{TaskError, TaskErrorKind};
 use crate::event::ThreadEvent;
+use crate::task::Lineage;
 use std::sync::mpsc;
 
 fn ledger(options: GroupOptions) -> Ledger {
@@ -13,15 +14,12 @@ fn ledger(options: GroupOptions) -> Ledger {
     .unwrap()
 }
 
-fn on_thread(
-    ledger: &Ledger,
-    lineage: &Lineage,
-    task: impl FnOnce(&Lineage) -> crate::Result + Send + 'static,
-) {
-    ledger.launch(TaskOptions::new(), lineage, |ticket| {
+/// Starts a task on a thread of its own, as a backend would.
+fn on_thread(ledger: &Ledger, task: impl FnOnce() -> crate::Result + Send + 'static) {
+    ledger.launch(TaskOptions::new(), |ticket| {
         std::thread::spawn(move || {
-            let own = ticket.lineage();
-            ticket.run(|| task(&own));
+            ticket.lineage().enter();
+            ticket.run(task);
         });
     });
 }
@@ -32,7 +30,7 @@ fn failures_come_home_in_start_order_whatever_the_order_of_ending() {
     let (tickets, received) = mpsc::channel();
     for _ in 0..3 {
         let tickets = tickets.clone();
-        ledger.launch(TaskOptions::new(), &Lineage::NONE, move |ticket| {
+        ledger.launch(TaskOptions::new(), move |ticket| {
             tickets.send(ticket).unwrap();
         });
     }
@@ -53,7 +51,7 @@ fn failures_come_home_in_start_order_whatever_the_order_of_ending() {
 #[test]
 fn dropped_ticket_is_a_lost_task_and_not_a_hang() {
     let ledger = ledger(GroupOptions::new());
-    ledger.launch(TaskOptions::new(), &Lineage::NONE, drop);
+    ledger.launch(TaskOptions::new(), drop);
     let error = ledger.wait().unwrap_err();
     assert!(matches!(error.first().kind(), TaskErrorKind::Lost));
 }
@@ -62,14 +60,9 @@ fn dropped_ticket_is_a_lost_task_and_not_a_hang() {
 fn dropped_ticket_reaches_the_handle_too() {
     let ledger = ledger(GroupOptions::new());
     let event = ledger.event();
-    let handle = ledger.launch_with::<u8>(
-        TaskOptions::new(),
-        &Lineage::NONE,
-        event,
-        |ticket, promise| {
-            drop((ticket, promise));
-        },
-    );
+    let handle = ledger.launch_with::<u8>(TaskOptions::new(), event, |ticket, promise| {
+        drop((ticket, promise));
+    });
     assert!(matches!(
         handle.join().unwrap_err().kind(),
         TaskErrorKind::Lost
@@ -80,16 +73,11 @@ fn dropped_ticket_reaches_the_handle_too() {
 #[test]
 fn withdrawn_task_counts_for_nothing() {
     let ledger = ledger(GroupOptions::new().limit(1));
-    ledger
-        .try_admit(TaskOptions::new(), &Lineage::NONE)
-        .unwrap()
-        .withdraw();
+    ledger.try_admit(TaskOptions::new()).unwrap().withdraw();
     assert_eq!(ledger.progress().started, 0);
-    let ticket = ledger
-        .try_admit(TaskOptions::new(), &Lineage::NONE)
-        .unwrap();
+    let ticket = ledger.try_admit(TaskOptions::new()).unwrap();
     assert!(matches!(
-        ledger.try_admit(TaskOptions::new(), &Lineage::NONE),
+        ledger.try_admit(TaskOptions::new()),
         Err(TryGoReason::AtLimit)
     ));
     ticket.settle(Ok(()));
@@ -100,9 +88,9 @@ fn withdrawn_task_counts_for_nothing() {
 fn task_of_a_full_group_queues_what_it_starts() {
     let ledger = ledger(GroupOptions::new().limit(1));
     let inner = ledger.clone();
-    on_thread(&ledger, &Lineage::NONE, move |lineage| {
+    on_thread(&ledger, move || {
         for _ in 0..10 {
-            on_thread(&inner, lineage, |_| Ok(()));
+            on_thread(&inner, || Ok(()));
         }
         assert_eq!(inner.progress().queued, 10);
         Ok(())
@@ -112,15 +100,46 @@ fn task_of_a_full_group_queues_what_it_starts() {
 }
 
 #[test]
-fn joining_a_queued_task_lends_it_the_room() {
+fn joining_a_queued_task_from_outside_keeps_the_limit() {
     let ledger = ledger(GroupOptions::new().limit(1));
-    let inner = ledger.clone();
-    on_thread(&ledger, &Lineage::NONE, move |lineage| {
+    let (inner, (give, given)) = (ledger.clone(), mpsc::channel());
+    let (end, ended) = mpsc::channel::<()>();
+    on_thread(&ledger, move || {
         let event = inner.event();
         let start = |ticket: Ticket, promise| {
             std::thread::spawn(move || ticket.run_with(promise, || Ok(7)));
         };
-        let handle = inner.launch_with::<i32>(TaskOptions::new(), lineage, event, start);
+        give.send(inner.launch_with::<i32>(TaskOptions::new(), event, start))?;
+        ended.recv()?;
+        Ok(())
+    });
+    let handle = match given
+        .recv()
+        .unwrap()
+        .join_timeout(Duration::from_millis(20))
+    {
+        Err(crate::JoinTimeoutError::StillRunning(handle)) => handle,
+        other => panic!("the queued task was started beyond the limit: {other:?}"),
+    };
+    assert_eq!(
+        (ledger.progress().running, ledger.progress().queued),
+        (1, 1)
+    );
+    end.send(()).unwrap();
+    assert_eq!(handle.join().unwrap(), 7);
+    ledger.wait().unwrap();
+}
+
+#[test]
+fn joining_a_queued_task_lends_it_the_room() {
+    let ledger = ledger(GroupOptions::new().limit(1));
+    let inner = ledger.clone();
+    on_thread(&ledger, move || {
+        let event = inner.event();
+        let start = |ticket: Ticket, promise| {
+            std::thread::spawn(move || ticket.run_with(promise, || Ok(7)));
+        };
+        let handle = inner.launch_with::<i32>(TaskOptions::new(), event, start);
         assert_eq!(handle.join()?, 7);
         Ok(())
     });
@@ -132,7 +151,7 @@ fn cancel_refuses_the_queue_and_wakes_a_go_that_waits_for_room() {
     let ledger = ledger(GroupOptions::new().limit(1));
     let token = ledger.cancel_token();
     let in_task = token.clone();
-    on_thread(&ledger, &Lineage::NONE, move |_| {
+    on_thread(&ledger, move || {
         in_task.wait();
         Ok(())
     });
@@ -140,12 +159,12 @@ fn cancel_refuses_the_queue_and_wakes_a_go_that_waits_for_room() {
         std::thread::sleep(Duration::from_millis(10));
         token.cancel();
     });
-    on_thread(&ledger, &Lineage::NONE, |_| panic!("a refused task ran"));
+    on_thread(&ledger, || panic!("a refused task ran"));
     canceller.join().unwrap();
     let error = ledger.wait().unwrap_err();
     assert!(error.is_cancelled());
     assert_eq!((error.failed_count(), error.task_count()), (1, 2));
-    on_thread(&ledger, &Lineage::NONE, |_| Ok(()));
+    on_thread(&ledger, || Ok(()));
     assert!(ledger.wait().is_ok(), "the next round has a fresh token");
 }
 
@@ -156,7 +175,7 @@ fn outer_token_outlives_the_round() {
     assert!(ledger.wait().is_ok());
     outer.cancel();
     for _ in 0..2 {
-        on_thread(&ledger, &Lineage::NONE, |_| Ok(()));
+        on_thread(&ledger, || Ok(()));
         assert!(ledger.wait().unwrap_err().is_cancelled());
     }
 }
@@ -166,7 +185,7 @@ fn late_task_is_timed_out_however_it_ends() {
     let ledger = ledger(GroupOptions::new());
     for outcome in [Ok(()), Err(TaskErrorKind::Returned("late".into()))] {
         let options = TaskOptions::new().timeout(Duration::from_millis(1));
-        ledger.launch(options, &Lineage::NONE, |ticket| {
+        ledger.launch(options, |ticket| {
             std::thread::sleep(Duration::from_millis(5));
             ticket.settle(outcome);
         });
@@ -180,12 +199,12 @@ fn late_task_is_timed_out_however_it_ends() {
 fn deadline_cancels_the_token_and_refuses_what_comes_later() {
     let ledger = ledger(GroupOptions::new().timeout(Duration::from_millis(20)));
     let token = ledger.cancel_token();
-    on_thread(&ledger, &Lineage::NONE, move |_| {
+    on_thread(&ledger, move || {
         token.wait();
         Ok(())
     });
     assert!(ledger.wait().unwrap_err().first().is_timed_out());
-    on_thread(&ledger, &Lineage::NONE, |_| Ok(()));
+    on_thread(&ledger, || Ok(()));
     assert!(ledger.wait().unwrap_err().first().is_timed_out());
 }
 
@@ -193,7 +212,7 @@ fn deadline_cancels_the_token_and_refuses_what_comes_later() {
 fn failures_beyond_those_kept_whole_are_counted() {
     let ledger = ledger(GroupOptions::new());
     for _ in 0..100 {
-        ledger.launch(TaskOptions::new(), &Lineage::NONE, |ticket| {
+        ledger.launch(TaskOptions::new(), |ticket| {
             ticket.run(|| Err("no".into()));
         });
     }
@@ -208,9 +227,7 @@ fn failures_beyond_those_kept_whole_are_counted() {
 #[test]
 fn bad_name_fails_the_task_and_is_quoted() {
     let ledger = ledger(GroupOptions::new());
-    ledger.launch(TaskOptions::new().name("a\0b"), &Lineage::NONE, |_| {
-        panic!("started")
-    });
+    ledger.launch(TaskOptions::new().name("a\0b"), |_| panic!("started"));
     let error = ledger.wait().unwrap_err();
     assert!(error.first().is_start());
     assert!(
@@ -223,13 +240,9 @@ fn bad_name_fails_the_task_and_is_quoted() {
 fn wait_timeout_names_who_is_still_running() {
     let ledger = ledger(GroupOptions::new());
     let (keep, kept) = mpsc::channel();
-    ledger.launch(
-        TaskOptions::new().name("slow"),
-        &Lineage::NONE,
-        move |ticket| {
-            keep.send(ticket).unwrap();
-        },
-    );
+    ledger.launch(TaskOptions::new().name("slow"), move |ticket| {
+        keep.send(ticket).unwrap();
+    });
     let text = ledger
         .wait_timeout(Duration::from_millis(1))
         .unwrap_err()
@@ -246,12 +259,12 @@ fn wait_timeout_names_who_is_still_running() {
 fn fail_fast_cancels_once_the_failure_is_recorded() {
     let ledger = ledger(GroupOptions::new().fail_fast(true));
     let token = ledger.cancel_token();
-    on_thread(&ledger, &Lineage::NONE, move |_| {
+    on_thread(&ledger, move || {
         token.wait();
         token.check()?;
         Ok(())
     });
-    on_thread(&ledger, &Lineage::NONE, |_| Err("the cause".into()));
+    on_thread(&ledger, || Err("the cause".into()));
     let error = ledger.wait().unwrap_err();
     assert_eq!(error.first().id().index(), 1);
     assert_eq!(error.failed_count(), 2);
@@ -262,9 +275,9 @@ fn fail_fast_cancels_once_the_failure_is_recorded() {
 fn cancel_refuses_a_long_queue_without_a_deep_stack() {
     let ledger = ledger(GroupOptions::new().limit(1));
     let inner = ledger.clone();
-    on_thread(&ledger, &Lineage::NONE, move |lineage| {
+    on_thread(&ledger, move || {
         for _ in 0..50_000 {
-            on_thread(&inner, lineage, |_| panic!("a refused task ran"));
+            on_thread(&inner, || panic!("a refused task ran"));
         }
         inner.cancel_token().cancel();
         Ok(())
@@ -277,9 +290,9 @@ fn cancel_refuses_a_long_queue_without_a_deep_stack() {
 fn starts_that_fail_out_of_a_long_queue_take_no_deep_stack() {
     let ledger = ledger(GroupOptions::new().limit(1));
     let inner = ledger.clone();
-    on_thread(&ledger, &Lineage::NONE, move |lineage| {
+    on_thread(&ledger, move || {
         for _ in 0..50_000 {
-            inner.launch(TaskOptions::new(), lineage, drop);
+            inner.launch(TaskOptions::new(), drop);
         }
         Ok(())
     });
@@ -289,22 +302,20 @@ fn starts_that_fail_out_of_a_long_queue_take_no_deep_stack() {
 #[test]
 fn long_chain_of_tasks_in_a_limited_group_keeps_a_short_lineage() {
     let ledger = ledger(GroupOptions::new().limit(2));
-    let mut lineage = Lineage::NONE;
     for _ in 0..100_000 {
-        let ticket = ledger.try_admit(TaskOptions::new(), &lineage).unwrap();
-        lineage = ticket.lineage();
+        let ticket = ledger.try_admit(TaskOptions::new()).unwrap();
+        ticket.lineage().enter();
         ticket.settle(Ok(()));
     }
-    assert_eq!(format!("{lineage:?}").matches(',').count(), 0);
+    assert_eq!(format!("{:?}", Lineage::current()).matches(',').count(), 0);
 }
 
 #[test]
 fn withdrawn_ticket_passes_its_room_on_to_the_queue() {
     let ledger = ledger(GroupOptions::new().limit(1));
-    let ticket = ledger
-        .try_admit(TaskOptions::new(), &Lineage::NONE)
-        .unwrap();
-    on_thread(&ledger, &ticket.lineage(), |_| Ok(()));
+    let ticket = ledger.try_admit(TaskOptions::new()).unwrap();
+    ticket.lineage().enter();
+    on_thread(&ledger, || Ok(()));
     assert_eq!(ledger.progress().queued, 1);
     ticket.withdraw();
     assert!(ledger.wait_timeout(Duration::from_secs(30)).is_ok());
@@ -324,17 +335,12 @@ impl Drop for Bomb {
 fn value_that_panics_when_nobody_wants_it_fails_its_task() {
     let ledger = ledger(GroupOptions::new());
     let event = ledger.event();
-    let handle = ledger.launch_with(
-        TaskOptions::new(),
-        &Lineage::NONE,
-        event,
-        |ticket, promise| {
-            std::thread::spawn(move || {
-                std::thread::sleep(Duration::from_millis(5));
-                ticket.run_with(promise, || Ok(Bomb));
-            });
-        },
-    );
+    let handle = ledger.launch_with(TaskOptions::new(), event, |ticket, promise| {
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(5));
+            ticket.run_with(promise, || Ok(Bomb));
+        });
+    });
     drop(handle);
     assert!(ledger.wait().unwrap_err().first().is_panicked());
 }
@@ -351,12 +357,12 @@ fn error_that_panics_as_it_is_dropped_harms_nobody() {
     impl std::error::Error for Bad {}
     let ledger = ledger(GroupOptions::new());
     for _ in 0..GroupError::WHOLE_MAX {
-        ledger.launch(TaskOptions::new(), &Lineage::NONE, |ticket| {
+        ledger.launch(TaskOptions::new(), |ticket| {
             ticket.run(|| Err("no".into()));
         });
     }
     // One too many to be kept: dropped as soon as it is counted.
-    ledger.launch(TaskOptions::new(), &Lineage::NONE, |ticket| {
+    ledger.launch(TaskOptions::new(), |ticket| {
         ticket.run(|| Err(Bad(Bomb).into()));
     });
     assert_eq!(
@@ -369,9 +375,9 @@ fn error_that_panics_as_it_is_dropped_harms_nobody() {
 fn capture_of_a_queued_task_that_panics_as_it_is_dropped_fails_that_task_alone() {
     let ledger = ledger(GroupOptions::new().limit(1));
     let inner = ledger.clone();
-    on_thread(&ledger, &Lineage::NONE, move |lineage| {
+    on_thread(&ledger, move || {
         let bomb = Bomb;
-        on_thread(&inner, lineage, move |_| {
+        on_thread(&inner, move || {
             let _bomb = bomb;
             Ok(())
         });
@@ -388,11 +394,11 @@ fn room_is_free_when_a_join_returns() {
     let ledger = ledger(GroupOptions::new().limit(1));
     for _ in 0..500 {
         let event = ledger.event();
-        let handle = ledger.launch_with(TaskOptions::new(), &Lineage::NONE, event, |t, p| {
+        let handle = ledger.launch_with(TaskOptions::new(), event, |t, p| {
             std::thread::spawn(move || t.run_with(p, || Ok(7)));
         });
         assert_eq!(handle.join().unwrap(), 7);
-        let ticket = ledger.try_admit(TaskOptions::new(), &Lineage::NONE);
+        let ticket = ledger.try_admit(TaskOptions::new());
         ticket
             .expect("the joined task still takes up room")
             .withdraw();
@@ -408,7 +414,7 @@ fn failure_that_cancelled_a_round_is_told_with_that_round() {
     let outside = std::thread::spawn(move || {
         while !over.load(Ordering::Relaxed) {
             let (_, options) = ((), TaskOptions::new());
-            outsider.launch(options, &Lineage::NONE, |ticket| {
+            outsider.launch(options, |ticket| {
                 ticket.run(|| Err("no".into()));
             });
         }
@@ -432,7 +438,7 @@ fn own_token_of_a_task_follows_its_group() {
     let ledger = ledger(GroupOptions::new());
     let own = CancelToken::new();
     let options = TaskOptions::new().cancel_token(own.clone());
-    ledger.launch(options, &Lineage::NONE, |ticket| {
+    ledger.launch(options, |ticket| {
         std::thread::spawn(move || {
             ticket.run(|| {
                 own.wait();
@@ -447,9 +453,9 @@ fn own_token_of_a_task_follows_its_group() {
 fn group_error_of_cancelled_tasks_counts_as_cancelled_further_out() {
     let (outer, inner) = (ledger(GroupOptions::new()), ledger(GroupOptions::new()));
     inner.cancel_token().cancel();
-    inner.launch(TaskOptions::new(), &Lineage::NONE, drop);
+    inner.launch(TaskOptions::new(), drop);
     let error = inner.wait().unwrap_err();
-    outer.launch(TaskOptions::new(), &Lineage::NONE, |ticket| {
+    outer.launch(TaskOptions::new(), |ticket| {
         ticket.run(|| Err(error.into()));
     });
     assert!(outer.wait().unwrap_err().is_cancelled());

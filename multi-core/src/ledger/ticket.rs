@@ -96,7 +96,7 @@ impl Ticket {
         }
     }
 
-    /// What the task shows as its own lineage when it calls `go` in turn.
+    /// The task's lineage: for the backend to [`enter`](Lineage::enter), or to answer with when asked.
     #[must_use]
     pub fn lineage(&self) -> Lineage {
         self.lineage.clone()

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use super::Body;
-use crate::sched;
 use crate::stack::Class;
 use crate::sync::{AtomicBool, Ordering::*, OsMutex, lock};
 
@@ -53,7 +52,7 @@ impl Threads {
             builder.spawn(move || {
                 let body = lock(&parcel).take().expect("taken once");
                 drop(parcel);
-                sched::set_thread_lineage(body.ticket().lineage());
+                body.ticket().lineage().enter();
                 let end = body.run();
                 // Release: pairs with the Acquire in `join_ended`; in fact the settling below orders it as well.
                 has_ended.store(true, Release);
