@@ -2,7 +2,7 @@
 
 use crate::identity::Owner;
 use crate::reap::Reaper;
-use crate::slot::{Region, Slot};
+use crate::slot::{Region, Word};
 use crate::sys;
 use multi_core::{CancelToken, CancelWord};
 use std::io;
@@ -25,7 +25,7 @@ pub(crate) struct SharedWord {
 
 #[derive(Debug)]
 enum Place {
-    Slot(Slot),
+    Shared(Word),
     /// Children do not see it set; they are signalled after the grace as any that do not look.
     Own {
         word: AtomicU32,
@@ -34,14 +34,14 @@ enum Place {
 }
 
 impl SharedWord {
-    /// A group's word, in `slot` if there is one.
-    pub(crate) fn new(slot: Option<Slot>, wake: Arc<OwnedFd>, reaper: Weak<Reaper>) -> Self {
+    /// A group's word, `shared` if there is one.
+    pub(crate) fn new(shared: Option<Word>, wake: Arc<OwnedFd>, reaper: Weak<Reaper>) -> Self {
         let own = || Place::Own {
             word: AtomicU32::new(0),
             waiters: AtomicU32::new(0),
         };
         Self {
-            place: slot.map_or_else(own, Place::Slot),
+            place: shared.map_or_else(own, Place::Shared),
             owner: Owner::here(),
             wake: Some(wake),
             reaper,
@@ -50,14 +50,14 @@ impl SharedWord {
 
     fn word(&self) -> &AtomicU32 {
         match &self.place {
-            Place::Slot(slot) => slot.word(),
+            Place::Shared(shared) => shared.word(),
             Place::Own { word, .. } => word,
         }
     }
 
     fn waiters(&self) -> &AtomicU32 {
         match &self.place {
-            Place::Slot(slot) => slot.waiters(),
+            Place::Shared(shared) => shared.waiters(),
             Place::Own { waiters, .. } => waiters,
         }
     }
@@ -83,9 +83,9 @@ impl SharedWord {
 ///
 /// The system has no shared memory left for it.
 pub fn shared_token() -> io::Result<CancelToken> {
-    let slot = Region::new(0)?.take()?;
+    let shared = Region::new(0)?.take_word()?;
     let word = SharedWord {
-        place: Place::Slot(slot),
+        place: Place::Shared(shared),
         owner: Owner::here(),
         wake: None,
         reaper: Weak::new(),

@@ -116,9 +116,9 @@ impl Reaper {
 
     /// The token of a new round.
     pub(crate) fn new_token(&self) -> CancelToken {
-        let slot = self.region.take().ok();
+        let shared = self.region.take_word().ok();
         let word = Arc::new(SharedWord::new(
-            slot,
+            shared,
             Arc::clone(&self.wake),
             Weak::clone(&self.me),
         ));

@@ -1,15 +1,18 @@
 //! The shared memory of a group: one slot per running task, where the child writes how far it is and what came of it.
 //!
 //! ```text
-//! chunk   ┌ spill 0: spill_bytes ┬ … ┬ spill n-1 ┬ slot 0: 1 KiB ┬ slot 1 ┬ … ┬ slot n-1 ┐
-//! slot    ┌ 0 stage ┬ 4 waiters ┬ 8 kind ┬ 12 spilled ┬ 16 len ┬ … ┬ 64 inline: 960 bytes ┐
+//! chunk   ┌ spill 1: spill_bytes ┬ … ┬ spill n-1 ┬ words: 1 KiB ┬ slot 1: 1 KiB ┬ … ┬ slot n-1 ┐
+//! slot    ┌ 0 stage ┬ 4 kind ┬ 8 spilled ┬ 16 len ┬ … ┬ 64 inline: 960 bytes ┐
 //! ```
 //!
 //! The slots lie at the upper end, because mappings grow downwards: there they share a page table with the mapping made before, which a
 //! child has anyway. At the lower end, a gigabyte away, a child's first touch of its slot took 9 µs instead of 3.
 //!
 //! Spills are address space, not memory: a page exists once a child has written to it, and is given back with the slot.
-//! Chunks double in size and live as long as a slot of their region does.
+//! Chunks double in size and live as long as a slot or a word of their region does.
+//!
+//! The words of cancel tokens lie beside the slots (in the first chunk, then in pages of their own) and are never used twice: a token may
+//! be held by any process, for longer than the group knows.
 
 #![expect(
     unsafe_code,
@@ -42,10 +45,8 @@ const _: () = assert!((FIRST_SLOTS * SLOT_BYTES).is_multiple_of(PAGE_BYTES));
 
 #[repr(C, align(64))]
 struct Header {
-    /// A [`Stage`] in a task's slot, 0 or 1 in a cancel word's.
+    /// A [`Stage`].
     stage: AtomicU32,
-    /// Sleepers on a cancel word. One that was killed in its sleep stays counted: a wake too many, nothing worse.
-    waiters: AtomicU32,
     /// What the payload is: a [`Kind`].
     kind: AtomicU32,
     /// 1 once anything may have been written to the spill.
@@ -89,8 +90,13 @@ pub(crate) struct Region {
 }
 
 struct State {
+    /// Every mapping.
     chunks: Vec<Chunk>,
+    /// How many of them hold slots.
+    slot_chunks: u32,
     free: Vec<Place>,
+    /// Words that were never used.
+    words: Vec<NonNull<WordCell>>,
 }
 
 struct Chunk {
@@ -102,6 +108,54 @@ struct Chunk {
 struct Place {
     header: NonNull<Header>,
     spill: NonNull<u8>,
+}
+
+/// What a cancel token is made of.
+#[repr(C)]
+struct WordCell {
+    /// 1 once the request was made.
+    word: AtomicU32,
+    /// Sleepers on it. One that was killed in its sleep stays counted: a wake too many, nothing worse.
+    waiters: AtomicU32,
+}
+
+/// One of the words, for good.
+pub(crate) struct Word {
+    _region: Arc<Region>,
+    cell: NonNull<WordCell>,
+}
+
+// SAFETY: a word is two atomics in memory that its region keeps.
+unsafe impl Send for Word {}
+// SAFETY: as above.
+unsafe impl Sync for Word {}
+// SAFETY: the addresses in stock are of memory that is shared even between processes; they are used through `Word` alone.
+unsafe impl Send for State {}
+
+impl Word {
+    fn cell(&self) -> &WordCell {
+        // SAFETY: aligned, within a mapping that the region keeps, and never anything but two atomics.
+        unsafe { self.cell.as_ref() }
+    }
+
+    /// The word itself.
+    pub(crate) fn word(&self) -> &AtomicU32 {
+        &self.cell().word
+    }
+
+    /// How many sleep on it.
+    pub(crate) fn waiters(&self) -> &AtomicU32 {
+        &self.cell().waiters
+    }
+}
+
+impl fmt::Debug for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Relaxed: for the eye.
+        f.debug_struct("Word")
+            .field("word", &self.word().load(Ordering::Relaxed))
+            .finish_non_exhaustive()
+    }
 }
 
 // SAFETY: a chunk is memory shared even between processes; what is in it is reached through atomics or by one slot's owner.
@@ -132,7 +186,9 @@ impl Region {
             .ok_or_else(too_large)?;
         let mut state = State {
             chunks: Vec::new(),
+            slot_chunks: 0,
             free: Vec::new(),
+            words: Vec::new(),
         };
         state.grow(spill_bytes)?;
         Ok(Arc::new(Self {
@@ -157,6 +213,26 @@ impl Region {
         }
     }
 
+    /// A word that nobody has used, 0.
+    pub(crate) fn take_word(self: &Arc<Self>) -> io::Result<Word> {
+        let mut state = self.lock();
+        if state.words.is_empty() {
+            let at = sys::map_shared(PAGE_BYTES)?;
+            state.chunks.push(Chunk {
+                at,
+                bytes: PAGE_BYTES,
+            });
+            state.add_words(at, PAGE_BYTES);
+        }
+        match state.words.pop() {
+            Some(cell) => Ok(Word {
+                _region: Arc::clone(self),
+                cell,
+            }),
+            None => unreachable!("a new page without a word"),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -164,7 +240,7 @@ impl Region {
 
 impl State {
     fn grow(&mut self, spill_bytes: usize) -> io::Result<()> {
-        let count = FIRST_SLOTS << self.chunks.len().min(16);
+        let count = FIRST_SLOTS << self.slot_chunks.min(16);
         let slots_bytes = count * SLOT_BYTES;
         let spills_bytes = spill_bytes.checked_mul(count);
         let (slots_at, bytes) = spills_bytes
@@ -172,8 +248,13 @@ impl State {
             .ok_or_else(|| io::Error::from_raw_os_error(sys::ENOMEM))?;
         let at = sys::map_shared(bytes)?;
         self.chunks.push(Chunk { at, bytes });
+        self.slot_chunks += 1;
+        if self.slot_chunks == 1 {
+            // SAFETY: behind all spills, where there is room for `count` slots.
+            self.add_words(unsafe { at.add(slots_at) }, SLOT_BYTES);
+        }
         // Backwards: the first slot is on top.
-        for index in (0..count).rev() {
+        for index in (1..count).rev() {
             // SAFETY: slot `index` lies behind all spills and within the mapping.
             let header = unsafe { at.add(slots_at + index * SLOT_BYTES) };
             // SAFETY: spill `index` lies within the mapping of `count` spills and slots.
@@ -187,12 +268,22 @@ impl State {
     }
 }
 
+impl State {
+    /// Takes new words into stock: `bytes` of zeroes from `at`.
+    fn add_words(&mut self, at: NonNull<u8>, bytes: usize) {
+        for index in (0..bytes / size_of::<WordCell>()).rev() {
+            // SAFETY: within the bytes that the caller set aside.
+            self.words.push(unsafe { at.cast::<WordCell>().add(index) });
+        }
+    }
+}
+
 impl Drop for Region {
     fn drop(&mut self) {
         // Not by `lock`: in a child that drops a group it was given, a copy of the lock may be held for ever.
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         for chunk in state.chunks.drain(..) {
-            // SAFETY: a whole mapping, and the last slot of the region is gone: each held the region.
+            // SAFETY: a whole mapping, and the last slot and word of the region are gone: each held the region.
             unsafe { sys::unmap(chunk.at, chunk.bytes) };
         }
     }
@@ -202,16 +293,6 @@ impl Slot {
     fn header(&self) -> &Header {
         // SAFETY: the place is aligned and lives in a mapping that `region` keeps; a header is atomics, for which any bytes do.
         unsafe { self.place.header.as_ref() }
-    }
-
-    /// The word that a cancel token sleeps on: the same four bytes as the stage.
-    pub(crate) fn word(&self) -> &AtomicU32 {
-        &self.header().stage
-    }
-
-    /// How many sleep on [`word`](Self::word).
-    pub(crate) fn waiters(&self) -> &AtomicU32 {
-        &self.header().waiters
     }
 
     /// How far the child says it is; none where it says nonsense.
@@ -296,12 +377,11 @@ impl Drop for Slot {
         }
         let Header {
             stage,
-            waiters,
             kind,
             spilled,
             len,
         } = self.header();
-        for word in [stage, waiters, kind, spilled] {
+        for word in [stage, kind, spilled] {
             // Relaxed: the next user is handed the slot through the region's lock, or by fork.
             word.store(0, Ordering::Relaxed);
         }
@@ -357,6 +437,18 @@ mod tests {
                     .all(|byte| *byte == index as u8)
             );
         }
+    }
+
+    #[test]
+    fn words_are_never_used_twice() {
+        let region = Region::new(1).unwrap();
+        for _ in 0..1000 {
+            let word = region.take_word().unwrap();
+            // Relaxed: one thread.
+            assert_eq!(word.word().swap(1, Ordering::Relaxed), 0);
+            assert_eq!(word.waiters().load(Ordering::Relaxed), 0);
+        }
+        assert_eq!(region.take().unwrap().stage(), Some(Stage::Forked));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::support::{
 };
 use multi_chan::KillPoint::{Claimed, Freed};
 use multi_chan::{channel, kill_at};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
@@ -122,26 +122,33 @@ fn a_refused_fork_is_forgotten() {
 }
 
 fn a_fork_beside_busy_threads_is_entered_whole() {
+    #[expect(
+        clippy::mutex_atomic,
+        reason = "a flag of the test's own, not of the protocol"
+    )]
+    fn flag() -> Mutex<bool> {
+        Mutex::new(false)
+    }
     // In a child, so that no other test finds the threads.
     let parent = fork(|| {
         let (tx, rx) = channel::<u64>(4).unwrap();
         let (seen_tx, seen_rx) = channel::<u64>(256).unwrap();
-        let stop = AtomicBool::new(false);
+        let stop = flag();
+        let going = || !*stop.lock().unwrap();
         thread::scope(|scope| {
-            // Relaxed throughout: a flag, and the scope's joins.
             scope.spawn(|| {
-                while !stop.load(Relaxed) {
+                while going() {
                     let _ = tx.try_send(0);
                 }
             });
             scope.spawn(|| {
-                while !stop.load(Relaxed) {
+                while going() {
                     rx.recv_timeout(Duration::from_micros(50)).ok();
                 }
             });
             scope.spawn(|| {
                 // Channels come and go, and with them the list that a fork copies.
-                while !stop.load(Relaxed) {
+                while going() {
                     let (own_tx, own_rx) = channel::<u64>(1).unwrap();
                     own_tx.clone().send(1).unwrap();
                     drop(own_tx);
@@ -163,7 +170,7 @@ fn a_fork_beside_busy_threads_is_entered_whole() {
                     .collect();
                 children.into_iter().for_each(Child::join);
             }
-            stop.store(true, Relaxed);
+            *stop.lock().unwrap() = true;
         });
         drop(seen_tx);
         let mut seen: Vec<_> = seen_rx.into_iter().collect();

@@ -9,6 +9,7 @@ mod bad_luck;
 mod death;
 mod inherit;
 mod kill;
+mod mixed;
 mod support;
 mod traffic;
 mod waiting;
@@ -26,6 +27,7 @@ fn main() {
         death::TESTS,
         kill::TESTS,
         bad_luck::TESTS,
+        mixed::TESTS,
     ]
     .concat();
     let trials = tests

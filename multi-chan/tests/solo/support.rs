@@ -107,10 +107,8 @@ pub(crate) fn without_processes(report: impl Fn(bool)) {
         rlim_max: 0,
     };
     // SAFETY: a limit that outlives the call.
-    assert_eq!(
-        unsafe { libc::setrlimit(libc::RLIMIT_NPROC, &raw const none) },
-        0
-    );
+    let done = unsafe { libc::setrlimit(libc::RLIMIT_NPROC, &raw const none) };
+    assert_eq!(done, 0);
     // SAFETY: takes a number; harmless where we are not root.
     unsafe { libc::setuid(65_534) };
     for _ in 0..3 {
@@ -225,6 +223,10 @@ impl Random {
             u64::from(now.subsec_nanos())
         });
         println!("MULTI_SEED={seed}");
+        Random::new(seed)
+    }
+
+    pub(crate) fn new(seed: u64) -> Random {
         Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 

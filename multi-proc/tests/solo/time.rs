@@ -11,6 +11,7 @@ pub(crate) const TESTS: &[Test] = &tests![
     cancel_kills_what_does_not_listen_and_says_cancelled,
     cancel_from_a_child_reaches_a_task_that_does_not_listen,
     cancel_from_a_child_reaches_dependants_here,
+    token_of_an_ended_round_stays_cancelled_for_those_who_hold_it,
     fail_fast_ends_tasks_that_do_not_listen,
     deadline_ends_tasks_that_do_not_listen,
     time_limit_is_kept_while_nobody_waits,
@@ -97,6 +98,31 @@ fn cancel_from_a_child_reaches_dependants_here() {
         assert!(group.wait().is_ok());
         assert!(dependant.is_cancelled(), "round {round}");
     }
+}
+
+fn token_of_an_ended_round_stays_cancelled_for_those_who_hold_it() {
+    let (mut first, mut second) = (build(quick()), build(quick()));
+    let (checked, told) = (multi_proc::shared_token().unwrap(), first.cancel_token());
+    let go_on = checked.clone();
+    second.go(move || {
+        go_on.wait();
+        assert!(told.is_cancelled(), "the request was taken back");
+        Ok(())
+    });
+    first.cancel();
+    assert!(first.wait().is_ok());
+    let release = multi_proc::shared_token().unwrap();
+    for _ in 0..20 {
+        let release = release.clone();
+        first.go(move || {
+            release.wait();
+            Ok(())
+        });
+    }
+    checked.cancel();
+    assert!(second.wait().is_ok());
+    release.cancel();
+    assert!(first.wait().is_ok());
 }
 
 fn fail_fast_ends_tasks_that_do_not_listen() {
