@@ -7,11 +7,10 @@ use std::time::Duration;
 
 /// A task of the full `outer` group runs a group of another backend, whose task starts one more in `outer`. It must be queued, not
 /// wait for room that its own grandparent takes up.
-fn task_of_a_nested_group_starts_one_in_the_outer<O: Group, I: Group + Send + 'static>(
-    mut outer: O,
-    inner: fn() -> I,
-) where
-    O: Send + 'static,
+fn task_of_a_nested_group_starts_one_in_the_outer<O, I>(mut outer: O, inner: fn() -> I)
+where
+    O: Group + Send + 'static,
+    I: Group + Send + 'static,
 {
     let (tell, told) = mpsc::channel();
     let run = move || {
