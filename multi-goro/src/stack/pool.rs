@@ -315,6 +315,27 @@ mod tests {
     }
 
     #[test]
+    fn older_kernels_get_protected_guards() {
+        let pool = Pool::new();
+        // Relaxed: one thread.
+        pool.split_guards.store(true, Relaxed);
+        let mut cache = Cache::new();
+        let class = Class::for_bytes(16 * 1024).unwrap();
+        let stack = cache.take(&pool, class).unwrap();
+        let guard = stack.base.addr().get() - sys::page_bytes();
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let line = maps
+            .lines()
+            .find(|line| line.starts_with(&format!("{guard:x}-")))
+            .expect("the guard is a mapping of its own");
+        assert!(line.contains(" ---p "), "{line}");
+        // SAFETY: inside the stack, which nobody else has.
+        unsafe { stack.base.write(7) };
+        cache.put(&pool, stack);
+        cache.clear(&pool);
+    }
+
+    #[test]
     fn surplus_gives_its_pages_back_and_is_used_again() {
         let pool = Pool::new();
         let mut cache = Cache::new();
