@@ -5,7 +5,6 @@ use crate::support::{
 };
 use multi_chan::KillPoint::{Claimed, Freed};
 use multi_chan::{channel, kill_at};
-use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
@@ -122,19 +121,13 @@ fn a_refused_fork_is_forgotten() {
 }
 
 fn a_fork_beside_busy_threads_is_entered_whole() {
-    #[expect(
-        clippy::mutex_atomic,
-        reason = "a flag of the test's own, not of the protocol"
-    )]
-    fn flag() -> Mutex<bool> {
-        Mutex::new(false)
-    }
     // In a child, so that no other test finds the threads.
     let parent = fork(|| {
         let (tx, rx) = channel::<u64>(4).unwrap();
         let (seen_tx, seen_rx) = channel::<u64>(256).unwrap();
-        let stop = flag();
-        let going = || !*stop.lock().unwrap();
+        // Closed when the threads shall stop.
+        let (going_tx, going_rx) = channel::<u64>(1).unwrap();
+        let going = || !going_rx.is_closed();
         thread::scope(|scope| {
             scope.spawn(|| {
                 while going() {
@@ -170,7 +163,7 @@ fn a_fork_beside_busy_threads_is_entered_whole() {
                     .collect();
                 children.into_iter().for_each(Child::join);
             }
-            *stop.lock().unwrap() = true;
+            going_tx.close();
         });
         drop(seen_tx);
         let mut seen: Vec<_> = seen_rx.into_iter().collect();
