@@ -5,6 +5,7 @@ use multi_core::{BuildError, CancelToken, GroupOptions};
 use multi_goro::Group;
 use std::time::Duration;
 
+#[path = "../../multi-pthread/tests/refuse/mod.rs"]
 mod refuse;
 
 struct Green;

@@ -1,5 +1,6 @@
 //! What a group waits on: tasks park, plain threads sleep.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use multi_core::Event;
@@ -37,6 +38,10 @@ impl Event for TaskEvent {
             // Woken or late: the caller looks at its condition either way.
             let _wake = wait_in(&self.waiting, waiting, |all| all, || (), until);
         }
+    }
+
+    fn fresh(&self) -> Arc<dyn Event> {
+        Arc::new(Self::new())
     }
 
     fn notify(&self) {
