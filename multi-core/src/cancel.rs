@@ -45,6 +45,10 @@ pub trait CancelWord: Send + Sync + fmt::Debug + 'static {
     fn is_foreign(&self) -> bool {
         false
     }
+    /// A new event that whoever can wait for this flag can wait on: what a [`child`](CancelToken::child) waits on.
+    fn fresh_event(&self) -> Arc<dyn Event> {
+        Arc::new(ThreadEvent::new())
+    }
 }
 
 struct Node {
@@ -85,10 +89,11 @@ impl CancelToken {
         }
     }
 
-    /// A token for threads that is cancelled with this one, and can be cancelled alone.
+    /// A token of this process that is cancelled with this one, and can be cancelled alone. Whoever can wait for this token can wait
+    /// for its child: a green task parks.
     #[must_use]
     pub fn child(&self) -> Self {
-        let child = Self::new();
+        let child = Self::on(self.node.word.fresh_event());
         self.adopt(&child);
         child
     }
@@ -234,6 +239,10 @@ struct EventWord {
 }
 
 impl CancelWord for EventWord {
+    fn fresh_event(&self) -> Arc<dyn Event> {
+        self.event.fresh()
+    }
+
     fn is_set(&self) -> bool {
         // Acquire: what the canceller wrote before it asked is seen by who obeys. Pairs with the swap in `set`.
         self.set.load(Ordering::Acquire)

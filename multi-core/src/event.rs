@@ -2,7 +2,7 @@
 
 use crate::lock::lock;
 use std::fmt;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
 /// An event count: sleepers take a key, look at their condition, and sleep only while the key is still the current one.
@@ -43,6 +43,11 @@ pub trait Event: Send + Sync + fmt::Debug + 'static {
 
     /// Makes every key taken so far old and wakes all who wait on one.
     fn notify(&self);
+
+    /// A new event of the same kind: for what is derived from something that waits on this one. The default is that of threads.
+    fn fresh(&self) -> Arc<dyn Event> {
+        Arc::new(ThreadEvent::new())
+    }
 }
 
 /// The [`Event`] of plain threads: a mutex and a condition variable.

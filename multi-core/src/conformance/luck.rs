@@ -17,6 +17,7 @@ rule_list![
     unwritable_standard_error_harms_nobody,
     own_token_of_a_task_hears_of_the_groups_cancel,
     child_of_a_group_token_hears_of_its_cancel,
+    child_token_is_waited_for_like_its_parent,
     task_that_ignores_cancel_does_not_outlive_its_group,
     fail_fast_with_a_limit_refuses_those_that_wait,
 ];
@@ -169,6 +170,29 @@ fn child_of_a_group_token_hears_of_its_cancel<S: Subject>() -> Verdict {
     token.cancel();
     assert!(child.is_cancelled());
     assert!(CancelToken::child(&token).is_cancelled());
+    assert!(group.wait().is_ok());
+    Verdict::Passed
+}
+
+/// Tasks wait for a child of their group's token as for the token itself, without keeping others from running.
+fn child_token_is_waited_for_like_its_parent<S: Subject>() -> Verdict {
+    if S::IS_PROCESS {
+        return Verdict::NotApplicable("a child token belongs to the process that made it");
+    }
+    let mut group = group::<S>();
+    let child = group.cancel_token().child();
+    // More than any machine has workers.
+    for _ in 0..200 {
+        let child = child.clone();
+        group.go(move || {
+            child.wait();
+            Ok(())
+        });
+    }
+    group.go(move || {
+        child.cancel();
+        Ok(())
+    });
     assert!(group.wait().is_ok());
     Verdict::Passed
 }
