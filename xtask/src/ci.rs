@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::workspace::Workspace;
-use crate::{Result, Verdict, bench, conformance, test, tidy};
+use crate::{Result, Verdict, bench, conformance, models, test, tidy};
 
 type Step = (&'static str, fn(&Workspace) -> Result<Verdict>);
 
@@ -14,6 +14,7 @@ const STEPS: &[Step] = &[
     ("clippy", clippy),
     ("doc", doc),
     ("bench smoke", bench::smoke),
+    ("models", models::run),
     ("conformance", |workspace| {
         conformance::run(workspace, Duration::from_secs(test::LIMIT_SECONDS), false)
     }),

@@ -12,6 +12,7 @@ mod bench;
 mod ci;
 mod conformance;
 mod limit;
+mod models;
 mod new_backend;
 mod stress;
 mod tally;
@@ -84,6 +85,8 @@ enum Task {
     Ci,
     /// Check the rules of this repository that no lint can say
     Tidy,
+    /// Check the synchronisation protocols with the model checker
+    Models,
     /// Run the stress tests of one backend, or of all
     Stress {
         /// goro, chan, proc, .. or all: the part of the crate's name after `multi-`
@@ -137,6 +140,7 @@ fn run(task: Task) -> Result<ExitCode> {
         }
         Task::Ci => ci::run(&workspace)?,
         Task::Tidy => tidy::run(&workspace)?,
+        Task::Models => models::run(&workspace)?,
         Task::Stress { which, seconds } => {
             stress::run(&workspace, &which, Duration::from_secs(seconds))?
         }
