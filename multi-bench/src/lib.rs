@@ -86,3 +86,8 @@ pub mod workload;
 
 /// What a benchmark returns: any error ends the run.
 pub type Result<T = (), E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
+
+/// The programs of the project's README.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+mod readme {}
