@@ -12,6 +12,7 @@ use crate::plain::Plain;
 use crate::ring::{Nothing, Refused, Ring};
 use crate::sync::spin;
 use crate::table::{CLOSED, Core, NO_RECEIVERS, Sides};
+use crate::trail::Hint;
 use crate::wait::{ALL, Event, Ticket};
 use std::fmt;
 use std::mem;
@@ -26,8 +27,10 @@ const YIELDS: u32 = 4;
 /// The nap before a sleeper looks who is still alive.
 const NAP: Duration = Duration::from_millis(2);
 
-/// A sleep while waiting for something that takes a few instructions and ends without a post.
+/// The first sleep while waiting for something that takes a few instructions and may end without a
+/// post; each one after it is twice as long, up to `MOMENT << MOMENT_DOUBLINGS`.
 const MOMENT: Duration = Duration::from_micros(100);
+const MOMENT_DOUBLINGS: u32 = 7;
 
 /// How long a rendezvous `try_send` lets a receiver that is asleep take to get up.
 const RENDEZVOUS_GRACE: Duration = Duration::from_millis(1);
@@ -61,6 +64,8 @@ impl Patience {
 /// A handle on one side of a channel (or on both, for `Chan`).
 pub(crate) struct End<T: Plain> {
     ring: Ring<T>,
+    /// Where this handle was last, on its side.
+    hint: Hint,
     capacity: usize,
     /// The side this handle is counted as.
     side: Sides,
@@ -81,6 +86,7 @@ impl<T: Plain> End<T> {
         let ring = core.map().ring::<T>(geometry);
         let end = |side, uses| End {
             ring,
+            hint: Hint::start(),
             capacity,
             side,
             uses,
@@ -96,7 +102,7 @@ impl<T: Plain> End<T> {
     pub(crate) fn send(&self, value: &T, patience: Patience) -> Result<(), Why> {
         let row = self.core.enter(self.uses)?;
         if self.core.flags() == 0
-            && let Ok(position) = self.ring.push(row, value)
+            && let Ok(position) = self.ring.push(row, value, &self.hint)
         {
             self.core.header().sent.0.post(1);
             return if self.capacity == 0 {
@@ -111,7 +117,7 @@ impl<T: Plain> End<T> {
     #[inline]
     pub(crate) fn recv(&self, patience: Patience) -> Result<T, Why> {
         let row = self.core.enter(self.uses)?;
-        if let Ok(value) = self.ring.pop(row) {
+        if let Ok(value) = self.ring.pop(row, &self.hint) {
             self.freed(1);
             return Ok(value);
         }
@@ -124,7 +130,7 @@ impl<T: Plain> End<T> {
             if self.capacity > 0 {
                 let row = self.core.enter(self.uses).map_err(|why| (sent, why))?;
                 if self.core.flags() == 0
-                    && let Ok(count) = self.ring.push_batch(row, &values[sent..])
+                    && let Ok(count) = self.ring.push_batch(row, &values[sent..], &self.hint)
                 {
                     self.core.header().sent.0.post(wakes(count));
                     sent += count;
@@ -143,13 +149,16 @@ impl<T: Plain> End<T> {
         if values.is_empty() {
             return Ok(0);
         }
-        if let Ok(count) = self.ring.pop_batch(row, values) {
+        if let Ok(count) = self.ring.pop_batch(row, values, &self.hint) {
             self.freed(wakes(count));
             return Ok(count);
         }
         values[0] = self.recv_slowly(row, Patience::Endless)?;
         // Only the first is waited for; whatever stands in the way of more is the next call's.
-        let more = self.ring.pop_batch(row, &mut values[1..]).unwrap_or(0);
+        let more = self
+            .ring
+            .pop_batch(row, &mut values[1..], &self.hint)
+            .unwrap_or(0);
         if more > 0 {
             self.freed(wakes(more));
         }
@@ -197,7 +206,7 @@ impl<T: Plain> End<T> {
             if flags & NO_RECEIVERS != 0 {
                 return Err(Why::Disconnected);
             }
-            let taker = match self.ring.push(row, value) {
+            let taker = match self.ring.push(row, value, &self.hint) {
                 Ok(position) => {
                     self.core.header().sent.0.post(1);
                     // More room may be free while another sender sleeps: its wake came to us.
@@ -214,7 +223,11 @@ impl<T: Plain> End<T> {
                 Err(Refused::Corrupt) => return Err(Why::Corrupt),
                 Err(Refused::Full { taker }) => taker,
             };
-            match wait.step(event, || self.ring.settle()) {
+            if taker.is_some() {
+                // Freed in a moment, and perhaps its receiver has looked at the event already.
+                wait.hurry();
+            }
+            match wait.step(event) {
                 Step::Again => {}
                 Step::LookRound => {
                     let stuck = taker.is_some_and(|taker| self.core.is_dead(taker));
@@ -237,7 +250,7 @@ impl<T: Plain> End<T> {
         // The senders were found gone: one more look, then that is the answer.
         let mut last_look = false;
         loop {
-            let claimed_by = match self.ring.pop(row) {
+            let claimed_by = match self.ring.pop(row, &self.hint) {
                 Ok(value) => {
                     self.freed(1);
                     // More may have been sent while another receiver sleeps: its wake came to us.
@@ -248,13 +261,17 @@ impl<T: Plain> End<T> {
                 }
                 Err(Nothing::Sealed) => return Err(Why::Closed),
                 Err(Nothing::Corrupt) => return Err(Why::Corrupt),
-                Err(Nothing::Pending { owner }) => Some(owner),
+                Err(Nothing::Pending { owner }) => {
+                    // Published in a moment, and perhaps its sender has looked at the event already.
+                    wait.hurry();
+                    Some(owner)
+                }
                 Err(Nothing::Empty) => {
                     if last_look {
                         return Err(Why::Disconnected);
                     }
                     if self.core.flags() & CLOSED != 0 {
-                        if self.ring.seal() {
+                        if self.ring.seal(&self.hint) {
                             // Whoever still sleeps must see the seal.
                             self.core.wake_everybody();
                             return Err(Why::Closed);
@@ -266,7 +283,7 @@ impl<T: Plain> End<T> {
                     None
                 }
             };
-            match wait.step(event, || self.ring.settle()) {
+            match wait.step(event) {
                 Step::Again => {}
                 Step::LookRound => {
                     let stuck = claimed_by.is_some_and(|owner| self.core.is_dead(owner));
@@ -304,7 +321,7 @@ impl<T: Plain> End<T> {
             } else if flags & NO_RECEIVERS != 0 {
                 Why::Disconnected
             } else {
-                match wait.step(event, || self.ring.settle()) {
+                match wait.step(event) {
                     Step::Again => continue,
                     Step::LookRound if hopeless => Why::Full,
                     Step::LookRound => {
@@ -347,6 +364,7 @@ impl<T: Plain> Clone for End<T> {
         self.core.enter(self.uses).ok();
         End {
             ring: self.ring,
+            hint: self.hint.clone(),
             capacity: self.capacity,
             side: self.side,
             uses: self.uses,
@@ -411,7 +429,7 @@ impl Wait {
     }
 
     /// The next thing to do. The order matters: the ticket first, then one more look, then sleep.
-    fn step(&mut self, event: &Event, settle: impl FnOnce()) -> Step {
+    fn step(&mut self, event: &Event) -> Step {
         if self.spins_left > 0 {
             self.spins_left -= 1;
             spin();
@@ -424,13 +442,12 @@ impl Wait {
         }
         if self.ticket.is_none() && !matches!(self.patience, Patience::None) {
             self.ticket = Some(event.arm());
-            settle();
             return Step::Again;
         }
         Step::LookRound
     }
 
-    /// Makes the next sleep a moment's: what is waited for happens without a post.
+    /// Makes the next sleep a moment's: what is waited for may happen without a post.
     fn hurry(&mut self) {
         self.hurried = true;
     }
@@ -457,12 +474,13 @@ impl Wait {
         if left == Some(Duration::ZERO) {
             return Err(Why::Timeout);
         }
-        if mem::take(&mut self.hurried) {
-            event.sleep(ticket, Some(left.map_or(MOMENT, |left| left.min(MOMENT))));
-        } else if self.sleeps == 0 {
-            event.sleep(ticket, Some(left.map_or(NAP, |left| left.min(NAP))));
+        let moment =
+            mem::take(&mut self.hurried).then(|| MOMENT * (1 << self.sleeps.min(MOMENT_DOUBLINGS)));
+        let shorter = |limit: Duration| left.map_or(limit, |left| left.min(limit));
+        if self.sleeps == 0 {
+            event.sleep(ticket, Some(shorter(moment.unwrap_or(NAP))));
         } else {
-            core.sleep_watching(event, ticket, left);
+            core.sleep_watching(event, ticket, moment.map(shorter).or(left));
         }
         self.sleeps = self.sleeps.saturating_add(1);
         Ok(())

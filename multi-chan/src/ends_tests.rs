@@ -88,32 +88,72 @@ fn values_of_no_size_and_of_a_page_pass() {
 }
 
 #[test]
-fn a_scribbled_mapping_is_an_error_not_a_crash() {
-    type Scribble = fn(&End<u64>);
-    let scribbles: [Scribble; 6] = [
-        |end| end.core.header().tail.0.store(3, Relaxed),
-        |end| end.core.header().head.0.store(3, Relaxed),
-        |end| end.core.header().tail.0.store(u64::MAX, Relaxed),
-        |end| end.core.header().head.0.store(1 << 40, Relaxed),
-        |end| end.ring.scribble(0, 7),
-        |end| {
-            end.ring
-                .scribble(0, Stamp::new(99, 4_095, State::Busy).bits());
-        },
+fn a_scribbled_stamp_is_an_error() {
+    let stamps = [
+        7,
+        Stamp::new(99, 4_095, State::Busy).bits(),
+        Stamp::new(0, 5, State::Free).bits(),
+        Stamp::new(0, 5, State::Full).bits(),
     ];
-    for scribble in scribbles {
+    for bits in stamps {
         let (tx, rx) = End::<u64>::pair(3, Sides::SENDER, Sides::RECEIVER).unwrap();
-        scribble(&tx);
+        tx.ring.scribble(0, bits);
         let sent = tx.send(&1, Patience::None);
         let received = rx.recv(Patience::None);
         assert!(
             sent == Err(Why::Corrupt) || received == Err(Why::Corrupt),
             "{sent:?} {received:?}"
         );
-        tx.core.header().gate.0.rows_used.store(u32::MAX, Relaxed);
-        // A scan over a table whose length is garbage ends.
-        assert!(!tx.core.is_gone(Sides::RECEIVER));
-        assert!(!tx.core.bury_dead());
+    }
+}
+
+#[test]
+fn wild_writes_to_the_mapping_neither_crash_nor_hang() {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = |limit: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % limit
+    };
+    let limit = Duration::from_micros(300);
+    for round in 0..400 {
+        let capacity = [0, 1, 3, 16, 64][round % 5];
+        let (tx, rx) = End::<u64>::pair(capacity, Sides::SENDER, Sides::RECEIVER).unwrap();
+        let header = tx.core.header();
+        for _ in 0..random(8) {
+            tx.send(&1, Patience::for_limit(limit)).ok();
+            rx.recv(Patience::None).ok();
+        }
+        for _ in 0..=random(3) {
+            // Near the truth, and anywhere.
+            let value = match random(3) {
+                0 => random(200),
+                1 => random(8) << random(61),
+                _ => random(u64::MAX),
+            };
+            match random(6) {
+                0 => header.tail.0.store(value, Relaxed),
+                1 => header.head.0.store(value, Relaxed),
+                2 => header.gate.0.rows_used.store(value as u32, Relaxed),
+                3 => header.gate.0.flags.store(value as u32, Relaxed),
+                _ => tx
+                    .ring
+                    .scribble(random(capacity.max(1) as u64) as usize, value),
+            }
+        }
+        for _ in 0..6 {
+            tx.send(&1, Patience::for_limit(limit)).ok();
+            rx.recv(Patience::for_limit(limit)).ok();
+            tx.send_batch(&[]).ok();
+            rx.ring.pop_batch(0, &mut [0; 4], &rx.hint).ok();
+            tx.ring.push_batch(0, &[0; 4], &tx.hint).ok();
+            assert!(tx.len() <= capacity);
+        }
+        tx.core.is_gone(Sides::RECEIVER);
+        tx.core.bury_dead();
+        tx.close();
+        rx.recv(Patience::for_limit(limit)).ok();
     }
 }
 

@@ -167,6 +167,11 @@ pub(crate) fn lap_after(lap: u64) -> u64 {
     (lap + 1) & LAP_MASK
 }
 
+/// How many laps `lap` is ahead of `other`, the shorter way round.
+pub(crate) fn laps_ahead(lap: u64, other: u64) -> i64 {
+    (lap.wrapping_sub(other) << LAP_SHIFT) as i64 >> LAP_SHIFT
+}
+
 pub(crate) fn lap_before(lap: u64) -> u64 {
     lap.wrapping_sub(1) & LAP_MASK
 }
@@ -184,12 +189,29 @@ pub(crate) struct Geometry {
     /// Slots in the ring: the capacity, or 1 for a rendezvous.
     pub(crate) ring_len: usize,
     pub(crate) lap_shift: u32,
+    /// The shared tail and head are moved on at every index that has none of these bits.
+    pub(crate) milestones: usize,
     pub(crate) stride: usize,
     pub(crate) value_offset: usize,
     pub(crate) slots_offset: usize,
     /// Bytes of the whole mapping.
     pub(crate) map_bytes: usize,
 }
+
+/// Moving the shared tail and head costs as much as a claim, so a larger ring does it only now and then:
+/// four times a lap, or every 64 values. A small ring does it for every value.
+const fn milestones(ring_len: usize) -> usize {
+    match ring_len {
+        0..SMALL_RING => 0,
+        SMALL_RING..256 => (1 << (ring_len / LAP_PARTS).ilog2()) - 1,
+        256.. => 63,
+    }
+}
+
+/// The shortest ring whose tail and head move by more than one, and how many such moves make a lap. A model
+/// must see it in a ring of four.
+const SMALL_RING: usize = if cfg!(loom) { 4 } else { 16 };
+const LAP_PARTS: usize = if cfg!(loom) { 2 } else { 4 };
 
 pub(crate) const ROWS_OFFSET: usize = size_of::<Header>();
 
@@ -223,6 +245,7 @@ impl Geometry {
         Ok(Geometry {
             ring_len,
             lap_shift: ring_len.next_power_of_two().trailing_zeros(),
+            milestones: milestones(ring_len),
             stride,
             value_offset,
             slots_offset,
@@ -260,6 +283,17 @@ impl Geometry {
             .wrapping_add(index - self.ring_len as u64)
     }
 
+    /// True where the shared tail or head is moved on.
+    pub(crate) fn is_milestone(&self, position: u64) -> bool {
+        position & self.milestones as u64 == 0
+    }
+
+    /// True if `position` comes after `other`.
+    pub(crate) fn is_ahead(position: u64, other: u64) -> bool {
+        // Positions wrap: the shorter way round is the way.
+        (position.wrapping_sub(other) as i64) > 0
+    }
+
     /// How many positions `tail` is ahead of `head`, held to what a ring can have.
     pub(crate) fn distance(&self, head: u64, tail: u64) -> usize {
         let mask = (1 << self.lap_shift) - 1;
@@ -285,6 +319,26 @@ mod tests {
             assert_eq!(geometry.distance(position, geometry.after(position, 3)), 3);
             position = geometry.after(position, 1);
         }
+    }
+
+    #[test]
+    fn laps_are_compared_the_shorter_way_round() {
+        assert_eq!(laps_ahead(5, 3), 2);
+        assert_eq!(laps_ahead(0, LAP_MASK), 1);
+        assert_eq!(laps_ahead(LAP_MASK, 1), -2);
+        assert!(Geometry::is_ahead(1, u64::MAX) && !Geometry::is_ahead(7, 7));
+    }
+
+    #[test]
+    fn large_rings_have_four_milestones_and_more() {
+        let count = |len| {
+            let geometry = Geometry::new::<u64>(len).unwrap();
+            (0..len as u64)
+                .filter(|&i| geometry.is_milestone(i))
+                .count()
+        };
+        assert_eq!([1, 3, 15].map(count), [1, 3, 15]);
+        assert_eq!([16, 17, 64, 1024].map(count), [4, 5, 4, 16]);
     }
 
     #[test]

@@ -87,6 +87,7 @@ mod sync;
 mod sys;
 #[cfg(not(loom))]
 mod table;
+mod trail;
 mod wait;
 
 #[cfg(all(loom, test))]

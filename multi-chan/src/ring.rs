@@ -12,7 +12,8 @@
 use crate::kill::{self, KillPoint};
 use crate::layout::{Geometry, Header, Place, Slot, Stamp, State, lap_after, lap_before};
 use crate::plain::Plain;
-use crate::sync::{AcqRel, Acquire, AtomicU64, Relaxed, Release, SeqCst, fence, order_before_post};
+use crate::sync::{AcqRel, Acquire, Relaxed, Release, SeqCst, order_before_post};
+use crate::trail::Hint;
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
@@ -43,13 +44,15 @@ pub(crate) enum Nothing {
 }
 
 /// Why one attempt at one position led nowhere.
-enum Miss<R> {
-    /// The position is used up; the tail or head may be behind: help it on.
+pub(crate) enum Miss<R> {
+    /// The position is used up: the next one, then.
     Passed,
     /// Somebody was faster: look again.
     Beaten,
-    /// The stamp does not fit the position: one of the two is out of date, or corrupt.
-    Odd,
+    /// The slot is laps ahead: this position is used up, and all before the named one.
+    Ahead(u64),
+    /// The slot is behind: the position is nothing that a participant says, or there is a newer one.
+    Behind,
     Over(R),
 }
 
@@ -107,114 +110,123 @@ impl<T: Plain> Ring<T> {
 
     /// Puts `value` in as the row `owner`, and returns the position it got.
     #[inline]
-    pub(crate) fn push(&self, owner: u16, value: &T) -> Result<u64, Refused> {
+    pub(crate) fn push(&self, owner: u16, value: &T, hint: &Hint) -> Result<u64, Refused> {
         let tail = &self.header().tail.0;
+        let mut position = hint.get();
         loop {
-            // Acquire: pairs with the Release in `advance`, so that the slot's stamp is seen at
-            // least as new as the position says.
-            let position = tail.load(Acquire);
             match self.fill(owner, position, value) {
                 Ok(()) => {
-                    self.advance(tail, position, 1);
-                    kill::reached(KillPoint::TailMoved);
+                    hint.set(self.geometry().after(position, 1));
+                    if self.geometry().is_milestone(position) {
+                        self.raise(tail, self.geometry().after(position, 1));
+                        kill::reached(KillPoint::TailMoved);
+                    }
                     return Ok(position);
                 }
-                Err(miss) => self.after_miss(tail, position, miss, Refused::Corrupt)?,
+                Err(miss) => match self.after_miss(tail, position, miss, Refused::Corrupt) {
+                    Ok(next) => position = next,
+                    Err(why) => {
+                        hint.set(position);
+                        return Err(why);
+                    }
+                },
             }
         }
     }
 
     /// Puts in as many of `values` as there is room for, in a row, moving the tail once.
-    pub(crate) fn push_batch(&self, owner: u16, values: &[T]) -> Result<usize, Refused> {
+    pub(crate) fn push_batch(
+        &self,
+        owner: u16,
+        values: &[T],
+        hint: &Hint,
+    ) -> Result<usize, Refused> {
         let tail = &self.header().tail.0;
-        loop {
-            // Acquire: as in `push`.
-            let first = tail.load(Acquire);
-            let mut count = 0;
-            let miss = loop {
-                let Some(value) = values.get(count) else {
-                    break None;
-                };
-                match self.fill(owner, self.geometry.after(first, count), value) {
-                    Ok(()) => count += 1,
-                    Err(miss) => break Some(miss),
+        let mut position = hint.get();
+        let mut count = 0;
+        while count < values.len().min(self.geometry().ring_len) {
+            match self.fill(owner, position, &values[count]) {
+                Ok(()) => {
+                    count += 1;
+                    position = self.geometry().after(position, 1);
                 }
-                if count == self.geometry.ring_len {
-                    break None;
+                Err(miss) if count == 0 => {
+                    position = self.after_miss(tail, position, miss, Refused::Corrupt)?;
                 }
-            };
-            match miss {
-                Some(miss) if count == 0 => {
-                    self.after_miss(tail, first, miss, Refused::Corrupt)?;
-                }
-                _ => {
-                    self.advance(tail, first, count);
-                    return Ok(count);
-                }
+                Err(_) => break,
             }
         }
+        if count > 0 {
+            hint.set(position);
+            self.raise(tail, position);
+        }
+        Ok(count)
     }
 
     /// Takes the next value out as the row `owner`.
     #[inline]
-    pub(crate) fn pop(&self, owner: u16) -> Result<T, Nothing> {
+    pub(crate) fn pop(&self, owner: u16, hint: &Hint) -> Result<T, Nothing> {
         let head = &self.header().head.0;
+        let mut position = hint.get();
         loop {
-            // Acquire: pairs with the Release in `advance`, as in `push`.
-            let position = head.load(Acquire);
             match self.empty(owner, position) {
                 Ok(value) => {
-                    self.advance(head, position, 1);
-                    kill::reached(KillPoint::HeadMoved);
+                    hint.set(self.geometry().after(position, 1));
+                    if self.geometry().is_milestone(position) {
+                        self.raise(head, self.geometry().after(position, 1));
+                        kill::reached(KillPoint::HeadMoved);
+                    }
                     return Ok(value);
                 }
-                Err(miss) => self.after_miss(head, position, miss, Nothing::Corrupt)?,
+                Err(miss) => match self.after_miss(head, position, miss, Nothing::Corrupt) {
+                    Ok(next) => position = next,
+                    Err(why) => {
+                        hint.set(position);
+                        return Err(why);
+                    }
+                },
             }
         }
     }
 
     /// Fills the front of `values` with what is there, moving the head once.
-    pub(crate) fn pop_batch(&self, owner: u16, values: &mut [T]) -> Result<usize, Nothing> {
+    pub(crate) fn pop_batch(
+        &self,
+        owner: u16,
+        values: &mut [T],
+        hint: &Hint,
+    ) -> Result<usize, Nothing> {
         let head = &self.header().head.0;
-        loop {
-            // Acquire: as in `pop`.
-            let first = head.load(Acquire);
-            let mut count = 0;
-            let miss = loop {
-                let Some(value) = values.get_mut(count) else {
-                    break None;
-                };
-                match self.empty(owner, self.geometry.after(first, count)) {
-                    Ok(taken) => {
-                        *value = taken;
-                        count += 1;
-                    }
-                    Err(miss) => break Some(miss),
+        let mut position = hint.get();
+        let mut count = 0;
+        while count < values.len().min(self.geometry().ring_len) {
+            match self.empty(owner, position) {
+                Ok(taken) => {
+                    values[count] = taken;
+                    count += 1;
+                    position = self.geometry().after(position, 1);
                 }
-                if count == self.geometry.ring_len {
-                    break None;
+                Err(miss) if count == 0 => {
+                    position = self.after_miss(head, position, miss, Nothing::Corrupt)?;
                 }
-            };
-            match miss {
-                Some(miss) if count == 0 => {
-                    self.after_miss(head, first, miss, Nothing::Corrupt)?;
-                }
-                _ => {
-                    self.advance(head, first, count);
-                    return Ok(count);
-                }
+                Err(_) => break,
             }
         }
+        if count > 0 {
+            hint.set(position);
+            self.raise(head, position);
+        }
+        Ok(count)
     }
 
     /// Ends a closed channel at the head if nothing is left in it; true once it has ended.
     ///
+    /// `hint` is where a `pop` has just found nothing.
+    ///
     /// A sender that passed the closed flag in time may still claim the slot first: then this
     /// fails, and there is one more message to receive.
-    pub(crate) fn seal(&self) -> bool {
-        let head = &self.header().head.0;
-        // Acquire: as in `pop`.
-        let Some((place, slot)) = self.at(head.load(Acquire)) else {
+    pub(crate) fn seal(&self, hint: &Hint) -> bool {
+        let Some((place, slot)) = self.at(hint.get()) else {
             return false;
         };
         let free = Stamp::new(place.lap, 0, State::Free).bits();
@@ -241,43 +253,36 @@ impl<T: Plain> Ring<T> {
         debug_assert_eq!(self.geometry.ring_len, 1);
         let head = &self.header().head.0;
         // Receivers claim at the head only; this claims at a position. Whoever received the value
-        // before this one may not have moved the head yet (or be dead), and one more lap beside a
-        // head that stands still would look like corruption: so the head comes up to us first.
-        self.advance(head, position.wrapping_sub(1), 1);
+        // before this one may not have moved the head yet (or be dead): nobody shall find it two
+        // laps behind.
+        self.raise(head, position);
         if self.empty(owner, position).is_err() {
             return false;
         }
-        self.advance(head, position, 1);
+        self.raise(head, self.geometry().after(position, 1));
         true
     }
 
     /// True if the next `pop` would find a value.
     pub(crate) fn has_value(&self) -> bool {
-        // Acquire: as in `pop`.
-        self.at(self.header().head.0.load(Acquire))
-            .is_some_and(|(place, slot)| {
-                // Relaxed: a hint; whoever acts on it claims the slot first.
-                slot.stamp.load(Relaxed) == Stamp::new(place.lap, 0, State::Full).bits()
-            })
+        self.at(self.true_head()).is_some_and(|(place, slot)| {
+            // Relaxed: a hint; whoever acts on it claims the slot first.
+            slot.stamp.load(Relaxed) == Stamp::new(place.lap, 0, State::Full).bits()
+        })
     }
 
     /// True if the next `push` would find room.
     pub(crate) fn has_room(&self) -> bool {
-        // Acquire: as in `push`.
-        self.at(self.header().tail.0.load(Acquire))
-            .is_some_and(|(place, slot)| {
-                // Relaxed: a hint, as in `has_value`.
-                slot.stamp.load(Relaxed) == Stamp::new(place.lap, 0, State::Free).bits()
-            })
+        self.at(self.true_tail()).is_some_and(|(place, slot)| {
+            // Relaxed: a hint, as in `has_value`.
+            slot.stamp.load(Relaxed) == Stamp::new(place.lap, 0, State::Free).bits()
+        })
     }
 
     /// Values in the ring, counting claims; out of date as soon as it is known.
     pub(crate) fn len(&self) -> usize {
-        // Relaxed: two words cannot be read at once anyway.
-        let head = self.header().head.0.load(Relaxed);
-        // Relaxed: see above.
-        let tail = self.header().tail.0.load(Relaxed);
-        self.geometry.distance(head, tail)
+        let head = self.true_head();
+        self.geometry().distance(head, self.true_tail())
     }
 
     /// Undoes every claim of the row `owner`, whose process is dead; returns how many there were.
@@ -341,40 +346,22 @@ impl<T: Plain> Ring<T> {
         let (place, slot) = self.at(position).ok_or(Miss::Over(Refused::Corrupt))?;
         // Acquire: pairs with the Release that freed the slot in `empty`: its reader is done.
         let bits = slot.stamp.load(Acquire);
-        let stamp = Stamp::read(bits).ok_or(Miss::Over(Refused::Corrupt))?;
-        if stamp.lap != place.lap {
-            return Err(if stamp.lap == lap_after(place.lap) {
-                // Sent and received already; only the tail has not been moved yet.
-                Miss::Passed
-            } else if stamp.lap != lap_before(place.lap) {
-                Miss::Odd
-            } else {
-                match stamp.state {
-                    State::Free | State::Sealed => Miss::Odd,
-                    State::Taking => Miss::Over(Refused::Full {
-                        taker: Some(stamp.owner),
-                    }),
-                    State::Busy | State::Full | State::Skip => {
-                        Miss::Over(Refused::Full { taker: None })
-                    }
-                }
-            });
-        }
-        match stamp.state {
-            State::Free => {}
-            State::Sealed => return Err(Miss::Over(Refused::Sealed)),
-            State::Busy | State::Full | State::Taking | State::Skip => return Err(Miss::Passed),
+        if bits != Stamp::new(place.lap, 0, State::Free).bits() {
+            return Err(self.why_not_filled(position, place, bits));
         }
         let busy = Stamp::new(place.lap, owner, State::Busy).bits();
-        // Release: our name in the table comes before our claim. Pairs with the Acquire load in
-        // `sweep`. Relaxed on failure: somebody else has the slot.
+        // SeqCst: as Release, our name in the table comes before our claim (pairs with the Acquire load
+        // in `sweep`); and in the one order of SeqCst operations the claim comes before our look at
+        // the event: pairs with the fence in `Event::arm`.
+        // Relaxed on failure: somebody else has the slot.
         if slot
             .stamp
-            .compare_exchange(bits, busy, Release, Relaxed)
+            .compare_exchange(bits, busy, SeqCst, Relaxed)
             .is_err()
         {
             return Err(Miss::Beaten);
         }
+        order_before_post();
         kill::reached(KillPoint::Claimed);
         #[cfg(loom)]
         slot.watch.with_mut(|_| ());
@@ -395,51 +382,23 @@ impl<T: Plain> Ring<T> {
         let (place, slot) = self.at(position).ok_or(Miss::Over(Nothing::Corrupt))?;
         // Acquire: pairs with the Release store in `fill`: the value is whole.
         let bits = slot.stamp.load(Acquire);
-        let stamp = Stamp::read(bits).ok_or(Miss::Over(Nothing::Corrupt))?;
-        if stamp.lap != place.lap {
-            return Err(
-                if stamp.lap == lap_before(place.lap) && stamp.state == State::Taking {
-                    // The receiver of a lap ago still has the slot: nobody can have sent yet.
-                    Miss::Over(Nothing::Empty)
-                } else if stamp.lap == lap_after(place.lap) {
-                    Miss::Passed
-                } else {
-                    Miss::Odd
-                },
-            );
+        if bits != Stamp::new(place.lap, 0, State::Full).bits() {
+            return Err(self.why_not_emptied(position, place, slot, bits));
         }
         let next = Stamp::new(lap_after(place.lap), 0, State::Free).bits();
-        match stamp.state {
-            State::Full => {}
-            State::Free => return Err(Miss::Over(Nothing::Empty)),
-            State::Busy => {
-                return Err(Miss::Over(Nothing::Pending { owner: stamp.owner }));
-            }
-            State::Sealed => return Err(Miss::Over(Nothing::Sealed)),
-            State::Taking => return Err(Miss::Passed),
-            State::Skip => {
-                // AcqRel: stands for freeing the slot, so it hands on what the recoverer saw.
-                // Relaxed on failure: another receiver stepped over it.
-                let stepped = slot.stamp.compare_exchange(bits, next, AcqRel, Relaxed);
-                if stepped.is_err() {
-                    return Err(Miss::Beaten);
-                }
-                // Room that no receive will tell the senders of.
-                self.header().freed.0.post_all();
-                return Err(Miss::Passed);
-            }
-        }
         let taking = Stamp::new(place.lap, owner, State::Taking).bits();
-        // Release: a rendezvous sender sees what we did before (`is_untaken`), and a survivor our name
-        // before our claim (`sweep`); both load with Acquire.
+        // SeqCst: as Release, a rendezvous sender sees what we did before (`is_untaken`), and a survivor
+        // our name before our claim (`sweep`); both load with Acquire. And as in `fill`, the claim
+        // comes before our look at the event: pairs with the fence in `Event::arm`.
         // Relaxed on failure: another receiver has it.
         if slot
             .stamp
-            .compare_exchange(bits, taking, Release, Relaxed)
+            .compare_exchange(bits, taking, SeqCst, Relaxed)
             .is_err()
         {
             return Err(Miss::Beaten);
         }
+        order_before_post();
         kill::reached(KillPoint::Taken);
         #[cfg(loom)]
         slot.watch.with_mut(|_| ());
@@ -454,72 +413,73 @@ impl<T: Plain> Ring<T> {
         Ok(value)
     }
 
-    /// What to do after an attempt at `position` of `word` failed.
-    #[inline]
-    fn after_miss<R>(
-        &self,
-        word: &AtomicU64,
-        position: u64,
-        miss: Miss<R>,
-        corrupt: R,
-    ) -> Result<(), R> {
-        match miss {
-            Miss::Passed => self.advance(word, position, 1),
-            Miss::Beaten => {}
-            // Acquire: as in `push`. A position that stands still beside a stamp of another lap is
-            // something no participant writes.
-            Miss::Odd if word.load(Acquire) == position => return Err(corrupt),
-            Miss::Odd => {}
-            Miss::Over(why) => return Err(why),
-        }
-        Ok(())
-    }
-
-    /// Moves `word` from `position` at least `count` further, whoever else is helping.
-    ///
-    /// Afterwards everything this participant wrote before is ordered against its next look at an
-    /// event, as by a full fence: see `order_before_post`.
-    #[inline]
-    fn advance(&self, word: &AtomicU64, position: u64, count: usize) {
-        let target = self.geometry.after(position, count);
-        // SeqCst: as Release, hands on the stamps that were seen or written up to here; pairs with
-        // the Acquire loads of head and tail. In the one order of all SeqCst operations it comes
-        // before our look at the event; pairs with `settle`.
-        // Relaxed on failure: the value is only compared, and a fence follows.
-        match word.compare_exchange(position, target, SeqCst, Relaxed) {
-            Ok(_) => order_before_post(),
-            Err(now) => self.advance_after_helpers(word, position, count, now),
-        }
-    }
-
+    /// Why the slot at `position`, which holds `bits`, is not free for it.
     #[cold]
-    fn advance_after_helpers(&self, word: &AtomicU64, position: u64, count: usize, now: u64) {
-        let target = self.geometry.after(position, count);
-        let mut seen = now;
-        // Helpers move one position at a time: go on from inside our own stretch only.
-        while (1..count).contains(&self.geometry.distance(seen, target)) {
-            // Release: as in `advance`. Relaxed on failure: only compared.
-            match word.compare_exchange(seen, target, Release, Relaxed) {
-                Ok(_) => break,
-                Err(now) => seen = now,
+    fn why_not_filled(&self, position: u64, place: Place, bits: u64) -> Miss<Refused> {
+        let Some(stamp) = Stamp::read(bits) else {
+            return Miss::Over(Refused::Corrupt);
+        };
+        if stamp.lap == place.lap {
+            return match stamp.state {
+                // Free and yet not the bits that say so: it names an owner.
+                State::Free => Miss::Over(Refused::Corrupt),
+                State::Sealed => Miss::Over(Refused::Sealed),
+                State::Busy | State::Full | State::Taking | State::Skip => Miss::Passed,
+            };
+        }
+        if stamp.lap == lap_before(place.lap) {
+            return match stamp.state {
+                State::Free | State::Sealed => Miss::Behind,
+                State::Taking => Miss::Over(Refused::Full {
+                    taker: Some(stamp.owner),
+                }),
+                State::Busy | State::Full | State::Skip => {
+                    Miss::Over(Refused::Full { taker: None })
+                }
+            };
+        }
+        self.another_lap(position, place, stamp)
+    }
+
+    /// Why the slot at `position`, which holds `bits`, has no value to take.
+    #[cold]
+    fn why_not_emptied(
+        &self,
+        position: u64,
+        place: Place,
+        slot: &Slot,
+        bits: u64,
+    ) -> Miss<Nothing> {
+        let Some(stamp) = Stamp::read(bits) else {
+            return Miss::Over(Nothing::Corrupt);
+        };
+        if stamp.lap == lap_before(place.lap) && stamp.state == State::Taking {
+            // The receiver of a lap ago still has the slot: nobody can have sent yet.
+            return Miss::Over(Nothing::Empty);
+        }
+        if stamp.lap != place.lap {
+            return self.another_lap(position, place, stamp);
+        }
+        match stamp.state {
+            // Full and yet not the bits that say so: it names an owner.
+            State::Full => Miss::Over(Nothing::Corrupt),
+            State::Free => Miss::Over(Nothing::Empty),
+            State::Busy => Miss::Over(Nothing::Pending { owner: stamp.owner }),
+            State::Sealed => Miss::Over(Nothing::Sealed),
+            State::Taking => Miss::Passed,
+            State::Skip => {
+                let next = Stamp::new(lap_after(place.lap), 0, State::Free).bits();
+                // AcqRel: stands for freeing the slot, so it hands on what the recoverer saw.
+                // Relaxed on failure: another receiver stepped over it.
+                let stepped = slot.stamp.compare_exchange(bits, next, AcqRel, Relaxed);
+                if stepped.is_err() {
+                    return Miss::Beaten;
+                }
+                // Room that no receive will tell the senders of.
+                self.header().freed.0.post_all();
+                Miss::Passed
             }
         }
-        // SeqCst: a helper moved the word, perhaps before we published: our stamp needs a fence of
-        // its own before our look at the event. Pairs with the fence in `Event::arm`.
-        fence(SeqCst);
-    }
-
-    /// What a sleeper does between arming its event and its last look: from here on it sees every
-    /// value (or free slot) whose poster has not seen it.
-    ///
-    /// A poster moves the tail (or head), then looks at the event. If that look missed our arming,
-    /// then in the one order of `SeqCst` operations it comes before the arming, so the move comes
-    /// before these loads: they see it, and with it the stamp that was stored before it.
-    pub(crate) fn settle(&self) {
-        // SeqCst: pairs with the exchange in `advance`, and acquires what came before it.
-        self.header().tail.0.load(SeqCst);
-        // SeqCst: the same for the receivers' side.
-        self.header().head.0.load(SeqCst);
     }
 
     /// Writes over a stamp, as no participant would.
@@ -529,8 +489,12 @@ impl<T: Plain> Ring<T> {
         self.slot(index).stamp.store(bits, Relaxed);
     }
 
+    pub(crate) fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
     #[inline]
-    fn at(&self, position: u64) -> Option<(Place, &Slot)> {
+    pub(crate) fn at(&self, position: u64) -> Option<(Place, &Slot)> {
         let place = self.geometry.split(position)?;
         Some((place, self.slot(place.index)))
     }

@@ -59,7 +59,7 @@ pub(crate) fn spin() {
     loom::thread::yield_now();
 }
 
-/// Stands between a successful `SeqCst` exchange and a `SeqCst` load of another word.
+/// Stands between a claiming `SeqCst` exchange and the `SeqCst` load of an event.
 ///
 /// The two are in the one order of `SeqCst` operations already, so there is nothing to do, and the
 /// fence that is saved costs as much as the exchange. loom knows no such order and needs a fence here.

@@ -39,7 +39,7 @@ impl Event {
     pub(crate) fn arm(&self) -> Ticket {
         let ticket = self.transition(|word| Some(word.wrapping_add(EPOCH) | ARMED));
         // SeqCst: pairs with the order that `post` asks of its caller. Either this comes first, and
-        // the poster sees ARMED; or the poster's write does, and the caller's next look sees it.
+        // the poster sees ARMED; or the poster's claim does, and the caller's next look sees it.
         fence(SeqCst);
         kill::reached(KillPoint::Armed);
         Ticket(ticket.unwrap_or(0))
@@ -47,12 +47,12 @@ impl Event {
 
     /// Tells up to `count` sleepers that something they may wait for has been done.
     ///
-    /// The caller has already written that something, and after it moved the tail or the head
-    /// (`Ring::advance`), or made a `SeqCst` fence.
+    /// The caller has claimed a slot by a `SeqCst` exchange and then done that something, or has done it and
+    /// then made a `SeqCst` fence. Why the claim is enough is in `README.md`.
     #[inline]
     pub(crate) fn post(&self, count: u32) {
-        // SeqCst: comes after the caller's move in the one order of such operations. Pairs with
-        // `transition` under `arm`, which comes before `Ring::settle` in that order.
+        // SeqCst: comes after the caller's claim in the one order of such operations. Pairs with
+        // `transition` and the fence under `arm`.
         if self.word.load(SeqCst) & ARMED != 0 {
             self.wake(count);
         }

@@ -128,7 +128,7 @@ fn one_killed_sender_of_two_does_not_disconnect() {
     assert!(rx.recv().unwrap_err().is_disconnected());
 }
 
-const KILLS: u64 = 150;
+const KILLS: u64 = 80;
 
 fn senders_killed_anywhere_leave_the_channel_whole() {
     let mut random = Random::from_environment();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 crate::tests![mixed_operations_and_kills_keep_the_contract];
 
-const ROUNDS: u64 = 120;
+const ROUNDS: u64 = 40;
 const BATCH: usize = 5;
 
 /// Sends numbers from 0 on, in every way there is; a number that is given back is sent again.
