@@ -39,6 +39,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 mod books;
+mod roster;
 mod ticket;
 
 pub use ticket::Ticket;
@@ -186,7 +187,7 @@ impl Ledger {
         }
         let state = self.state();
         Err(WaitTimeoutError::StillRunning(StillRunning {
-            tasks: state.name_running(NAMED_MAX),
+            tasks: state.running.describe(NAMED_MAX),
             count: state.unsettled(),
             waited: timeout,
         }))

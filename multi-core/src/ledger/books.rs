@@ -1,21 +1,22 @@
 //! The books themselves: every change of a group's state, each under the lock for a moment and calling nobody from there.
 
+use super::roster::{Roster, Running};
 use super::{Ledger, Ticket, report};
 use crate::cancel::CancelToken;
 use crate::error::{Counts, GroupError, TaskError};
 use crate::lock::lock;
 use crate::options::{TaskOptions, check_name};
 use crate::task::{Lineage, TaskId};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::panic::Location;
-use std::sync::{Arc, MutexGuard};
+use std::sync::MutexGuard;
 use std::time::Instant;
 
 pub(super) struct State {
     pub(super) token: CancelToken,
     next_id: u64,
     /// Tasks that have a ticket and have not left.
-    pub(super) running: BTreeMap<TaskId, Running>,
+    pub(super) running: Roster,
     pub(super) queue: VecDeque<Queued>,
     /// Tasks that have left and whose handle has not been told yet.
     unpublished: usize,
@@ -36,12 +37,6 @@ pub(super) struct Totals {
     pub(super) started: u64,
     pub(super) finished: u64,
     pub(super) failed: u64,
-}
-
-pub(super) struct Running {
-    name: Option<Arc<str>>,
-    site: &'static Location<'static>,
-    since: Instant,
 }
 
 /// A task that a task of its own group started when there was no room.
@@ -120,7 +115,7 @@ impl Ledger {
             Verdict::Queue => {
                 let start = Box::new(start);
                 let mut state = self.state();
-                state.running.remove(&ticket.id());
+                state.running.get_up(ticket.seat);
                 state.queue.push_back(Queued { ticket, start });
                 drop(state);
                 // Room may have come since `admit` looked.
@@ -129,14 +124,19 @@ impl Ledger {
         }
     }
 
-    pub(super) fn enter(&self, state: &mut State, options: TaskOptions) -> Ticket {
+    pub(super) fn enter(&self, state: &mut State, mut options: TaskOptions) -> Ticket {
         let id = TaskId(state.next_id);
         state.next_id += 1;
         state.progress.started += 1;
         let site = options.site.unwrap_or_else(|| Location::caller());
         let since = Instant::now();
         let name = options.name.clone();
-        state.running.insert(id, Running { name, site, since });
+        let seat = state.running.sit(Running {
+            id,
+            name,
+            site,
+            since,
+        });
         let lineage = match self.shared.options.limit {
             Some(_) => Lineage::current().with(self.shared.serial),
             None => Lineage::current(),
@@ -144,8 +144,8 @@ impl Ledger {
         if let Some(token) = &options.cancel_token {
             state.token.adopt(token);
         }
-        let timeout = options.timeout.or(self.shared.options.task_timeout);
-        Ticket::new(self.clone(), id, options, site, since, timeout, lineage)
+        options.timeout = options.timeout.or(self.shared.options.task_timeout);
+        Ticket::new(self.clone(), id, seat, options, site, since, lineage)
     }
 
     /// Whether the caller is, or runs for, a task of this group. Only a limited group knows.
@@ -176,10 +176,12 @@ impl Ledger {
     fn release(&self, state: &mut State, queued: Queued) -> Released {
         let Queued { mut ticket, start } = queued;
         ticket.since = Instant::now();
-        let (name, site, since) = (ticket.name.clone(), ticket.site, ticket.since);
-        state
-            .running
-            .insert(ticket.id(), Running { name, site, since });
+        ticket.seat = state.running.sit(Running {
+            id: ticket.id(),
+            name: ticket.name.clone(),
+            site: ticket.site,
+            since: ticket.since,
+        });
         let is_refused = self.is_over(state);
         Released {
             ticket,
@@ -256,9 +258,9 @@ impl Ledger {
 
     /// Takes a task off the books. One with a handle is waited for until [`published`](Self::published) is called: it takes up no
     /// room any more, but its value is not where its handle looks yet.
-    pub(super) fn leave(&self, id: TaskId, has_handle: bool) {
+    pub(super) fn leave(&self, seat: usize, has_handle: bool) {
         let mut state = self.state();
-        state.running.remove(&id);
+        state.running.get_up(seat);
         state.progress.finished += 1;
         state.round.tasks += 1;
         state.unpublished += usize::from(has_handle);
@@ -273,9 +275,9 @@ impl Ledger {
     }
 
     /// Takes a task off the books as if it had never come.
-    pub(super) fn forget(&self, id: TaskId) {
+    pub(super) fn forget(&self, seat: usize) {
         let mut state = self.state();
-        state.running.remove(&id);
+        state.running.get_up(seat);
         state.progress.started -= 1;
         self.after_leaving(state);
     }
@@ -357,7 +359,7 @@ impl State {
         Self {
             token,
             next_id: 0,
-            running: BTreeMap::new(),
+            running: Roster::default(),
             queue: VecDeque::new(),
             unpublished: 0,
             is_advancing: false,
@@ -372,29 +374,5 @@ impl State {
     /// How many tasks `wait` waits for.
     pub(super) fn unsettled(&self) -> usize {
         self.running.len() + self.queue.len() + self.unpublished
-    }
-
-    /// A line for each of the first `most` running tasks.
-    pub(super) fn name_running(&self, most: usize) -> Vec<String> {
-        self.running
-            .iter()
-            .take(most)
-            .map(|(id, task)| task.describe(*id))
-            .collect()
-    }
-}
-
-impl Running {
-    fn describe(&self, id: TaskId) -> String {
-        let name = self
-            .name
-            .as_ref()
-            .map(|name| format!(" {name:?}"))
-            .unwrap_or_default();
-        format!(
-            "task {id}{name} (started at {}, {:.3?} ago)",
-            self.site,
-            self.since.elapsed()
-        )
     }
 }

@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 pub struct Ticket {
     ledger: Ledger,
     id: TaskId,
+    /// Its place among the running.
+    pub(super) seat: usize,
     pub(super) name: Option<Arc<str>>,
     pub(super) site: &'static Location<'static>,
     pub(super) since: Instant,
@@ -39,18 +41,22 @@ impl Ticket {
     pub(super) fn new(
         ledger: Ledger,
         id: TaskId,
+        seat: usize,
         options: TaskOptions,
         site: &'static Location<'static>,
         since: Instant,
-        timeout: Option<Duration>,
         lineage: Lineage,
     ) -> Self {
         let TaskOptions {
-            name, cancel_token, ..
+            name,
+            timeout,
+            cancel_token,
+            ..
         } = options;
         Self {
             ledger,
             id,
+            seat,
             name,
             site,
             since,
@@ -142,7 +148,7 @@ impl Ticket {
                 // The promise is then the handle's only partner: if the handle is gone, the value is dropped here, and may panic.
                 self.failure_to = None;
                 self.is_settled = true;
-                self.ledger.leave(self.id, true);
+                self.ledger.leave(self.seat, true);
                 if let Err(kind) = panic::catch(|| promise.keep(value)) {
                     let error = self.error(kind, None);
                     self.ledger.record(&error);
@@ -156,7 +162,7 @@ impl Ticket {
     /// Gives the ticket back: the task was not started and counts for nothing.
     pub fn withdraw(mut self) {
         self.is_settled = true;
-        self.ledger.forget(self.id);
+        self.ledger.forget(self.seat);
     }
 
     /// Starts the clock of the task's own time limit.
@@ -231,7 +237,7 @@ impl Ticket {
         }
         let handle = self.failure_to.take();
         let has_handle = handle.is_some();
-        self.ledger.leave(self.id, has_handle);
+        self.ledger.leave(self.seat, has_handle);
         if let (Some(handle), Some(error)) = (handle, &failure) {
             handle.fail(error);
         }
