@@ -3,13 +3,14 @@
 use crate::support::{
     Child, bare_clone, exit, fork, linger, pause, shared_bytes, without_processes,
 };
-use multi_chan::KillPoint::{Claimed, Freed};
+use multi_chan::KillPoint::{Claimed, Freed, Published};
 use multi_chan::{channel, kill_at};
 use std::thread;
 use std::time::Duration;
 
 crate::tests![
     a_value_taken_back_after_a_receiver_left_the_head_behind,
+    shared_words_left_laps_behind_are_found_out,
     a_burial_touches_no_slot_that_was_never_used,
     a_bare_clone_may_use_the_channel_and_die,
     a_bare_clone_leaves_its_parents_word_alone,
@@ -35,6 +36,48 @@ fn a_value_taken_back_after_a_receiver_left_the_head_behind() {
     let sender = fork(|| tx.send(3).unwrap());
     assert_eq!(rx.recv(), Ok(3));
     sender.join();
+}
+
+fn shared_words_left_laps_behind_are_found_out() {
+    // A ring whose tail and head are raised at every fourth position only, and there everybody dies before
+    // it is done. Each child's handle knows the beginning only, as its parent's.
+    const LEN: u64 = 16;
+    let (tx, rx) = channel::<u64>(LEN as usize).unwrap();
+    let (_idle_tx, idle_rx) = (tx.clone(), rx.clone());
+    let mut taken = 0;
+    for number in 0..5 * LEN {
+        let milestone = number % 4 == 0;
+        let sender = fork(|| {
+            if milestone {
+                kill_at(Published);
+            }
+            tx.send(number).unwrap();
+        });
+        assert_eq!(sender.was_killed(), milestone);
+        assert_eq!(rx.len(), 1);
+        let receiver = fork(|| {
+            if milestone {
+                kill_at(Freed);
+            }
+            assert_eq!(rx.recv(), Ok(number));
+        });
+        assert_eq!(receiver.was_killed(), milestone);
+        taken += u64::from(milestone);
+        assert!(rx.is_empty());
+    }
+    assert_eq!((taken, rx.dropped()), (5 * LEN / 4, 0));
+    for number in 0..LEN {
+        tx.try_send(number).unwrap();
+    }
+    assert!(tx.try_send(0).unwrap_err().is_full());
+    assert_eq!(idle_rx.len() as u64, LEN);
+    for number in 0..LEN {
+        assert_eq!(idle_rx.try_recv(), Ok(number));
+    }
+    assert!(rx.try_recv().unwrap_err().is_empty());
+    // Sealing, too, finds the true head.
+    rx.close();
+    assert!(rx.recv().unwrap_err().is_closed());
 }
 
 fn a_burial_touches_no_slot_that_was_never_used() {
