@@ -22,6 +22,8 @@
 #![expect(unsafe_code, reason = "a value's place is on the stack of who waits")]
 
 mod error;
+#[doc(hidden)]
+pub mod select;
 
 use std::fmt;
 use std::ptr::NonNull;
@@ -33,6 +35,7 @@ pub use error::{
 };
 
 use crate::proto::channel::{Core, Received, Seat, Sent};
+use crate::proto::claim::Claim;
 use crate::sched::{self, Waiter, Wake, park};
 use crate::sync::{AtomicUsize, Ordering::*, OsMutex, lock};
 
@@ -71,6 +74,8 @@ struct Channel<T> {
 struct Place<T> {
     waiter: Waiter,
     value: NonNull<Option<T>>,
+    /// The claim on the waiter and which of its seats this is, if it has taken several.
+    claim: Option<(NonNull<Claim>, u32)>,
 }
 
 // SAFETY: the value, which is `Send`, is reached under the lock and before its owner is unparked, who then has it alone.
@@ -78,6 +83,13 @@ unsafe impl<T: Send> Send for Place<T> {}
 
 // SAFETY: touches the place only, which lives until its owner has been unparked or has left the queue.
 unsafe impl<T> Seat<T> for Place<T> {
+    fn is_won(&self) -> bool {
+        self.claim.is_none_or(|(claim, case)| {
+            // SAFETY: who waits takes back its seats, under this very lock, before it lets go of its claim.
+            unsafe { claim.as_ref() }.win(case)
+        })
+    }
+
     unsafe fn deliver(&self, value: T) {
         // SAFETY: the owner waits until it is unparked, which the caller does later.
         unsafe { self.value.write(Some(value)) };
@@ -120,6 +132,7 @@ impl<T> Channel<T> {
         let ticket = core.wait_to_send(Place {
             waiter: Waiter::current(),
             value: slot,
+            claim: None,
         });
         drop(core);
         let mut timed_out = false;
@@ -165,6 +178,7 @@ impl<T> Channel<T> {
         let ticket = core.wait_to_receive(Place {
             waiter: Waiter::current(),
             value: slot,
+            claim: None,
         });
         drop(core);
         if park(deadline) == Wake::TimedOut {
@@ -225,6 +239,14 @@ impl Deadline {
         Instant::now()
             .checked_add(timeout)
             .map_or(Self::Never, Self::At)
+    }
+
+    /// When the wait ends, if it may begin.
+    fn at(self) -> Option<Instant> {
+        match self {
+            Self::At(at) => Some(at),
+            Self::Now | Self::Never => None,
+        }
     }
 }
 

@@ -24,6 +24,7 @@
 //! | starting tasks and waiting for them | [`Group`], [`scope`] for tasks that borrow |
 //! | a task with an OS thread of its own | [`Group::locked`] |
 //! | values between tasks, and threads | [`chan`](fn@chan) |
+//! | waiting for one of several channels, or for a time | [`select!`] |
 //! | letting time pass, letting others run | [`sleep`], [`yield_now`] |
 //! | locks for tasks | [`sync`] |
 //! | calls that block the thread | [`blocking`] |

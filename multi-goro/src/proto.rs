@@ -12,6 +12,7 @@
 //! ring's head is there for that, and is argued where it stands.
 
 pub(crate) mod channel;
+pub(crate) mod claim;
 pub(crate) mod idle;
 pub(crate) mod inbox;
 pub(crate) mod ring;

@@ -3,9 +3,13 @@
 //! Nothing here blocks or wakes: operations say whom to unpark, and who cannot go on takes a seat in a queue. Values go from a
 //! sender's hand to a receiver's directly where either waits; the buffer holds what nobody waits for.
 //!
-//! Invariants, true between operations:
+//! A seat may be one of several that one waiter has taken, in this channel and others: then whoever takes it out of the queue
+//! has to win the waiter's claim, or leaves it (see [`claim`](super::claim)). A seat whose claim is lost waits for nobody; it is
+//! dropped by who meets it, or taken back by its owner.
 //!
-//! - receivers wait only while the buffer is empty and no sender waits;
+//! Invariants, true between operations, of seats whose claim is open:
+//!
+//! - receivers wait only while the buffer is empty and no sender waits but one of the same select;
 //! - senders wait only while the buffer is full;
 //! - nobody waits once the channel is closed.
 
@@ -20,12 +24,17 @@ use super::wait_queue::{Ticket, WaitQueue};
 /// # Safety
 ///
 /// - `deliver` and `collect` touch nothing but the place, and are sound to call from any thread while the seat is queued.
+/// - A seat whose `is_won` returned true, once, belongs to the caller: no other seat of that waiter will return true.
 pub(crate) unsafe trait Seat<T> {
+    /// Wins the waiter for this seat; false if another of its seats has won. Called once, under the lock under which the seat
+    /// was just taken out: the waiter cannot have left before.
+    fn is_won(&self) -> bool;
+
     /// Puts a value into the receiver's place.
     ///
     /// # Safety
     ///
-    /// - The seat was taken out of its queue by the caller, under the lock, and its owner has not been unparked yet.
+    /// - The seat was taken out of its queue and won by the caller, under the lock, and its owner has not been unparked yet.
     unsafe fn deliver(&self, value: T);
 
     /// Takes the value out of the sender's place.
@@ -100,9 +109,9 @@ impl<T, S: Seat<T>> Core<T, S> {
         if self.is_closed {
             return Sent::Closed(value);
         }
-        if let Some(receiver) = self.receivers.pop() {
+        if let Some(receiver) = win(&mut self.receivers) {
             debug_assert!(self.buffer.is_empty(), "a receiver waits beside a value");
-            // SAFETY: just taken out, under the lock; unparked by our caller.
+            // SAFETY: just taken out and won, under the lock; unparked by our caller.
             unsafe { receiver.deliver(value) };
             return Sent::Handed(receiver);
         }
@@ -115,14 +124,14 @@ impl<T, S: Seat<T>> Core<T, S> {
 
     pub(crate) fn receive(&mut self) -> Received<T, S> {
         if let Some(value) = self.buffer.pop_front() {
-            let sender = self.senders.pop();
+            let sender = win(&mut self.senders);
             if let Some(sender) = &sender {
-                // SAFETY: just taken out, under the lock; unparked by our caller.
+                // SAFETY: just taken out and won, under the lock; unparked by our caller.
                 self.buffer.push_back(unsafe { sender.collect() });
             }
             return Received::Value(value, sender);
         }
-        if let Some(sender) = self.senders.pop() {
+        if let Some(sender) = win(&mut self.senders) {
             debug_assert_eq!(self.capacity, 0, "a sender waits beside room");
             // SAFETY: as above.
             let value = unsafe { sender.collect() };
@@ -136,17 +145,17 @@ impl<T, S: Seat<T>> Core<T, S> {
 
     /// Queues a sender whose value was [`Sent::Full`]; the value is in its place.
     pub(crate) fn wait_to_send(&mut self, sender: S) -> Ticket {
-        debug_assert!(!self.is_closed && self.receivers.is_empty());
+        debug_assert!(!self.is_closed && self.buffer.len() >= self.capacity);
         self.senders.push(sender)
     }
 
     /// Queues a receiver that found the channel [`Received::Empty`].
     pub(crate) fn wait_to_receive(&mut self, receiver: S) -> Ticket {
-        debug_assert!(!self.is_closed && self.senders.is_empty() && self.buffer.is_empty());
+        debug_assert!(!self.is_closed && self.buffer.is_empty());
         self.receivers.push(receiver)
     }
 
-    /// Gives up waiting; false if somebody has taken the seat, and then an unpark is on its way.
+    /// Gives up waiting; false if somebody has taken the seat. Then an unpark is on its way, if the seat was won.
     pub(crate) fn leave_senders(&mut self, ticket: Ticket) -> bool {
         self.senders.remove(ticket).is_some()
     }
@@ -160,7 +169,7 @@ impl<T, S: Seat<T>> Core<T, S> {
     pub(crate) fn close(&mut self) -> Vec<S> {
         self.is_closed = true;
         let mut waiting = Vec::new();
-        while let Some(seat) = self.receivers.pop().or_else(|| self.senders.pop()) {
+        while let Some(seat) = win(&mut self.receivers).or_else(|| win(&mut self.senders)) {
             waiting.push(seat);
         }
         waiting
@@ -169,6 +178,16 @@ impl<T, S: Seat<T>> Core<T, S> {
     /// Empties the buffer: nobody is left to receive.
     pub(crate) fn drain(&mut self) -> VecDeque<T> {
         std::mem::take(&mut self.buffer)
+    }
+}
+
+/// Takes out who has waited longest and can still be had.
+fn win<T, S: Seat<T>>(queue: &mut WaitQueue<S>) -> Option<S> {
+    loop {
+        let seat = queue.pop()?;
+        if seat.is_won() {
+            return Some(seat);
+        }
     }
 }
 
@@ -183,6 +202,9 @@ mod tests {
 
     // SAFETY: one thread.
     unsafe impl Seat<u32> for Place {
+        fn is_won(&self) -> bool {
+            true
+        }
         unsafe fn deliver(&self, value: u32) {
             *self.1.borrow_mut() = Some(value);
         }
@@ -276,6 +298,9 @@ mod models {
 
     // SAFETY: touches the place only.
     unsafe impl Seat<u32> for Place {
+        fn is_won(&self) -> bool {
+            true
+        }
         unsafe fn deliver(&self, value: u32) {
             // SAFETY: checked by loom.
             self.0
