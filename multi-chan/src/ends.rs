@@ -10,7 +10,7 @@ use crate::fork;
 use crate::layout::Geometry;
 use crate::plain::Plain;
 use crate::ring::{Nothing, Refused, Ring};
-use crate::sync::spin;
+use crate::sync::{AtomicU32, Relaxed, spin};
 use crate::table::{CLOSED, Core, NO_RECEIVERS, Sides};
 use crate::trail::Hint;
 use crate::wait::{ALL, Event, Ticket};
@@ -66,6 +66,7 @@ pub(crate) struct End<T: Plain> {
     ring: Ring<T>,
     /// Where this handle was last, on its side.
     hint: Hint,
+    luck: Luck,
     capacity: usize,
     /// The side this handle is counted as.
     side: Sides,
@@ -87,6 +88,7 @@ impl<T: Plain> End<T> {
         let end = |side, uses| End {
             ring,
             hint: Hint::start(),
+            luck: Luck::default(),
             capacity,
             side,
             uses,
@@ -197,7 +199,7 @@ impl<T: Plain> End<T> {
     #[cold]
     fn send_slowly(&self, row: u16, value: &T, patience: Patience) -> Result<(), Why> {
         let event = &self.core.header().freed.0;
-        let mut wait = Wait::new(&self.core, patience);
+        let mut wait = Wait::new(&self.core, &self.luck, patience);
         loop {
             let flags = self.core.flags();
             if flags & CLOSED != 0 {
@@ -246,7 +248,7 @@ impl<T: Plain> End<T> {
     #[cold]
     fn recv_slowly(&self, row: u16, patience: Patience) -> Result<T, Why> {
         let event = &self.core.header().sent.0;
-        let mut wait = Wait::new(&self.core, patience);
+        let mut wait = Wait::new(&self.core, &self.luck, patience);
         // The senders were found gone: one more look, then that is the answer.
         let mut last_look = false;
         loop {
@@ -305,6 +307,7 @@ impl<T: Plain> End<T> {
         // A receiver that is waiting already may need a moment to get up.
         let mut wait = Wait::new(
             &self.core,
+            &self.luck,
             match patience {
                 Patience::None => Patience::for_limit(RENDEZVOUS_GRACE),
                 patience => patience,
@@ -365,6 +368,7 @@ impl<T: Plain> Clone for End<T> {
         End {
             ring: self.ring,
             hint: self.hint.clone(),
+            luck: Luck::default(),
             capacity: self.capacity,
             side: self.side,
             uses: self.uses,
@@ -398,8 +402,37 @@ enum Step {
     LookRound,
 }
 
+/// Whether busy waits of a handle have been worth it: how many waits go without one.
+///
+/// Where the other side runs on a processor of its own, it answers within a busy wait, and both sides stay
+/// busy; where it does not, busy turns only delay it. One in `UNLUCKY` waits finds out.
+#[derive(Debug, Default)]
+struct Luck(AtomicU32);
+
+/// Waits without busy turns after one that was in vain.
+const UNLUCKY: u32 = 15;
+
+impl Luck {
+    /// True if the next wait shall begin busily.
+    fn draw(&self) -> bool {
+        // Relaxed: a guess, private to this process.
+        let waits = self.0.load(Relaxed);
+        if waits > 0 {
+            // Relaxed: as above.
+            self.0.store(waits - 1, Relaxed);
+        }
+        waits == 0
+    }
+
+    fn was_in_vain(&self) {
+        // Relaxed: as in `draw`.
+        self.0.store(UNLUCKY, Relaxed);
+    }
+}
+
 /// One operation's wait, from its first busy turn to its last sleep.
-struct Wait {
+struct Wait<'a> {
+    luck: &'a Luck,
     patience: Patience,
     spins_left: u32,
     yields_left: u32,
@@ -408,11 +441,12 @@ struct Wait {
     hurried: bool,
 }
 
-impl Wait {
-    fn new(core: &Core, patience: Patience) -> Wait {
+impl<'a> Wait<'a> {
+    fn new(core: &Core, luck: &'a Luck, patience: Patience) -> Wait<'a> {
         Wait {
+            luck,
             patience,
-            spins_left: if matches!(patience, Patience::None) {
+            spins_left: if matches!(patience, Patience::None) || !luck.draw() {
                 0
             } else {
                 core.spins()
@@ -432,6 +466,9 @@ impl Wait {
     fn step(&mut self, event: &Event) -> Step {
         if self.spins_left > 0 {
             self.spins_left -= 1;
+            if self.spins_left == 0 {
+                self.luck.was_in_vain();
+            }
             spin();
             return Step::Again;
         }
