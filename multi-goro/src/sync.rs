@@ -58,19 +58,31 @@ pub(crate) use loom::sync::Mutex as OsMutex;
 pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU32, Ordering, fence};
 
 #[cfg(not(loom))]
+mod barrier;
+#[cfg(not(loom))]
 mod condvar;
 #[cfg(not(loom))]
 mod event;
 #[cfg(not(loom))]
 mod mutex;
 #[cfg(not(loom))]
+mod once;
+#[cfg(not(loom))]
+mod rwlock;
+#[cfg(not(loom))]
 mod semaphore;
+#[cfg(not(loom))]
+mod wait_group;
 
 #[cfg(not(loom))]
 pub use self::{
+    barrier::Barrier,
     condvar::Condvar,
     mutex::{Mutex, MutexGuard},
+    once::Once,
+    rwlock::{ReadGuard, RwLock, WriteGuard},
     semaphore::{Permit, Semaphore},
+    wait_group::WaitGroup,
 };
 #[cfg(not(loom))]
 pub(crate) use event::TaskEvent;

@@ -1,0 +1,262 @@
+//! A lock that many may hold to look, or one to change.
+
+#![expect(unsafe_code, reason = "hands out the value it guards")]
+
+use std::cell::UnsafeCell;
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+
+use super::{OsMutex, lock};
+use crate::sched::{self, Waiters, wait_in};
+
+/// A reader-writer lock for tasks and plain threads: who waits for it parks, and its holders may wait, sleep and switch.
+///
+/// Nobody starves: readers that come while a writer waits let it go first, and a writer that is done lets in everybody who
+/// waits to read. So a reader must not ask again while it reads: with a writer between, both would wait for ever. Not poisoned by
+/// a panic, which only releases it.
+///
+/// ```
+/// use multi_goro::sync::RwLock;
+///
+/// let prices = RwLock::new(vec![3, 4]);
+/// {
+///     let (here, there) = (prices.read(), prices.read());
+///     assert_eq!(here.len() + there.len(), 4);
+///     assert!(prices.try_write().is_none());
+/// }
+/// prices.write().push(5);
+/// assert_eq!(*prices.read(), [3, 4, 5]);
+/// ```
+pub struct RwLock<T: ?Sized> {
+    state: OsMutex<State>,
+    value: UnsafeCell<T>,
+}
+
+/// `is_written` and `readers` say who holds the lock: a writer, or that many readers; never both.
+struct State {
+    is_written: bool,
+    readers: usize,
+    /// Not empty only while the lock is held.
+    writers_waiting: Waiters,
+    /// Not empty only while a writer holds the lock or waits.
+    readers_waiting: Waiters,
+    /// How many there are in `readers_waiting`.
+    readers_waiting_count: usize,
+}
+
+// SAFETY: the value goes along; one holder at a time changes it, in any thread.
+unsafe impl<T: ?Sized + Send> Send for RwLock<T> {}
+// SAFETY: readers in several threads share the value, a writer in any thread has it alone.
+unsafe impl<T: ?Sized + Send + Sync> Sync for RwLock<T> {}
+
+impl<T> RwLock<T> {
+    /// A lock around `value`, not held.
+    pub const fn new(value: T) -> Self {
+        Self {
+            state: OsMutex::new(State {
+                is_written: false,
+                readers: 0,
+                writers_waiting: Waiters::new(),
+                readers_waiting: Waiters::new(),
+                readers_waiting_count: 0,
+            }),
+            value: UnsafeCell::new(value),
+        }
+    }
+
+    /// The value, without the lock.
+    pub fn into_inner(self) -> T {
+        self.value.into_inner()
+    }
+}
+
+impl<T: ?Sized> RwLock<T> {
+    /// Takes the lock to look, beside others who look; waits while somebody changes the value, or waits to.
+    pub fn read(&self) -> ReadGuard<'_, T> {
+        let mut state = lock(&self.state);
+        if state.may_read() {
+            state.readers += 1;
+            drop(state);
+            sched::spend();
+        } else {
+            state.readers_waiting_count += 1;
+            // Who lets us in counts us among the readers.
+            let _unparked = wait_in(
+                &self.state,
+                state,
+                |state| &mut state.readers_waiting,
+                || (),
+                None,
+            );
+        }
+        ReadGuard::new(self)
+    }
+
+    /// Takes the lock to change the value; waits while anybody holds it, behind those who asked to write before.
+    pub fn write(&self) -> WriteGuard<'_, T> {
+        let mut state = lock(&self.state);
+        if state.is_free() {
+            state.is_written = true;
+            drop(state);
+            sched::spend();
+        } else {
+            // The last holder leaves it written, for us.
+            let _unparked = wait_in(
+                &self.state,
+                state,
+                |state| &mut state.writers_waiting,
+                || (),
+                None,
+            );
+        }
+        WriteGuard::new(self)
+    }
+
+    /// Takes the lock to look if nobody changes the value or waits to.
+    pub fn try_read(&self) -> Option<ReadGuard<'_, T>> {
+        let mut state = lock(&self.state);
+        if !state.may_read() {
+            return None;
+        }
+        state.readers += 1;
+        Some(ReadGuard::new(self))
+    }
+
+    /// Takes the lock to change the value if nobody holds it.
+    pub fn try_write(&self) -> Option<WriteGuard<'_, T>> {
+        let mut state = lock(&self.state);
+        if !state.is_free() {
+            return None;
+        }
+        state.is_written = true;
+        Some(WriteGuard::new(self))
+    }
+
+    /// The value; no lock is needed for who has the lock alone.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.value.get_mut()
+    }
+
+    fn end_read(&self) {
+        let mut state = lock(&self.state);
+        debug_assert!(!state.is_written);
+        state.readers -= 1;
+        if state.readers > 0 {
+            return;
+        }
+        if let Some(writer) = state.writers_waiting.take() {
+            state.is_written = true;
+            drop(state);
+            writer.unpark();
+        }
+    }
+
+    fn end_write(&self) {
+        let mut state = lock(&self.state);
+        debug_assert!(state.is_written && state.readers == 0);
+        if !state.readers_waiting.is_empty() {
+            state.is_written = false;
+            state.readers = std::mem::take(&mut state.readers_waiting_count);
+            let all = state.readers_waiting.take_all();
+            drop(state);
+            all.unpark_all();
+        } else if let Some(writer) = state.writers_waiting.take() {
+            drop(state);
+            writer.unpark();
+        } else {
+            state.is_written = false;
+        }
+    }
+}
+
+impl State {
+    fn is_free(&self) -> bool {
+        !self.is_written && self.readers == 0
+    }
+
+    fn may_read(&self) -> bool {
+        !self.is_written && self.writers_waiting.is_empty()
+    }
+}
+
+impl<T: ?Sized + fmt::Debug> fmt::Debug for RwLock<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut all = f.debug_struct("RwLock");
+        match self.try_read() {
+            Some(guard) => all.field("value", &&*guard).finish(),
+            None => all.finish_non_exhaustive(),
+        }
+    }
+}
+
+impl<T: Default> Default for RwLock<T> {
+    fn default() -> Self {
+        Self::new(T::default())
+    }
+}
+
+macro_rules! guard {
+    ($(#[$doc:meta])* $name:ident, $take:ident, $end:ident) => {
+        $(#[$doc])*
+        #[must_use = "the lock is released at once"]
+        pub struct $name<'a, T: ?Sized> {
+            lock: &'a RwLock<T>,
+            // Must stay !Send and !Sync by itself: a guard shares the value as its type says below, and no further.
+            /// ```compile_fail,E0277
+            /// fn needs_send<T: Send>(_: T) {}
+            /// let lock = multi_goro::sync::RwLock::new(0);
+            #[doc = concat!("needs_send(lock.", stringify!($take), "());")]
+            /// ```
+            _not_send: PhantomData<*mut ()>,
+        }
+
+        // SAFETY: a shared guard gives `&T` only.
+        unsafe impl<T: ?Sized + Sync> Sync for $name<'_, T> {}
+
+        impl<'a, T: ?Sized> $name<'a, T> {
+            fn new(lock: &'a RwLock<T>) -> Self {
+                Self {
+                    lock,
+                    _not_send: PhantomData,
+                }
+            }
+        }
+
+        impl<T: ?Sized> Deref for $name<'_, T> {
+            type Target = T;
+
+            fn deref(&self) -> &T {
+                // SAFETY: the guard exists while the lock is held, and nobody holds it to write but this guard's owner.
+                unsafe { &*self.lock.value.get() }
+            }
+        }
+
+        impl<T: ?Sized> Drop for $name<'_, T> {
+            fn drop(&mut self) {
+                self.lock.$end();
+            }
+        }
+
+        impl<T: ?Sized + fmt::Debug> fmt::Debug for $name<'_, T> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                (**self).fmt(f)
+            }
+        }
+    };
+}
+guard!(
+    /// The right to look at the value of a [`RwLock`], until it is dropped.
+    ReadGuard, read, end_read
+);
+guard!(
+    /// The right to change the value of a [`RwLock`], until it is dropped.
+    WriteGuard, write, end_write
+);
+
+impl<T: ?Sized> DerefMut for WriteGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: a writer holds the lock alone, and the guard is borrowed mutably.
+        unsafe { &mut *self.lock.value.get() }
+    }
+}
