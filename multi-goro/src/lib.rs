@@ -25,7 +25,7 @@
 //! | a task with an OS thread of its own | [`Group::locked`] |
 //! | values between tasks, and threads | [`chan`](fn@chan) |
 //! | waiting for one of several channels, or for a time | [`select!`] |
-//! | letting time pass, letting others run | [`sleep`], [`yield_now`] |
+//! | letting time pass, letting others run | [`sleep`], [`Ticker`], [`yield_now`] |
 //! | locks for tasks | [`sync`] |
 //! | calls that block the thread | [`blocking`] |
 //! | workers and stacks | [`Runtime`], the variable `MULTI_WORKERS` |
@@ -121,7 +121,7 @@ pub use crate::{
     chan::{Receiver, Sender, chan},
     group::{Builder, Group, Scope, ScopedHandle, Spawner, cancel_token, scope},
     runtime::{Runtime, RuntimeBuilder, num_tasks},
-    time::{sleep, sleep_until},
+    time::{Ticker, sleep, sleep_until},
 };
 #[cfg(not(loom))]
 pub use multi_core::prelude::*;

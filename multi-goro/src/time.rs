@@ -1,6 +1,10 @@
 //! Waiting for time to pass.
 
+mod ticker;
+
 use std::time::{Duration, Instant};
+
+pub use ticker::Ticker;
 
 use crate::sched::{Wake, park};
 
