@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::*};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use common::watchdog;
-use multi_goro::{Receiver, Runtime, Sender, Spawner, chan, yield_now};
+use multi_goro::{Receiver, Runtime, Sender, Spawner, chan, select, yield_now};
 
 fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -48,7 +48,7 @@ fn act(world: &Arc<World>, spawner: &Spawner, mut random: Random, depth: u32) {
     let home = std::thread::current().id();
     for _ in 0..random.below(12) {
         let pause = Duration::from_micros(random.below(200));
-        match random.below(9) {
+        match random.below(10) {
             0 => yield_now(),
             1 => multi_goro::sleep(pause),
             2 | 3 => {
@@ -65,7 +65,20 @@ fn act(world: &Arc<World>, spawner: &Spawner, mut random: Random, depth: u32) {
                 let n = random.next();
                 assert_eq!(multi_goro::blocking(|| n ^ 1), n ^ 1);
             }
-            7 if depth < 3 => {
+            7 => {
+                select! {
+                    send(world.tx, 1) -> sent => {
+                        sent.unwrap();
+                        world.sent.fetch_add(1, Relaxed);
+                    }
+                    recv(world.rx) -> got => {
+                        got.unwrap();
+                        world.received.fetch_add(1, Relaxed);
+                    }
+                    after(pause) => {}
+                }
+            }
+            8 if depth < 3 => {
                 for _ in 0..random.below(4) {
                     let child = Random(random.next() | 1);
                     start(world, spawner, child, depth + 1);
