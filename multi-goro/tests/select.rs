@@ -1,19 +1,13 @@
-//! Select: which arm is taken, that one alone is, and that none is forgotten. Those with Go's names do what Go's tests of
-//! these names do.
-
-#![expect(clippy::disallowed_types, reason = "a test sees what a user sees")]
-#![expect(clippy::print_stdout, reason = "the seed has to be seen")]
+//! Select: what each arm means, and what becomes of its value.
 
 mod common;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::*};
-use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use common::watchdog;
 use multi_goro::chan::RecvError;
-use multi_goro::{Receiver, Runtime, Sender, chan, scope, select, sleep};
+use multi_goro::{Receiver, Runtime, chan, scope, select, sleep};
 
 const SHORT: Duration = Duration::from_millis(5);
 
@@ -136,313 +130,6 @@ fn close_wakes_select() {
     });
 }
 
-/// Go's `TestSelectFairness`: of arms that are all ready each is taken often.
-#[test]
-fn select_fairness() {
-    everywhere(|| {
-        let ends: Vec<_> = (0..4).map(|_| chan::<u8>(1)).collect();
-        for (tx, _) in &ends {
-            tx.close();
-        }
-        let (_open, never) = chan::<u8>(0);
-        let mut taken = [0; 4];
-        let rounds = 8000;
-        for _ in 0..rounds {
-            select! {
-                recv(never) -> _ => panic!("nobody sends"),
-                recv(ends[0].1) -> _ => taken[0] += 1,
-                recv(ends[1].1) -> _ => taken[1] += 1,
-                recv(ends[2].1) -> _ => taken[2] += 1,
-                recv(ends[3].1) -> _ => taken[3] += 1,
-            }
-        }
-        // A fair choice misses this by chance less than once in 10^20 runs.
-        for count in taken {
-            assert!(
-                (rounds / 4 - 450..rounds / 4 + 450).contains(&count),
-                "{taken:?}"
-            );
-        }
-    });
-}
-
-/// Go's `TestSelfSelect`: two tasks that send and receive on one channel in one select; neither ever meets itself.
-#[test]
-fn self_select() {
-    everywhere(|| {
-        for capacity in [0, 10] {
-            let (tx, rx) = chan::<usize>(capacity);
-            let left = AtomicUsize::new(2);
-            scope(|s| {
-                for me in 0..2 {
-                    let (tx, rx, left) = (tx.clone(), rx.clone(), &left);
-                    s.go(move || {
-                        for _ in 0..1000 {
-                            select! {
-                                send(tx, me) -> sent => sent?,
-                                recv(rx) -> got => {
-                                    let from = got?;
-                                    assert!(capacity > 0 || from != me, "met itself");
-                                }
-                            }
-                        }
-                        // The other may still need a partner.
-                        left.fetch_sub(1, SeqCst);
-                        while left.load(SeqCst) > 0 {
-                            select! {
-                                send(tx, me) -> _ => {}
-                                recv(rx) -> _ => {}
-                                after(Duration::from_micros(100)) => {}
-                            }
-                        }
-                        Ok(())
-                    });
-                }
-            })
-            .unwrap();
-        }
-    });
-}
-
-#[test]
-fn lone_self_select_never_meets_itself() {
-    everywhere(|| {
-        let (tx, rx) = chan::<u8>(0);
-        select! {
-            send(tx, 1) -> _ => panic!("sent to itself"),
-            recv(rx) -> _ => panic!("received from itself"),
-            after(SHORT) => {}
-        }
-    });
-}
-
-/// Go's `TestSelectDuplicateChannel`: arms of the same channel do not disturb each other.
-#[test]
-fn select_duplicate_channel() {
-    everywhere(|| {
-        let (tx, rx) = chan::<usize>(0);
-        let (_open, never) = chan::<usize>(0);
-        scope(|s| {
-            for _ in 0..3 {
-                let (rx, never) = (rx.clone(), never.clone());
-                s.go(move || {
-                    for _ in 0..100 {
-                        select! {
-                            recv(rx) -> got => { got?; }
-                            recv(never) -> _ => panic!("nobody sends"),
-                            recv(rx) -> got => { got?; }
-                        }
-                    }
-                    Ok(())
-                });
-            }
-            for n in 0..300 {
-                tx.send(n).unwrap();
-            }
-        })
-        .unwrap();
-        assert!(tx.try_send(0).is_err(), "nobody is left in the queue");
-    });
-}
-
-/// Go's `TestNonblockSelectRace`: one of two channels is ready at every moment, so default is never taken.
-#[test]
-fn nonblock_select_race() {
-    let _dog = watchdog(60);
-    let runtime = Runtime::builder().workers(2).build().unwrap();
-    runtime.run(|| {
-        for round in 0..5000 {
-            let ((a_tx, a_rx), (b_tx, b_rx)) = (chan(1), chan(1));
-            a_tx.send(1).unwrap();
-            let found = scope(|s| {
-                let looking = s.spawn(|| {
-                    Ok(select! {
-                        recv(a_rx) -> _ => true,
-                        recv(b_rx) -> _ => true,
-                        default => false,
-                    })
-                });
-                // The second time round the other becomes ready by closing.
-                if round % 2 == 0 {
-                    b_tx.send(1).unwrap();
-                } else {
-                    b_tx.close();
-                }
-                let _drained = a_rx.try_recv();
-                looking.join().unwrap()
-            });
-            assert!(
-                found.unwrap(),
-                "round {round}: something was ready all the time"
-            );
-        }
-    });
-}
-
-/// Go's `TestSelectStress`: four channels, buffered and not; one task per channel sends and one receives, and beside them one
-/// sends to all four by select, and one receives from all four by select.
-#[test]
-fn select_stress() {
-    const COUNT: usize = 2000;
-    let _dog = watchdog(60);
-    let runtime = Runtime::builder().workers(2).build().unwrap();
-    runtime.run(|| {
-        let ends: Vec<(Sender<usize>, Receiver<usize>)> =
-            [0, 0, 2, 3].into_iter().map(chan).collect();
-        scope(|s| {
-            let ends = &ends;
-            for (tx, rx) in ends {
-                s.go(move || {
-                    for n in 0..COUNT {
-                        tx.send(n)?;
-                    }
-                    Ok(())
-                });
-                s.go(move || {
-                    for _ in 0..COUNT {
-                        rx.recv()?;
-                    }
-                    Ok(())
-                });
-            }
-            s.go(move || {
-                let mut slots = [Some(0); 4];
-                let mut left = [COUNT; 4];
-                while slots.iter().any(Option::is_some) {
-                    let [a, b, c, d] = &mut slots;
-                    let sent = select! {
-                        send(ends[0].0, in *a) -> sent => { sent?; 0 }
-                        send(ends[1].0, in *b) -> sent => { sent?; 1 }
-                        send(ends[2].0, in *c) -> sent => { sent?; 2 }
-                        send(ends[3].0, in *d) -> sent => { sent?; 3 }
-                    };
-                    left[sent] -= 1;
-                    slots[sent] = (left[sent] > 0).then_some(0);
-                }
-                Ok(())
-            });
-            s.go(move || {
-                // A channel of which this has had its share is replaced by one that nobody sends on.
-                let (_open, never) = chan(0);
-                let mut from: [&Receiver<usize>; 4] = std::array::from_fn(|n| &ends[n].1);
-                let mut left = [COUNT; 4];
-                for _ in 0..4 * COUNT {
-                    let got = select! {
-                        recv(from[0]) -> value => { value?; 0 }
-                        recv(from[1]) -> value => { value?; 1 }
-                        recv(from[2]) -> value => { value?; 2 }
-                        recv(from[3]) -> value => { value?; 3 }
-                    };
-                    left[got] -= 1;
-                    if left[got] == 0 {
-                        from[got] = &never;
-                    }
-                }
-                Ok(())
-            });
-        })
-        .unwrap();
-    });
-}
-
-fn seed() -> u64 {
-    let given = std::env::var("MULTI_STRESS_SEED").ok();
-    let seed = given.and_then(|text| text.parse().ok()).unwrap_or_else(|| {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        now.as_nanos() as u64 | 1
-    });
-    println!("MULTI_STRESS_SEED={seed}");
-    seed
-}
-
-/// Many producers and consumers, all in selects with time limits, tasks and threads: every value arrives once.
-#[test]
-fn many_producers_and_consumers_lose_and_double_nothing() {
-    let _dog = watchdog(120);
-    let mut random = seed();
-    let mut below = move |n: u64| {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        (random >> 11) % n
-    };
-    let until = Instant::now() + Duration::from_millis(1500);
-    while Instant::now() < until {
-        let runtime = Runtime::builder()
-            .workers(1 + below(3) as usize)
-            .build()
-            .unwrap();
-        let ends: [_; 3] = std::array::from_fn(|_| chan::<usize>(below(3) as usize));
-        let (each, parties) = (50 + below(300) as usize, 1 + below(6) as usize);
-        let pauses: Vec<_> = (0..2 * parties)
-            .map(|_| Duration::from_micros(1 + below(80)))
-            .collect();
-        let seen: Vec<_> = (0..parties * each).map(|_| AtomicUsize::new(0)).collect();
-        let (ends, seen) = (Arc::new(ends), Arc::new(seen));
-        let received = Arc::new(AtomicUsize::new(0));
-        let produce = |who: usize| {
-            let (ends, pause) = (Arc::clone(&ends), pauses[who]);
-            move || {
-                for n in 0..each {
-                    let value = who * each + n;
-                    let mut is_sent = false;
-                    while !is_sent {
-                        is_sent = select! {
-                            send(ends[0].0, value) -> sent => sent.is_ok(),
-                            send(ends[1].0, value) -> sent => sent.is_ok(),
-                            send(ends[2].0, value) -> sent => sent.is_ok(),
-                            after(pause) => false,
-                        };
-                    }
-                }
-            }
-        };
-        let consume = |who: usize| {
-            let (ends, seen) = (Arc::clone(&ends), Arc::clone(&seen));
-            let (received, pause) = (Arc::clone(&received), pauses[parties + who]);
-            move || {
-                while received.load(Relaxed) < seen.len() {
-                    let got = select! {
-                        recv(ends[0].1) -> got => got.unwrap(),
-                        recv(ends[1].1) -> got => got.unwrap(),
-                        recv(ends[2].1) -> got => got.unwrap(),
-                        after(pause) => continue,
-                    };
-                    seen[got].fetch_add(1, Relaxed);
-                    received.fetch_add(1, Relaxed);
-                }
-            }
-        };
-        let mut group = runtime.group();
-        let mut threads = Vec::new();
-        for who in 0..parties {
-            let (produce, consume) = (produce(who), consume(who));
-            // The first of each kind is a plain thread.
-            if who == 0 {
-                threads.push(thread::spawn(produce));
-                threads.push(thread::spawn(consume));
-            } else {
-                group.go(move || {
-                    produce();
-                    Ok(())
-                });
-                group.go(move || {
-                    consume();
-                    Ok(())
-                });
-            }
-        }
-        group.wait().unwrap();
-        for thread in threads {
-            thread.join().unwrap();
-        }
-        assert!(seen.iter().all(|times| times.load(Relaxed) == 1));
-        for (tx, rx) in ends.iter() {
-            assert!(tx.is_empty() && rx.try_recv().is_err());
-        }
-    }
-}
-
 #[test]
 fn arms_are_ordinary_code() {
     fn first(rx: &Receiver<u8>) -> Result<u8, RecvError> {
@@ -477,4 +164,92 @@ fn arms_are_ordinary_code() {
     drop(rx);
     let nothing = select! { default => "nothing" };
     assert_eq!(nothing, "nothing");
+}
+
+#[test]
+fn values_are_dropped_once_whichever_arm_is_taken() {
+    everywhere(|| {
+        let value = Arc::new(());
+        let ((a_tx, a_rx), (b_tx, b_rx)) = (chan(1), chan::<Arc<()>>(0));
+        for _ in 0..100 {
+            select! {
+                send(a_tx, Arc::clone(&value)) -> sent => sent.unwrap(),
+                send(b_tx, Arc::clone(&value)) -> _ => panic!("nobody receives"),
+                recv(b_rx.clone()) -> _ => panic!("nobody else sends"),
+            }
+            assert_eq!(Arc::strong_count(&value), 2, "in the buffer");
+            select! {
+                recv(a_rx) -> got => drop(got.unwrap()),
+                send(b_tx, Arc::clone(&value)) -> _ => panic!("nobody receives"),
+            }
+            select! {
+                send(b_tx, Arc::clone(&value)) -> _ => panic!("nobody receives"),
+                after(Duration::from_micros(1)) => {}
+            }
+            assert_eq!(Arc::strong_count(&value), 1);
+        }
+        // Handed over by and to a select that waits.
+        scope(|s| {
+            s.go(|| {
+                for _ in 0..100 {
+                    select! {
+                        send(b_tx, Arc::clone(&value)) -> sent => sent?,
+                        recv(a_rx) -> _ => panic!("nobody sends"),
+                    }
+                }
+                Ok(())
+            });
+            for _ in 0..100 {
+                select! {
+                    recv(b_rx) -> got => drop(got.unwrap()),
+                    recv(a_rx) -> _ => panic!("nobody sends"),
+                }
+            }
+        })
+        .unwrap();
+        assert_eq!(Arc::strong_count(&value), 1);
+    });
+}
+
+#[test]
+fn as_many_arms_as_the_table_says() {
+    let ends: [_; 32] = std::array::from_fn(|_| chan::<usize>(1));
+    for n in 0..32 {
+        ends[n].0.send(n).unwrap();
+        let taken = select! {
+            recv(ends[0].1) -> got => (got, 0),
+            recv(ends[1].1) -> got => (got, 1),
+            recv(ends[2].1) -> got => (got, 2),
+            recv(ends[3].1) -> got => (got, 3),
+            recv(ends[4].1) -> got => (got, 4),
+            recv(ends[5].1) -> got => (got, 5),
+            recv(ends[6].1) -> got => (got, 6),
+            recv(ends[7].1) -> got => (got, 7),
+            recv(ends[8].1) -> got => (got, 8),
+            recv(ends[9].1) -> got => (got, 9),
+            recv(ends[10].1) -> got => (got, 10),
+            recv(ends[11].1) -> got => (got, 11),
+            recv(ends[12].1) -> got => (got, 12),
+            recv(ends[13].1) -> got => (got, 13),
+            recv(ends[14].1) -> got => (got, 14),
+            recv(ends[15].1) -> got => (got, 15),
+            recv(ends[16].1) -> got => (got, 16),
+            recv(ends[17].1) -> got => (got, 17),
+            recv(ends[18].1) -> got => (got, 18),
+            recv(ends[19].1) -> got => (got, 19),
+            recv(ends[20].1) -> got => (got, 20),
+            recv(ends[21].1) -> got => (got, 21),
+            recv(ends[22].1) -> got => (got, 22),
+            recv(ends[23].1) -> got => (got, 23),
+            recv(ends[24].1) -> got => (got, 24),
+            recv(ends[25].1) -> got => (got, 25),
+            recv(ends[26].1) -> got => (got, 26),
+            recv(ends[27].1) -> got => (got, 27),
+            recv(ends[28].1) -> got => (got, 28),
+            recv(ends[29].1) -> got => (got, 29),
+            recv(ends[30].1) -> got => (got, 30),
+            recv(ends[31].1) -> got => (got, 31),
+        };
+        assert_eq!(taken, (Ok(n), n));
+    }
 }
