@@ -2,7 +2,8 @@
 //!
 //! [`chan`] makes one: a buffer of `capacity` values, or none, and then each value goes from hand to hand. Both ends can be
 //! cloned; values are received in the order in which they were sent. A channel ends when it is closed or all of one side is
-//! gone: receivers get what is left in the buffer, senders get their values back.
+//! gone: receivers get what is left in the buffer, senders get their values back. [`select!`](crate::select) waits for one of
+//! several.
 //!
 //! ```
 //! use multi_goro::chan;

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Under `cfg(loom)` the crate is these files alone. Each has its models at its end, with their bounds. The models were tried on
-//! weakened copies: each fence of `idle` removed, and the Release of the parking word, the inbox and the ring's tail made
-//! Relaxed, is found. What loom cannot see is a load that moves behind a later store: the Release with which a thief moves the
+//! weakened copies: each fence of `idle` removed, the Release of the parking word, the inbox and the ring's tail made
+//! Relaxed, and the claim's compare-and-swap made a load and a store, is found. What loom cannot see is a load that moves behind a later store: the Release with which a thief moves the
 //! ring's head is there for that, and is argued where it stands.
 
 pub(crate) mod channel;
