@@ -7,13 +7,13 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::sync::{Condvar, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use crate::sched::{self, Waiter, Wake, park};
-use crate::sync::{OsMutex, lock};
+use crate::sync::{AtomicPtr, Ordering::*, OsMutex, lock};
 
 /// Most threads the pool has; calls beyond wait their turn.
 const THREADS_MAX: usize = 512;
@@ -46,7 +46,7 @@ pub fn blocking<R: Send>(call: impl FnOnce() -> R + Send) -> R {
         waiter: Waiter::current(),
     };
     let job = errand.job();
-    if !POOL.submit(job) {
+    if !pool().submit(job) {
         // No thread is to be had: better a blocked worker than a lost call.
         let call = errand.call.take().expect("not submitted");
         return call();
@@ -99,21 +99,40 @@ impl<F: FnOnce() -> R + Send, R: Send> Errand<F, R> {
     }
 }
 
-static POOL: Pool = Pool {
-    state: OsMutex::new(State {
-        jobs: VecDeque::new(),
-        threads: 0,
-        idle: 0,
-        told: 0,
-    }),
-    arrival: Condvar::new(),
-};
+/// The pool of this process. A forked child has its parent's, with threads that are not there and perhaps a lock that is held for ever:
+/// it leaves that one alone and makes its own.
+fn pool() -> &'static Pool {
+    static POOL: AtomicPtr<Pool> = AtomicPtr::new(ptr::null_mut());
+    loop {
+        // Acquire: pairs with the Release below: the pool is seen whole.
+        let at = POOL.load(Acquire);
+        // SAFETY: null, or from `Box::leak` below and never freed.
+        if let Some(pool) = unsafe { at.as_ref() }
+            && pool.owner == sched::process_id()
+        {
+            return pool;
+        }
+        let mine: *mut Pool = Box::leak(Box::new(Pool {
+            owner: sched::process_id(),
+            state: OsMutex::default(),
+            arrival: Condvar::new(),
+        }));
+        // Release: publishes the pool. Relaxed: a failure is followed by the load above.
+        if POOL.compare_exchange(at, mine, Release, Relaxed).is_err() {
+            // SAFETY: made just now and shown to nobody.
+            drop(unsafe { Box::from_raw(mine) });
+        }
+    }
+}
 
 struct Pool {
+    /// The process whose threads these are.
+    owner: u32,
     state: OsMutex<State>,
     arrival: Condvar,
 }
 
+#[derive(Default)]
 struct State {
     jobs: VecDeque<Job>,
     threads: usize,

@@ -195,7 +195,7 @@ impl multi_core::Group for Group {
     fn wait(&mut self) -> Result<(), GroupError> {
         self.inner.expect_no_lost_tasks();
         let outcome = self.inner.ledger.wait();
-        self.inner.join_ended();
+        self.inner.join_all();
         outcome
     }
 
@@ -247,7 +247,7 @@ impl Drop for Group {
         // What a forked child has of a group with tasks is a memory: there is nobody to wait for.
         if !self.is_detached && !self.inner.has_lost_tasks() {
             self.inner.ledger.abandon();
-            self.inner.join_ended();
+            self.inner.join_all();
         }
     }
 }
@@ -335,6 +335,13 @@ impl Inner {
              make a new group here",
             self.owner
         );
+    }
+
+    /// Joins every thread; for a group whose tasks are all settled.
+    fn join_all(&self) {
+        if let Place::Locked(threads) = &self.place {
+            threads.join_all();
+        }
     }
 
     /// Joins the threads whose tasks have ended.

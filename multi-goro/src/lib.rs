@@ -30,10 +30,10 @@
 //! | calls that block the thread | [`blocking`] |
 //! | workers and stacks | [`Runtime`], the variable `MULTI_WORKERS` |
 //!
-//! # Safety page: four rules
+//! # Safety page: five rules
 //!
-//! Everything here is safe to call. These rules are about code that is right on a thread of its own and may not be in a task,
-//! since tasks take turns on a thread.
+//! Nothing here is marked `unsafe`, and two of these rules (1 and 5) can break memory all the same: tasks take turns on a thread, and
+//! code that is right on a thread of its own may not be right in a task.
 //!
 //! 1. **Code that saves a thread-local value, sets another, calls you back and then restores it must not switch in the
 //!    callback** (the scoped thread-local crates, some libraries' "current context"). Another task would see the wrong value, and
@@ -45,7 +45,11 @@
 //! 3. **A worker that owns started tasks never exits**, and a task is never destroyed while it waits: a task that waits for ever
 //!    keeps its stack and what is on it. Close channels, cancel groups.
 //! 4. **No switch while a panic unwinds.** The thread's panic count belongs to the panicking task; so a destructor that waits
-//!    while its task panics blocks the thread, and the worker's other tasks with it, until the wait ends.
+//!    while its task panics blocks the thread, and the worker's other tasks with it, until the wait ends. If it waits for a task of
+//!    the same worker (a group dropped by a panic in a task does), that is never.
+//! 5. **No switch inside the initialiser of a `thread_local!` that has a destructor, or of a `LazyLock`, `OnceLock` or `Once` of `std`.**
+//!    Another task of the worker that comes to the same `thread_local!` meanwhile initialises it, and its value is dropped under
+//!    its eyes when the first initialiser ends: undefined behaviour, in code without a line of `unsafe`. The others block the worker.
 //!
 //! Also: the floating-point control state (rounding, exceptions) is the worker's, not the task's. Change it back before anything
 //! that waits.

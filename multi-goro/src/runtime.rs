@@ -83,7 +83,14 @@ impl Runtime {
         let event = Arc::new(TaskEvent::new());
         let slot = Arc::clone(&outcome);
         let task: Box<dyn FnOnce(io::Result<()>) + Send + '_> = Box::new(move |start| {
-            let result = start.map(|()| catch_unwind(AssertUnwindSafe(f)));
+            let result = match start {
+                Ok(()) => Ok(catch_unwind(AssertUnwindSafe(f))),
+                Err(error) => {
+                    // On the worker's own stack, where nothing catches a destructor that panics.
+                    drop(multi_core::panic::catch(|| drop(f)));
+                    Err(error)
+                }
+            };
             *lock(&slot) = Some(result);
         });
         // SAFETY: the closure is used up once the outcome is there, for which we wait whatever happens. The only other owner
@@ -137,7 +144,7 @@ impl Drop for Runtime {
         }
         self.shared.close();
         let is_ours = sched::current_runtime().is_some_and(|own| Arc::ptr_eq(&own, &self.shared));
-        if is_ours || self.shared.task_count() > 0 {
+        if is_ours || !self.shared.is_deserted() {
             return;
         }
         for thread in lock(&self.threads).drain(..) {

@@ -26,7 +26,7 @@ struct State {
 
 struct Thread {
     handle: JoinHandle<()>,
-    /// Set before the task is settled: joining the thread takes a moment only.
+    /// Set when the task is settled: joining the thread takes a moment only.
     has_ended: Arc<AtomicBool>,
 }
 
@@ -54,9 +54,10 @@ impl Threads {
                 drop(parcel);
                 body.ticket().lineage().enter();
                 let end = body.run();
-                // Release: pairs with the Acquire in `join_ended`; in fact the settling below orders it as well.
-                has_ended.store(true, Release);
+                // It may run destructors of the task's, of which nobody knows what they wait for.
                 B::end(end);
+                // Release: pairs with the Acquire in `join_ended`.
+                has_ended.store(true, Release);
             })
         };
         match started {
@@ -79,13 +80,22 @@ impl Threads {
         }
     }
 
-    /// Joins the threads whose tasks have ended.
+    /// Joins the threads whose tasks have ended. Waits for none.
     pub(super) fn join_ended(&self) {
-        let mut state = lock(&self.state);
         // Acquire: pairs with the Release in `start`.
+        self.join_those(|thread| thread.has_ended.load(Acquire));
+    }
+
+    /// Joins every thread; for a group whose tasks are all settled.
+    pub(super) fn join_all(&self) {
+        self.join_those(|_| true);
+    }
+
+    fn join_those(&self, which: impl Fn(&Thread) -> bool) {
+        let mut state = lock(&self.state);
         let (ended, live) = std::mem::take(&mut state.live)
             .into_iter()
-            .partition::<Vec<_>, _>(|thread| thread.has_ended.load(Acquire));
+            .partition::<Vec<_>, _>(which);
         state.live = live;
         drop(state);
         for thread in ended {

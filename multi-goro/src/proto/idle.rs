@@ -179,7 +179,8 @@ impl Idle {
         };
         // Relaxed: as above.
         word.store(AWAKE, Relaxed);
-        if woken != Woken::Alone && self.watcher.load(Relaxed) == worker as u32 + 1 {
+        // Also after a sleep that ended by itself: what this worker does next may take long, and somebody must watch meanwhile.
+        if self.watcher.load(Relaxed) == worker as u32 + 1 {
             // Relaxed: as above.
             self.watcher.store(0, Relaxed);
         }

@@ -46,6 +46,15 @@ impl<W> WaitQueue<W> {
         waiter
     }
 
+    /// Takes everybody out. The numbers go on from where they are: a waiter that was taken and then wants to leave early must not find
+    /// its number on somebody who came later.
+    pub(crate) fn take_all(&mut self) -> Self {
+        Self {
+            entries: std::mem::take(&mut self.entries),
+            next: self.next,
+        }
+    }
+
     /// Leaves early. `None` if somebody has taken the waiter already: then an unpark is on its way to it.
     pub(crate) fn remove(&mut self, ticket: Ticket) -> Option<W> {
         let index = self
@@ -83,5 +92,16 @@ mod tests {
         assert_eq!(queue.pop(), None);
         let again = queue.push(9);
         assert_eq!(queue.remove(again), Some(9));
+    }
+
+    #[test]
+    fn waiter_taken_with_all_others_does_not_take_a_later_one_along() {
+        let mut queue = WaitQueue::new();
+        let early = queue.push('a');
+        let mut all = queue.take_all();
+        let late = queue.push('b');
+        assert_eq!(queue.remove(early), None);
+        assert_eq!(queue.remove(late), Some('b'));
+        assert_eq!(all.pop(), Some('a'));
     }
 }

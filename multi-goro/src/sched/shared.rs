@@ -7,6 +7,7 @@ use std::io;
 use std::ptr::{self, NonNull};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use super::current;
 use super::task::{Header, Info, Job, TaskRef};
@@ -53,6 +54,8 @@ pub(super) struct Remote {
     pub(super) spawned: AtomicU64,
     /// Tasks that ended on this worker.
     pub(super) finished: AtomicU64,
+    /// Those of them that have told who waits, too, and left their stack: until then a destructor of theirs may still park.
+    pub(super) gone: AtomicU64,
 }
 
 /// Unstarted tasks from outside, and what does not fit in a ring.
@@ -119,6 +122,9 @@ pub(crate) fn process_id() -> u32 {
     word.store(id, Relaxed);
     id
 }
+
+/// How long a task that has ended is given to leave its stack: it has a few instructions to go, or a destructor that waits.
+const LEAVING_MAX: Duration = Duration::from_millis(100);
 
 impl Shared {
     /// Makes a runtime and starts its workers.
@@ -256,13 +262,39 @@ impl Shared {
 
     /// Tasks that have been started and have not ended.
     pub(crate) fn task_count(&self) -> usize {
+        self.count_without(|r| &r.finished)
+    }
+
+    /// Tasks that have been started and still need their worker: more than [`task_count`](Self::task_count) by those that are telling
+    /// who waits for them.
+    pub(crate) fn present_count(&self) -> usize {
+        self.count_without(|r| &r.gone)
+    }
+
+    /// Whether no task is left, waiting a moment for those that have ended and are telling so. A destructor of theirs may wait for the
+    /// caller: then this is false.
+    pub(crate) fn is_deserted(&self) -> bool {
+        if self.task_count() > 0 {
+            return false;
+        }
+        let until = Instant::now() + LEAVING_MAX;
+        while self.present_count() > 0 {
+            if Instant::now() >= until {
+                return false;
+            }
+            std::thread::yield_now();
+        }
+        true
+    }
+
+    fn count_without(&self, ended: fn(&Remote) -> &AtomicU64) -> usize {
         // Relaxed, all: counts that a caller can rely on are ordered by whatever told it that the tasks began or ended. The
         // finished are read first, so that the difference is never negative.
         let count = |pick: fn(&Remote) -> &AtomicU64| -> u64 {
             // Relaxed: as above.
             self.remotes.iter().map(|r| pick(&r.0).load(Relaxed)).sum()
         };
-        let finished = count(|r| &r.finished);
+        let finished = count(ended);
         // Acquire: keeps the reads of the finished before those of the started, as far as it goes.
         fence(Acquire);
         // Relaxed: as above.
@@ -298,7 +330,7 @@ impl Shared {
         }
         // Pairs with the fence in `spawn`.
         fence(SeqCst);
-        self.task_count() == 0
+        self.present_count() == 0
     }
 }
 
@@ -312,6 +344,7 @@ impl Remote {
             rounds: AtomicU32::new(0),
             spawned: AtomicU64::new(0),
             finished: AtomicU64::new(0),
+            gone: AtomicU64::new(0),
         };
         (Padded(remote), owner)
     }

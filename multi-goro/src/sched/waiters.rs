@@ -32,7 +32,7 @@ impl Waiters {
 
     /// Takes everybody.
     pub(crate) fn take_all(&mut self) -> Self {
-        std::mem::replace(self, Self::new())
+        Self(self.0.take_all())
     }
 
     /// Unparks everybody. For what [`take_all`](Self::take_all) gave.

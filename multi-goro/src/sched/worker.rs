@@ -219,6 +219,7 @@ impl Worker {
             unsafe { Header::refuse(task, error, &|| bump(&self.remote().finished)) };
             // SAFETY: refused just now.
             unsafe { Header::free(task) };
+            bump(&self.remote().gone);
         }
     }
 
@@ -302,6 +303,7 @@ extern "C" fn task_root(worker: *mut ()) -> ! {
         worker.current.set(None);
         // SAFETY: it has run.
         unsafe { Header::free(task) };
+        bump(&worker.remote().gone);
 
         let Some(next) = worker.pick() else {
             worker.release(stack);
