@@ -25,11 +25,11 @@ pub struct Options {
 
 /// The contender that is no group: one worker, nobody beside it.
 const ALONE: &str = "one worker alone";
-/// Why every execution comes after a lone worker's, which is not counted. Linux starts a thread on its parent's processor where that
-/// seems to have room, and the processor of a parent that comes from sleep does, so that three of four workers begin on one processor and
-/// the balance comes milliseconds later: + 5 to 20 % by whoever ran before, for the standard library as for everybody. After a parent
-/// that has been computing, workers begin two and two. (2 processors, Linux 6.18, 60 rounds: the same contender took 1.01 × ideal after
-/// the lone worker and 1.07 to 1.13 after another group.)
+/// Why every execution comes after a lone worker's, which is not counted. After another group, three of four workers were seen to begin
+/// on their parent's processor, and the balance came milliseconds later: a loss of up to 20 % decided by whoever ran before, for the
+/// standard library as for everybody. After a parent that has been computing the loss is smaller. (2 processors, Linux 6.18, 50 to 80
+/// rounds: the standard library and multi-pthread took 1.01 × ideal where they came first after a lone worker, 1.07 to 1.17 where not.
+/// That the kernel takes a processor whose thread comes from sleep for one with room is our reading of it.)
 const LEAD_IN: &str = "each execution comes after a lone worker's on the same thread: a thread that comes from sleep is given a \
                        processor with less care, whoever starts it";
 /// The row everything is compared with.
