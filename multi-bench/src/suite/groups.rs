@@ -30,8 +30,7 @@ const ALONE: &str = "one worker alone";
 /// standard library as for everybody. After a parent that has been computing the loss is smaller. (2 processors, Linux 6.18, 50 to 80
 /// rounds: the standard library and multi-pthread took 1.01 × ideal where they came first after a lone worker, 1.07 to 1.17 where not.
 /// That the kernel takes a processor whose thread comes from sleep for one with room is our reading of it.)
-const LEAD_IN: &str = "each execution comes after a lone worker's on the same thread: a thread that comes from sleep is given a \
-                       processor with less care, whoever starts it";
+const LEAD_IN: &str = "each execution comes after a lone worker's on the same thread: what ran before decides where its workers begin";
 /// The row everything is compared with.
 const IDEAL: &str = "ideal";
 /// What the standard library does.
