@@ -14,7 +14,7 @@
 #[cfg(not(loom))]
 pub(crate) use std::sync::Mutex as OsMutex;
 #[cfg(not(loom))]
-pub(crate) use std::sync::atomic::{Ordering, fence};
+pub(crate) use std::sync::atomic::{Ordering, compiler_fence, fence};
 
 /// Wraps an atomic of std, so that the lint on std's own names sees it nowhere else.
 #[cfg(not(loom))]
@@ -55,8 +55,9 @@ atomic!(AtomicPtr<T>, *mut T);
 #[cfg(loom)]
 pub(crate) use loom::sync::Mutex as OsMutex;
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU32, Ordering, fence};
+pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
 
+mod asymmetric;
 #[cfg(not(loom))]
 mod barrier;
 #[cfg(not(loom))]
@@ -84,6 +85,9 @@ pub use self::{
     semaphore::{Permit, Semaphore},
     wait_group::WaitGroup,
 };
+#[cfg(not(loom))]
+pub(crate) use asymmetric::prepare_fences;
+pub(crate) use asymmetric::{heavy_fence, light_fence};
 #[cfg(not(loom))]
 pub(crate) use event::TaskEvent;
 

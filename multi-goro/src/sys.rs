@@ -154,6 +154,28 @@ pub(crate) fn futex_wake(word: *const AtomicU32) {
     };
 }
 
+/// `membarrier`, membarrier(2), with a command that needs no processor's number.
+fn membarrier_call(command: libc::c_int) -> io::Result<()> {
+    // SAFETY: no pointers.
+    let result = unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Allows [`membarrier`] to this process: `membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED)`, membarrier(2), Linux 4.14.
+pub(crate) fn membarrier_register() -> io::Result<()> {
+    membarrier_call(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED)
+}
+
+/// Runs a full fence on every processor that runs a thread of this process: `membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED)`,
+/// membarrier(2). A full fence for the caller, too.
+pub(crate) fn membarrier() -> io::Result<()> {
+    membarrier_call(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED)
+}
+
 /// What a fault handler is given: the faulting address, and what the previous handler wants to see.
 #[derive(Debug)]
 pub(crate) struct Fault {

@@ -18,7 +18,7 @@ use crate::proto::ring::{Owner, Ring};
 use crate::stack::{Class, Pool, overflow};
 use crate::sync::{
     AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::*, OsMutex, Padded, fence,
-    lock,
+    lock, prepare_fences,
 };
 use crate::sys;
 
@@ -138,6 +138,7 @@ impl Shared {
     ) -> io::Result<(Arc<Self>, Vec<JoinHandle<()>>)> {
         let process = process_word()?;
         overflow::install(worker::on_fault)?;
+        prepare_fences();
         let (remotes, owners): (Vec<_>, Vec<Owner>) = (0..workers).map(|_| Remote::new()).unzip();
         let shared = Arc::new(Self {
             owner: process_id(),

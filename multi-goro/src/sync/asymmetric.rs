@@ -1,0 +1,69 @@
+//! Fences for handshakes of which one side is hot and the other is rare.
+//!
+//! In "I set mine, then look at yours" each side needs a full fence between its two halves. Where one side runs millions of times
+//! and the other now and then, the rare one can pay for both: [`heavy_fence`] has the kernel run a full fence on every processor
+//! that runs a thread of this process (`membarrier`), so that [`light_fence`] need only keep the compiler from moving the hot
+//! side's accesses.
+//!
+//! Read each `light_fence` as a `fence(SeqCst)` that pairs with the `heavy_fence`s, and with nothing else: **two light fences do not
+//! order each other**. Proofs are written so, and under the model checker both are just that fence. A processor that is not
+//! interrupted for the membarrier runs no thread of ours then, and has passed a full fence when it changed threads.
+
+#[cfg(loom)]
+use loom::sync::atomic::{Ordering::SeqCst, fence};
+
+#[cfg(not(loom))]
+use super::{AtomicBool, Ordering::*, compiler_fence, fence};
+#[cfg(not(loom))]
+use crate::sys;
+
+/// Whether the kernel runs our fences. Set before the first worker starts, and never unset.
+#[cfg(not(loom))]
+static BY_KERNEL: AtomicBool = AtomicBool::new(false);
+
+/// Asks the kernel once whether it runs fences for us. Before any thread that calls [`heavy_fence`] is started: a thread that
+/// calls the other and does not know the answer yet pays for a fence that was not needed.
+#[cfg(not(loom))]
+pub(crate) fn prepare_fences() {
+    // Relaxed, both: who starts a thread orders it for that thread; and see above.
+    if !BY_KERNEL.load(Relaxed) && sys::membarrier_register().is_ok() {
+        // Relaxed: as above.
+        BY_KERNEL.store(true, Relaxed);
+    }
+}
+
+/// The hot side of a handshake.
+#[inline]
+pub(crate) fn light_fence() {
+    #[cfg(not(loom))]
+    // Relaxed: see `prepare_fences`.
+    if BY_KERNEL.load(Relaxed) {
+        // The rest is done by the `membarrier` of the heavy side.
+        compiler_fence(SeqCst);
+        return;
+    }
+    // Pairs with the fence of the heavy side.
+    fence(SeqCst);
+}
+
+/// The rare side of a handshake. A system call, which interrupts the other processors of the process.
+#[cold]
+pub(crate) fn heavy_fence() {
+    #[cfg(not(loom))]
+    // Relaxed: see `prepare_fences`.
+    if BY_KERNEL.load(Relaxed) {
+        // Light sides rely on this: without it there is no way on. A forked child may have to register anew.
+        if sys::membarrier().is_err()
+            && (sys::membarrier_register().is_err() || sys::membarrier().is_err())
+        {
+            sys::write_error(
+                b"multi-goro: membarrier(2) worked when the runtime started and is refused now; \
+                  refuse it (a seccomp filter?) before the first green group is made\n",
+            );
+            sys::abort();
+        }
+        return;
+    }
+    // Pairs with the fence of the light side.
+    fence(SeqCst);
+}
