@@ -30,6 +30,9 @@
 //! | calls that block the thread | [`blocking`] |
 //! | workers and stacks | [`Runtime`], the variable `MULTI_WORKERS` |
 //!
+//! `examples/` has a pipeline of as many tasks as fit in memory (`pipeline`), ping-pong (`ping_pong`), a computation on 1, 2, 4 and
+//! 8 workers (`workers_sweep`), producers and consumers with time limits (`producer_consumer`, `select`), and smaller ones.
+//!
 //! # Safety page: five rules
 //!
 //! Nothing here is marked `unsafe`, and two of these rules (1 and 5) can break memory all the same: tasks take turns on a thread, and
