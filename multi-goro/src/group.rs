@@ -15,8 +15,9 @@ use multi_core::{
     TaskErrorKind, TaskOptions, TryGoError, TryGoReason, WaitTimeoutError, panic,
 };
 
+use crate::os_thread::Hold;
 use crate::runtime::default_runtime;
-use crate::sched::{self, Info, Job, Shared};
+use crate::sched::{self, Info, Job, Lane, Shared};
 use crate::stack::Class;
 use crate::sync::TaskEvent;
 
@@ -87,7 +88,14 @@ pub fn cancel_token() -> CancelToken {
 
 /// Where tasks run.
 enum Place {
-    Green { shared: Arc<Shared>, class: Class },
+    Green {
+        shared: Arc<Shared>,
+        class: Class,
+        lane: Lane,
+        /// Keeps open the OS thread that the runtime is, if it is one.
+        #[expect(dead_code, reason = "holding it is what it is for")]
+        hold: Option<Arc<Hold>>,
+    },
     Locked(Threads),
 }
 
@@ -144,6 +152,21 @@ impl Group {
         })
     }
 
+    /// Starts tasks on an OS thread that nobody waits for. Does not keep the thread open.
+    pub(crate) fn alone(shared: Arc<Shared>, lane: Lane) -> Spawner {
+        let place = Place::Green {
+            class: shared.class(),
+            shared,
+            lane,
+            hold: None,
+        };
+        let group = Self::with("goro", GroupOptions::new(), place)
+            .unwrap_or_else(|error| unreachable!("the default options are refused: {error}"));
+        let spawner = group.spawner();
+        group.detach();
+        spawner
+    }
+
     /// Lets the tasks go: they run on with nobody waiting for them, and each failure is reported on standard error.
     pub fn detach(mut self) {
         self.is_detached = true;
@@ -179,17 +202,8 @@ impl multi_core::Group for Group {
     where
         F: FnOnce() -> Result + Send + 'static,
     {
-        let options = options.started_at(Location::caller());
-        let ticket = match self.inner.ledger.try_admit(options) {
-            Ok(ticket) => ticket,
-            Err(reason) => return Err(TryGoError::new(task, reason)),
-        };
         self.inner
-            .try_start(Go { ticket, task })
-            .map_err(|(error, go)| {
-                go.ticket.withdraw();
-                TryGoError::new(go.task, TryGoReason::Start(error))
-            })
+            .try_go(options.started_at(Location::caller()), task)
     }
 
     fn wait(&mut self) -> Result<(), GroupError> {
@@ -242,6 +256,18 @@ impl multi_core::Spawner for Spawner {
     }
 }
 
+impl Spawner {
+    /// As [`Group::try_go`].
+    #[track_caller]
+    pub(crate) fn try_go_here<F>(&self, task: F) -> Result<(), TryGoError<F>>
+    where
+        F: FnOnce() -> Result + Send + 'static,
+    {
+        let options = TaskOptions::new().started_at(Location::caller());
+        self.inner.try_go(options, task)
+    }
+}
+
 impl Drop for Group {
     fn drop(&mut self) {
         // What a forked child has of a group with tasks is a memory: there is nobody to wait for.
@@ -263,6 +289,20 @@ impl Inner {
         self.ledger.launch(options, move |ticket| {
             here.start(Go { ticket, task });
         });
+    }
+
+    fn try_go<F>(&self, options: TaskOptions, task: F) -> Result<(), TryGoError<F>>
+    where
+        F: FnOnce() -> Result + Send + 'static,
+    {
+        let ticket = match self.ledger.try_admit(options) {
+            Ok(ticket) => ticket,
+            Err(reason) => return Err(TryGoError::new(task, reason)),
+        };
+        self.try_start(Go { ticket, task }).map_err(|(error, go)| {
+            go.ticket.withdraw();
+            TryGoError::new(go.task, TryGoReason::Start(error))
+        })
     }
 
     #[track_caller]
@@ -287,14 +327,19 @@ impl Inner {
     /// Starts a task. What goes wrong is told to its ticket.
     fn start<B: Body>(&self, body: B) {
         match &self.place {
-            Place::Green { shared, class } => {
+            Place::Green {
+                shared,
+                class,
+                lane,
+                hold: _,
+            } => {
                 let ticket = body.ticket();
                 let info = Info {
                     name: ticket.name().map(Into::into),
                     started_at: Some(ticket.started_at()),
                     lineage: ticket.lineage(),
                 };
-                shared.spawn(*class, info, body);
+                shared.spawn_in(*lane, *class, info, body);
             }
             Place::Locked(threads) => {
                 if let Err((error, body)) = threads.start(body) {
@@ -355,10 +400,16 @@ impl Inner {
 impl std::fmt::Debug for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Green { shared, class } => f
+            Self::Green {
+                shared,
+                class,
+                lane,
+                hold: _,
+            } => f
                 .debug_struct("Green")
                 .field("workers", &shared.worker_count())
                 .field("stack_bytes", &class.bytes())
+                .field("lane", lane)
                 .finish_non_exhaustive(),
             Self::Locked(threads) => threads.fmt(f),
         }
@@ -448,5 +499,10 @@ impl<T: Send + 'static, F: FnOnce() -> Result<T> + Send + 'static> Body for Spaw
 fn default_place(class: Option<Class>) -> Result<Place, BuildError> {
     let shared = default_runtime()?;
     let class = class.unwrap_or(shared.class());
-    Ok(Place::Green { shared, class })
+    Ok(Place::Green {
+        shared,
+        class,
+        lane: Lane::Normal,
+        hold: None,
+    })
 }

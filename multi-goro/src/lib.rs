@@ -23,6 +23,7 @@
 //! | --- | --- |
 //! | starting tasks and waiting for them | [`Group`], [`scope`] for tasks that borrow |
 //! | a task with an OS thread of its own | [`Group::locked`] |
+//! | tasks on one given OS thread, the main thread included | [`OsThread`], [`ThreadLoop`] |
 //! | values between tasks, and threads | [`chan`](fn@chan) |
 //! | waiting for one of several channels, or for a time | [`select!`] |
 //! | letting time pass, letting others run | [`sleep`], [`Ticker`], [`yield_now`] |
@@ -109,6 +110,8 @@ mod blocking;
 pub mod chan;
 #[cfg(not(loom))]
 mod group;
+#[cfg(not(loom))]
+mod os_thread;
 mod proto;
 #[cfg(not(loom))]
 mod runtime;
@@ -127,6 +130,7 @@ pub use crate::{
     blocking::blocking,
     chan::{Receiver, Sender, chan},
     group::{Builder, Group, Scope, ScopedHandle, Spawner, cancel_token, scope},
+    os_thread::{OsThread, OsThreadError, ThreadLoop},
     runtime::{Runtime, RuntimeBuilder, num_tasks},
     time::{Ticker, sleep, sleep_until},
 };

@@ -229,13 +229,17 @@ impl RuntimeBuilder {
             .map_err(|error| BuildError::new(error.to_string()))?;
         let (shared, threads) = Shared::start(workers, class)
             .map_err(|error| BuildError::new(format!("the green runtime cannot start: {error}")))?;
-        // A task's thread is its worker's, so the ledger is to ask us and not the thread.
-        Lineage::ask_first(sched::task_lineage);
+        ask_lineage_first();
         Ok(Runtime {
             shared,
             threads: OsMutex::new(threads),
         })
     }
+}
+
+/// A task's thread is its worker's, so the ledger is to ask us and not the thread.
+pub(crate) fn ask_lineage_first() {
+    Lineage::ask_first(sched::task_lineage);
 }
 
 fn check_workers(workers: usize) -> Result<usize, BuildError> {
@@ -267,9 +271,12 @@ fn default_workers(variable: Option<&OsStr>) -> Result<usize, BuildError> {
         })
 }
 
-/// The runtime for a group that names none: the running task's, else the global one.
+/// The runtime for a group that names none: the running task's if it is not an OS thread's, else the global one.
 pub(crate) fn default_runtime() -> Result<Arc<Shared>, BuildError> {
-    if let Some(shared) = sched::current_runtime() {
+    // What a bound task starts is not bound.
+    if let Some(shared) = sched::current_runtime()
+        && shared.bound().is_none()
+    {
         return Ok(shared);
     }
     let global = GLOBAL.get_or_init(|| Runtime::builder().build());

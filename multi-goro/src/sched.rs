@@ -2,6 +2,7 @@
 
 use multi_core::Lineage;
 
+mod bound;
 mod current;
 mod park;
 mod place;
@@ -11,10 +12,11 @@ mod timers;
 mod waiters;
 mod worker;
 
-pub(crate) use current::{on_task, spend, with_current_info, yield_now};
+pub(crate) use bound::{Lent, Unseated};
+pub(crate) use current::{is_on, on_task, spend, with_current_info, yield_now};
 pub(crate) use park::{Waiter, Wake, park};
 pub(crate) use shared::{Shared, current_runtime, process_id};
-pub(crate) use task::{Info, Job};
+pub(crate) use task::{Info, Job, Lane};
 pub(crate) use waiters::{Waiters, wait_in};
 
 /// The limited groups that the running task runs in; none where no task does.

@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "system calls")]
 
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::{self, NonNull};
 use std::time::Duration;
 
@@ -174,6 +175,50 @@ pub(crate) fn membarrier_register() -> io::Result<()> {
 /// membarrier(2). A full fence for the caller, too.
 pub(crate) fn membarrier() -> io::Result<()> {
     membarrier_call(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED)
+}
+
+/// A timer as a descriptor, which does not outlive an exec: `timerfd_create(CLOCK_MONOTONIC)`, `timerfd_create(2)`.
+pub(crate) fn timer_descriptor() -> io::Result<OwnedFd> {
+    // SAFETY: no pointers.
+    let fd = unsafe {
+        libc::timerfd_create(
+            libc::CLOCK_MONOTONIC,
+            libc::TFD_CLOEXEC | libc::TFD_NONBLOCK,
+        )
+    };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: just made, and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Sets a timer's one expiry, or none, and forgets an expiry that has happened: `timerfd_settime`, `timerfd_create(2)`.
+pub(crate) fn set_timer(timer: BorrowedFd<'_>, left: Option<Duration>) -> io::Result<()> {
+    let left = left.unwrap_or_default();
+    let value = libc::itimerspec {
+        it_interval: libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        },
+        it_value: libc::timespec {
+            tv_sec: libc::time_t::try_from(left.as_secs()).unwrap_or(libc::time_t::MAX),
+            tv_nsec: libc::c_long::from(left.subsec_nanos()),
+        },
+    };
+    // SAFETY: `value` is alive for the call; a null old value is not written.
+    check(unsafe { libc::timerfd_settime(timer.as_raw_fd(), 0, &raw const value, ptr::null_mut()) })
+}
+
+/// Sleeps until a descriptor is readable, `poll`, poll(2). Returns early for a signal: the caller looks again.
+pub(crate) fn wait_readable(fd: BorrowedFd<'_>) {
+    let mut entry = libc::pollfd {
+        fd: fd.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: one entry, alive for the call.
+    unsafe { libc::poll(&raw mut entry, 1, -1) };
 }
 
 /// What a fault handler is given: the faulting address, and what the previous handler wants to see.

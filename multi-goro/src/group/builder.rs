@@ -6,8 +6,9 @@ use multi_core::{BuildError, GroupOptions};
 
 use super::locked::Threads;
 use super::{Group, Place, default_place};
+use crate::os_thread::{Hold, OsThread};
 use crate::runtime::Runtime;
-use crate::sched::Shared;
+use crate::sched::{Lane, Shared};
 use crate::stack::Class;
 
 /// Options of a [`Group`], then the group: `Group::builder().limit(8).build()?`.
@@ -27,6 +28,7 @@ pub struct Builder {
     options: GroupOptions,
     stack_bytes: Option<usize>,
     runtime: Option<Arc<Shared>>,
+    os_thread: Option<(Arc<Hold>, Lane)>,
     is_locked: bool,
 }
 
@@ -38,6 +40,7 @@ impl Builder {
             options: GroupOptions::new(),
             stack_bytes: None,
             runtime: None,
+            os_thread: None,
             is_locked: false,
         }
     }
@@ -52,6 +55,20 @@ impl Builder {
     /// Runs the tasks on `runtime` rather than on the running task's or the global one.
     pub fn runtime(mut self, runtime: &Runtime) -> Self {
         self.runtime = Some(Arc::clone(runtime.shared()));
+        self
+    }
+
+    /// Binds the tasks to `thread`, which stays open for as long as the group: see [`OsThread::group`].
+    ///
+    /// ```
+    /// let thread = multi_goro::OsThread::spawn("ui")?;
+    /// let mut group = multi_goro::Group::builder().os_thread(&thread).name("draw").limit(2).build()?;
+    /// group.go(|| Ok(()));
+    /// group.wait()?;
+    /// # Ok::<(), multi_goro::BoxError>(())
+    /// ```
+    pub fn os_thread(mut self, thread: &OsThread) -> Self {
+        self.os_thread = Some(thread.parts());
         self
     }
 
@@ -76,10 +93,22 @@ impl Builder {
                 Place::Locked(Threads::new(class)),
             );
         }
+        if let Some((hold, lane)) = self.os_thread {
+            let shared = hold.shared();
+            let place = Place::Green {
+                class: class.unwrap_or(shared.class()),
+                lane,
+                shared: Arc::clone(shared),
+                hold: Some(hold),
+            };
+            return Group::with("goro", self.options, place);
+        }
         let place = match self.runtime {
             Some(shared) => Place::Green {
                 class: class.unwrap_or(shared.class()),
+                lane: Lane::Normal,
                 shared,
+                hold: None,
             },
             None => default_place(class)?,
         };

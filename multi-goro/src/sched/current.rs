@@ -9,10 +9,10 @@ use std::cell::Cell;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
+use super::bound::Bound;
 use super::shared::Shared;
 use super::task::{Header, Info};
 use super::worker::Worker;
-use crate::sys;
 
 /// Channel operations that did not wait before the task lets others run all the same.
 const SPEND_MAX: u32 = 128;
@@ -40,18 +40,36 @@ pub(crate) fn with_current_info<R>(look: impl FnOnce(&Info) -> R) -> Option<R> {
 pub(crate) fn yield_now() {
     match on_task() {
         None => std::thread::yield_now(),
-        // The thread's panic count is this task's: nobody else may run here.
-        Some(_) if std::thread::panicking() => {}
-        // Picked before the caller is ready again: with nothing else started, an unstarted task comes before it.
+        Some((worker, _)) if !may_switch(worker) => {}
         Some((worker, task)) => {
+            // SAFETY: the running task is alive, and so it is until it is resumed.
+            let save = unsafe { task.as_ref() }.sp.as_ptr();
+            // Picked before the caller is ready again: with nothing else started, an unstarted task comes before it.
             if let Some(next) = worker.pick() {
-                worker.ready.borrow_mut().push_back(task);
-                // SAFETY: the running task is alive, and so it is until it is resumed.
-                let save = unsafe { task.as_ref() }.sp.as_ptr();
+                worker.push_ready(task);
                 worker.switch(save, next);
+            } else if worker.is_recess() {
+                worker.push_ready(task);
+                worker.to_root(save);
             }
         }
     }
+}
+
+/// Whether the calling thread is the one of a bound runtime, in a task or outside, in the process that has it.
+pub(crate) fn is_on(shared: &Shared) -> bool {
+    shared.bound().is_some_and(Bound::is_here) && !shared.is_foreign()
+}
+
+/// Which thread this is, as a number that no other one has meanwhile.
+pub(super) fn thread_number() -> usize {
+    CURRENT.with(|current| ptr::from_ref(current).addr())
+}
+
+/// Whether the running task may leave its stack to another one.
+pub(super) fn may_switch(worker: &Worker) -> bool {
+    // While a panic unwinds, the thread's panic count belongs to the running task: nobody else may run on the thread.
+    worker.stays.get() == 0 && !std::thread::panicking()
 }
 
 /// When a task goes on that its own worker has made ready.
@@ -110,7 +128,7 @@ pub(super) unsafe fn make_ready(task: NonNull<Header>, turn: Turn) {
         } else if turn == Turn::Next {
             worker.ready_next(task);
         } else {
-            worker.ready.borrow_mut().push_back(task);
+            worker.push_ready(task);
         }
         return;
     }
@@ -126,10 +144,10 @@ pub(super) unsafe fn make_ready(task: NonNull<Header>, turn: Turn) {
 /// # Safety
 ///
 /// - As for [`make_ready`].
-unsafe fn post(shared: &Shared, home: usize, task: NonNull<Header>) {
+pub(super) unsafe fn post(shared: &Shared, home: usize, task: NonNull<Header>) {
     // SAFETY: alive and in no queue, by the caller's promise.
     unsafe { shared.remotes[home].0.inbox.post(task) };
     if shared.idle.posted(home) {
-        sys::futex_wake(shared.idle.word(home));
+        shared.wake(home);
     }
 }

@@ -110,8 +110,7 @@ impl Waiter {
 /// back; where that fails because somebody has taken it, it parks again without a deadline.
 pub(crate) fn park(deadline: Option<Instant>) -> Wake {
     match current::on_task() {
-        // While a panic unwinds, the thread's panic count belongs to this task: no other may run on the thread.
-        Some((worker, task)) if !std::thread::panicking() => park_task(worker, task, deadline),
+        Some((worker, task)) if current::may_switch(worker) => park_task(worker, task, deadline),
         Some((_, task)) => {
             // SAFETY: the running task is alive.
             block(&unsafe { task.as_ref() }.park.word, deadline)

@@ -2,11 +2,10 @@
 
 use std::ptr::{self, NonNull};
 
-use super::task::{Header, TaskRef};
+use super::task::{Header, Lane, TaskRef};
 use super::worker::{Worker, bump};
 use crate::proto::ring::SLOT_COUNT;
 use crate::sync::Ordering::*;
-use crate::sys;
 
 /// Rounds between two looks at the shared queue before everything else. Go's figure: a prime, so that it does not fall into
 /// step with a pattern of the program.
@@ -28,8 +27,15 @@ impl Worker {
             self.publish(older);
         } else if let Some(watcher) = self.shared.idle.call_watcher() {
             // The child waits for us to stop; should we not, the watcher takes it.
-            sys::futex_wake(self.shared.idle.word(watcher));
+            self.shared.wake(watcher);
         }
+    }
+
+    /// Queues a child of the running task behind the normal lane. On a bound worker only: nobody else can take it there.
+    pub(super) fn spawn_behind(&self, task: TaskRef) {
+        bump(&self.remote().spawned);
+        task.set_lane(Lane::Background);
+        self.push_ready(task.0);
     }
 
     /// Puts an unstarted task where others can steal it.
@@ -53,6 +59,12 @@ impl Worker {
 
     /// The next task to run, from this worker's own queues and the shared one.
     pub(super) fn pick(&self) -> Option<NonNull<Header>> {
+        if let Some(allowance) = &self.allowance {
+            if allowance.is_used_up() {
+                return None;
+            }
+            allowance.take_turn();
+        }
         let remote = self.remote();
         let round = self.round.get().wrapping_add(1);
         self.round.set(round);
@@ -62,11 +74,10 @@ impl Worker {
             self.fire_timers();
         }
         if !remote.inbox.is_empty() {
-            let mut ready = self.ready.borrow_mut();
-            remote.inbox.take_all(|task| ready.push_back(task));
+            remote.inbox.take_all(|task| self.push_ready(task));
         }
         if round.is_multiple_of(FAIR_ROUNDS)
-            && let Some(task) = self.take_injected()
+            && let Some(task) = self.take_background().or_else(|| self.take_injected())
         {
             return Some(task);
         }
@@ -97,9 +108,26 @@ impl Worker {
         }
         if self.has_timers.get() {
             self.fire_timers();
-            return self.ready.borrow_mut().pop_front();
+            if let Some(task) = self.ready.borrow_mut().pop_front() {
+                return Some(task);
+            }
         }
-        None
+        self.take_background()
+    }
+
+    /// Whether a started task of this worker can go on, or something of its own can start.
+    pub(super) fn has_ready(&self) -> bool {
+        // Relaxed: only this worker puts something there.
+        let has_newest = !self.remote().newest.load(Relaxed).is_null();
+        let has_front = self.front.get().is_some();
+        has_newest
+            || has_front
+            || !self.ready.borrow().is_empty()
+            || !self.background.borrow().is_empty()
+    }
+
+    fn take_background(&self) -> Option<NonNull<Header>> {
+        self.background.borrow_mut().pop_front()
     }
 
     fn take_newest(&self) -> Option<NonNull<Header>> {

@@ -9,8 +9,9 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::bound::Bound;
 use super::current;
-use super::task::{Header, Info, Job, TaskRef};
+use super::task::{Header, Info, Job, Lane, TaskRef};
 use super::worker::{self, Worker};
 use crate::proto::idle::Idle;
 use crate::proto::inbox::Inbox;
@@ -36,6 +37,8 @@ pub(crate) struct Shared {
     class: Class,
     /// Tasks started from elsewhere than a worker.
     outside: Padded<AtomicU64>,
+    /// For a runtime of one worker on a thread that its tasks are bound to.
+    bound: Option<Bound>,
     /// Set once the last handle is gone: workers leave when no task is left.
     closing: AtomicBool,
 }
@@ -127,15 +130,16 @@ pub(crate) fn process_id() -> u32 {
 const LEAVING_MAX: Duration = Duration::from_millis(100);
 
 impl Shared {
-    /// Makes a runtime and starts its workers.
+    /// Makes a runtime whose workers have no threads yet: their other ends are returned with it.
     ///
     /// # Errors
     ///
-    /// What the system said to the mapping of the fork word, to the signal handler or to a thread.
-    pub(crate) fn start(
+    /// What the system said to the mapping of the fork word or to the signal handler.
+    pub(super) fn make(
         workers: usize,
         class: Class,
-    ) -> io::Result<(Arc<Self>, Vec<JoinHandle<()>>)> {
+        bound: Option<Bound>,
+    ) -> io::Result<(Arc<Self>, Vec<Owner>)> {
         let process = process_word()?;
         overflow::install(worker::on_fault)?;
         prepare_fences();
@@ -152,8 +156,22 @@ impl Shared {
             stacks: Pool::new(),
             class,
             outside: Padded(AtomicU64::new(0)),
+            bound,
             closing: AtomicBool::new(false),
         });
+        Ok((shared, owners))
+    }
+
+    /// Makes a runtime and starts its workers.
+    ///
+    /// # Errors
+    ///
+    /// What the system said to the mapping of the fork word, to the signal handler or to a thread.
+    pub(crate) fn start(
+        workers: usize,
+        class: Class,
+    ) -> io::Result<(Arc<Self>, Vec<JoinHandle<()>>)> {
+        let (shared, owners) = Self::make(workers, class, None)?;
         let mut threads = Vec::with_capacity(workers);
         for (index, owner) in owners.into_iter().enumerate() {
             let of_worker = Arc::clone(&shared);
@@ -185,6 +203,9 @@ impl Shared {
     /// In a forked child.
     pub(crate) fn check_process(&self) -> io::Result<()> {
         if self.is_foreign() {
+            if let Some(bound) = &self.bound {
+                return Err(bound.foreign(self.owner));
+            }
             return Err(io::Error::other(format!(
                 "this green runtime belongs to process {}, and a forked child has none of its workers; \
                  start threads or processes here, or build a Runtime in the child",
@@ -203,6 +224,9 @@ impl Shared {
         self.check_process()?;
         // Relaxed: the caller has counted its task before and fenced, or does not mind.
         if self.closing.load(Relaxed) {
+            if let Some(bound) = &self.bound {
+                return Err(bound.gone());
+            }
             return Err(io::Error::other(
                 "this green runtime has been shut down; keep its Runtime alive for as long as tasks are started",
             ));
@@ -224,13 +248,22 @@ impl Shared {
 
     /// Starts a task. On an error `job` has been refused and has ended.
     pub(crate) fn spawn<J: Job>(self: &Arc<Self>, class: Class, info: Info, job: J) {
+        self.spawn_in(Lane::Normal, class, info, job);
+    }
+
+    /// As [`spawn`](Self::spawn), in a lane; only a bound runtime has more than one.
+    pub(crate) fn spawn_in<J: Job>(self: &Arc<Self>, lane: Lane, class: Class, info: Info, job: J) {
+        debug_assert!(lane == Lane::Normal || self.bound.is_some());
         let address = NonNull::new(Arc::as_ptr(self).cast_mut()).expect("an Arc has an address");
         if let Some((worker, _)) = current::on_task()
             && worker.belongs_to(self)
         {
             let task = Header::create(address, class, info, job);
             // The task that runs here keeps the runtime open.
-            worker.spawn(task);
+            match lane {
+                Lane::Normal => worker.spawn(task),
+                Lane::Background => worker.spawn_behind(task),
+            }
             return;
         }
         // Relaxed: counted before the look at `closing`; the fence orders the two.
@@ -245,8 +278,28 @@ impl Shared {
             return;
         }
         let task = Header::create(address, class, info, job);
-        self.injector.push([task]);
-        self.announce();
+        if self.bound.is_some() {
+            // There is one worker for it.
+            task.set_lane(lane);
+            // SAFETY: made just now, and in no queue.
+            unsafe { current::post(self, 0, task.0) };
+        } else {
+            self.injector.push([task]);
+            self.announce();
+        }
+    }
+
+    /// Wakes a worker that was taken off the list of sleepers.
+    pub(super) fn wake(&self, worker: usize) {
+        match self.bound.as_ref().and_then(Bound::bell) {
+            Some(bell) => bell.ring(),
+            None => sys::futex_wake(self.idle.word(worker)),
+        }
+    }
+
+    /// The thread that the tasks are bound to, if they are.
+    pub(crate) fn bound(&self) -> Option<&Bound> {
+        self.bound.as_ref()
     }
 
     /// Whether there is an unstarted task for any worker to take.
@@ -257,7 +310,7 @@ impl Shared {
     /// Wakes somebody for what was just published, if nobody is looking.
     pub(super) fn announce(&self) {
         if let Some(worker) = self.idle.announce() {
-            sys::futex_wake(self.idle.word(worker));
+            self.wake(worker);
         }
     }
 
@@ -318,7 +371,7 @@ impl Shared {
     pub(super) fn rouse(&self) {
         for worker in 0..self.remotes.len() {
             if self.idle.posted(worker) {
-                sys::futex_wake(self.idle.word(worker));
+                self.wake(worker);
             }
         }
     }

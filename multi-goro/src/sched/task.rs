@@ -59,10 +59,20 @@ pub(crate) struct Header {
     /// Where it was left; null before its first run.
     pub(super) sp: Cell<*mut u8>,
     pub(super) stack: Cell<Option<Stack>>,
+    /// Changes before the first run only.
+    pub(super) lane: Cell<Lane>,
     /// Its place in the worker's timers; [`NO_TIMER`] for none.
     pub(super) timer: Cell<usize>,
     pub(super) info: Info,
     calls: &'static Calls,
+}
+
+/// Which of a bound worker's tasks go first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lane {
+    Normal,
+    /// Runs when nobody else can, and now and then in any case.
+    Background,
 }
 
 /// Not among the timers.
@@ -87,6 +97,14 @@ pub(super) struct TaskRef(pub(super) NonNull<Header>);
 // SAFETY: an unstarted task is a `Send` closure and a header that only its holder touches.
 unsafe impl Send for TaskRef {}
 
+impl TaskRef {
+    /// Its holder only, which has not put it into a queue yet.
+    pub(super) fn set_lane(self, lane: Lane) {
+        // SAFETY: unstarted and held, so alive and ours.
+        unsafe { self.0.as_ref() }.lane.set(lane);
+    }
+}
+
 impl Header {
     /// Makes the cell of a task that counts on `shared` staying alive until it has ended.
     pub(super) fn create<J: Job>(
@@ -104,6 +122,7 @@ impl Header {
                 class,
                 sp: Cell::new(ptr::null_mut()),
                 stack: Cell::new(None),
+                lane: Cell::new(Lane::Normal),
                 timer: Cell::new(NO_TIMER),
                 info,
                 calls: &Calls {

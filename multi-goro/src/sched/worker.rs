@@ -9,9 +9,10 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::bound::Allowance;
 use super::current::{CURRENT, this_worker};
 use super::shared::{Remote, Shared};
-use super::task::Header;
+use super::task::{Header, Lane};
 use super::timers::Timers;
 use crate::arch;
 use crate::proto::idle::{Idle, Woken};
@@ -31,6 +32,8 @@ pub(crate) struct Worker {
     pub(super) owner: Owner,
     /// Started tasks that can go on, in the order they became so.
     pub(super) ready: RefCell<VecDeque<NonNull<Header>>>,
+    /// Tasks of the background lane that can go on or start. Only a bound worker has such.
+    pub(super) background: RefCell<VecDeque<NonNull<Header>>>,
     /// The started task to go on next: the receiver of an unbuffered channel that was just served.
     pub(super) front: Cell<Option<NonNull<Header>>>,
     /// Tasks in a row that jumped the ready list.
@@ -48,6 +51,10 @@ pub(crate) struct Worker {
     pub(super) random: Cell<u64>,
     /// Operations since the last yield of [`spend`].
     pub(super) spent: Cell<u32>,
+    /// How many `no_switch` the running task is in.
+    pub(super) stays: Cell<u32>,
+    /// What a foreign loop allows for one call; none for a worker with a thread of its own.
+    pub(super) allowance: Option<Allowance>,
     /// The rounds of the others when this worker last watched them.
     pub(super) watched: RefCell<Vec<u32>>,
 }
@@ -59,14 +66,19 @@ pub(super) fn bump(counter: &AtomicU64) {
 }
 
 impl Worker {
-    /// The life of a worker's thread.
-    pub(super) fn run(shared: Arc<Shared>, index: usize, owner: Owner) {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        index: usize,
+        owner: Owner,
+        allowance: Option<Allowance>,
+    ) -> Self {
         // Without an alternate stack an overflow still ends the process, only without a report.
         let _ignored = sys::ensure_signal_stack();
-        let worker = Self {
+        Self {
             index,
             owner,
             ready: RefCell::default(),
+            background: RefCell::default(),
             front: Cell::new(None),
             jumps: Cell::new(0),
             timers: RefCell::default(),
@@ -78,9 +90,16 @@ impl Worker {
             round: Cell::new(0),
             spent: Cell::new(0),
             random: Cell::new(0x9e37_79b9_7f4a_7c15 ^ (index as u64 + 1)),
+            stays: Cell::new(0),
+            allowance,
             watched: RefCell::new(vec![0; shared.worker_count()]),
             shared,
-        };
+        }
+    }
+
+    /// The life of a worker's thread.
+    pub(super) fn run(shared: Arc<Shared>, index: usize, owner: Owner) {
+        let worker = Self::new(shared, index, owner, None);
         CURRENT.set(&raw const worker);
         let mut searching = false;
         loop {
@@ -98,8 +117,7 @@ impl Worker {
                 }
             }
             if let Some(task) = task {
-                worker.switch(worker.root.as_ptr(), task);
-                worker.tell_refused();
+                worker.enter(task);
                 continue;
             }
             match worker.sleep() {
@@ -112,6 +130,28 @@ impl Worker {
         worker.stacks.borrow_mut().clear(&worker.shared.stacks);
         // The others sleep until somebody tells them that the last task has ended.
         worker.shared.rouse();
+    }
+
+    /// From the thread's own stack: runs a task, and those that follow, until there is nothing to run.
+    pub(super) fn enter(&self, task: NonNull<Header>) {
+        self.switch(self.root.as_ptr(), task);
+        self.tell_refused();
+    }
+
+    /// Queues a started task of this worker that can go on, or a bound one that can start.
+    pub(super) fn push_ready(&self, task: NonNull<Header>) {
+        // SAFETY: not running and in no queue, so alive and ours.
+        match unsafe { task.as_ref() }.lane.get() {
+            Lane::Normal => &self.ready,
+            Lane::Background => &self.background,
+        }
+        .borrow_mut()
+        .push_back(task);
+    }
+
+    /// Whether [`pick`](Self::pick) gives nothing although there may be something: the foreign loop is to have its turn.
+    pub(super) fn is_recess(&self) -> bool {
+        self.allowance.as_ref().is_some_and(Allowance::is_used_up)
     }
 
     pub(super) fn shared(&self) -> Arc<Shared> {
@@ -152,7 +192,7 @@ impl Worker {
     }
 
     /// Leaves the stack whose pointer goes to `save` for the thread's own.
-    fn to_root(&self, save: *mut *mut u8) {
+    pub(super) fn to_root(&self, save: *mut *mut u8) {
         self.current.set(None);
         // SAFETY: `save` is a live task's or a dead one's placeholder; `root` was left by `run` on this thread, whose
         // stack is suspended whenever a task runs.
@@ -229,7 +269,7 @@ impl Worker {
         while let Some(task) = timers.pop_due(now) {
             // SAFETY: among the timers, so parked and alive.
             if unsafe { task.as_ref() }.park.word.give_up() {
-                self.ready.borrow_mut().push_back(task);
+                self.push_ready(task);
             }
             // Otherwise an unparker came first, and the task is on its way here.
         }
@@ -237,7 +277,7 @@ impl Worker {
     }
 
     /// Whether anything is there for this worker to take.
-    fn nothing_to_do(&self) -> bool {
+    pub(super) fn nothing_to_do(&self) -> bool {
         self.remote().inbox.is_empty() && !self.shared.has_unstarted()
     }
 

@@ -1,0 +1,283 @@
+//! A runtime of one worker, whose tasks are bound to its thread: one made for it, one that was there before, or one whose
+//! owner has a loop of its own and lends the worker its thread now and then.
+
+use std::cell::Cell;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::ptr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::current::{self, CURRENT};
+use super::shared::Shared;
+use super::worker::Worker;
+use crate::proto::idle::Woken;
+use crate::proto::ring::Owner;
+use crate::stack::Class;
+use crate::sync::{AtomicUsize, Ordering::*};
+use crate::sys;
+
+/// What makes a runtime that of one OS thread.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    name: Arc<str>,
+    /// The number of the worker's thread; 0 while it has none.
+    thread: AtomicUsize,
+    /// Where the worker waits in somebody else's loop.
+    bell: Option<Bell>,
+}
+
+/// A descriptor that is readable from when it is rung, or from a time on.
+///
+/// A timer: ringing it is to let it expire now. So there is one descriptor for both.
+#[derive(Debug)]
+pub(crate) struct Bell(OwnedFd);
+
+/// What one call of a foreign loop may use up.
+#[derive(Debug, Default)]
+pub(super) struct Allowance {
+    turns: Cell<u32>,
+    until: Cell<Option<Instant>>,
+}
+
+/// A bound runtime's worker before it has a thread.
+pub(crate) struct Unseated {
+    shared: Arc<Shared>,
+    owner: Owner,
+}
+
+/// A worker that runs when its thread's owner calls it. Stays on the thread that made it, by `Worker`'s cells.
+pub(crate) struct Lent {
+    worker: Box<Worker>,
+    /// When the bell rings by itself; meaningless while it may have been rung.
+    armed: Cell<Option<Instant>>,
+}
+
+impl Bound {
+    /// Whether the caller is on the worker's thread.
+    pub(super) fn is_here(&self) -> bool {
+        // Relaxed: it matches for the thread that wrote it only. The zero that a thread writes before it ends is seen by a new thread
+        // of the same number: that began later.
+        self.thread.load(Relaxed) == current::thread_number()
+    }
+
+    /// The worker has the calling thread from here on.
+    fn settle(&self) {
+        // Relaxed: as in `is_here`.
+        self.thread.store(current::thread_number(), Relaxed);
+    }
+
+    /// The worker leaves the thread.
+    fn unsettle(&self) {
+        // Relaxed: as in `is_here`.
+        self.thread.store(0, Relaxed);
+    }
+
+    /// The thread's name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What a task is told that comes too late.
+    pub(super) fn gone(&self) -> io::Error {
+        let text = format!(
+            "OS thread \"{}\" takes no more tasks: its last handle is gone, or its loop has ended; keep an OsThread for as \
+             long as tasks are started",
+            self.name
+        );
+        io::Error::new(io::ErrorKind::BrokenPipe, text)
+    }
+
+    /// What a task is told in a forked child of the process `owner`.
+    pub(super) fn foreign(&self, owner: u32) -> io::Error {
+        io::Error::other(format!(
+            "OS thread \"{}\" is one of process {owner}, which this forked child does not have; make an OsThread in the child",
+            self.name
+        ))
+    }
+
+    pub(crate) fn bell(&self) -> Option<&Bell> {
+        self.bell.as_ref()
+    }
+}
+
+impl Bell {
+    fn new() -> io::Result<Self> {
+        sys::timer_descriptor().map(Self)
+    }
+
+    pub(super) fn ring(&self) {
+        // The shortest time there is. It cannot fail: the descriptor is a timer's, and ours.
+        let set = sys::set_timer(self.0.as_fd(), Some(Duration::from_nanos(1)));
+        debug_assert!(set.is_ok(), "{set:?}");
+    }
+
+    /// Silent until `at`, or until it is rung.
+    fn arm(&self, at: Option<Instant>) {
+        let left = at.map(|at| {
+            at.saturating_duration_since(Instant::now())
+                .max(Duration::from_nanos(1))
+        });
+        let set = sys::set_timer(self.0.as_fd(), left);
+        debug_assert!(set.is_ok(), "{set:?}");
+    }
+}
+
+impl Allowance {
+    pub(super) fn is_used_up(&self) -> bool {
+        self.turns.get() == 0
+            || self
+                .until
+                .get()
+                .is_some_and(|until| Instant::now() >= until)
+    }
+
+    pub(super) fn take_turn(&self) {
+        self.turns.set(self.turns.get() - 1);
+    }
+}
+
+impl Unseated {
+    /// Makes the runtime.
+    ///
+    /// # Errors
+    ///
+    /// As [`Shared::make`]; with `has_bell`, no descriptor.
+    pub(crate) fn new(name: &str, class: Class, has_bell: bool) -> io::Result<Self> {
+        let bound = Bound {
+            name: name.into(),
+            thread: AtomicUsize::new(0),
+            bell: has_bell.then(Bell::new).transpose()?,
+        };
+        let (shared, mut owners) = Shared::make(1, class, Some(bound))?;
+        let owner = owners.pop().expect("one worker was asked for");
+        Ok(Self { shared, owner })
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Gives the worker a thread of its own.
+    ///
+    /// # Errors
+    ///
+    /// What the system said.
+    pub(crate) fn spawn(self) -> io::Result<JoinHandle<()>> {
+        let name = self.shared.bound().expect("made bound").name.to_string();
+        std::thread::Builder::new()
+            .name(name)
+            .spawn(move || self.serve())
+    }
+
+    /// Runs tasks on this thread until the runtime is closed and no task is left. Not to be called in a task.
+    pub(crate) fn serve(self) {
+        debug_assert!(current::this_worker().is_none());
+        let shared = Arc::clone(&self.shared);
+        let bound = shared.bound().expect("made bound");
+        bound.settle();
+        Worker::run(self.shared, 0, self.owner);
+        bound.unsettle();
+    }
+
+    /// Runs tasks on this thread when it is called.
+    pub(crate) fn lend(self) -> Lent {
+        let worker = Worker::new(self.shared, 0, self.owner, Some(Allowance::default()));
+        let lent = Lent {
+            worker: Box::new(worker),
+            armed: Cell::new(None),
+        };
+        lent.bound().settle();
+        lent.lie_down(false);
+        lent
+    }
+}
+
+impl Lent {
+    fn bound(&self) -> &Bound {
+        self.worker.shared.bound().expect("made bound")
+    }
+
+    fn bell(&self) -> &Bell {
+        self.bound().bell().expect("made with a bell")
+    }
+
+    /// Readable when there is something to run.
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.bell().0.as_fd()
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.worker.timers.borrow().nearest()
+    }
+
+    /// Runs what is ready, for `turns` turns and until `until` at most; a task that runs is not interrupted. Returns whether
+    /// something is left to run at once. Not to be called in a task.
+    pub(crate) fn run(&self, turns: u32, until: Option<Instant>) -> bool {
+        let worker = &*self.worker;
+        let allowance = worker.allowance.as_ref().expect("made with one");
+        debug_assert!(current::this_worker().is_none());
+        let was_rung = self.get_up();
+        allowance.turns.set(turns);
+        allowance.until.set(until);
+        CURRENT.set(ptr::from_ref(worker));
+        while let Some(task) = worker.pick() {
+            worker.enter(task);
+        }
+        CURRENT.set(ptr::null());
+        self.lie_down(was_rung)
+    }
+
+    /// Takes the worker off the list of sleepers. Returns whether the bell was rung.
+    fn get_up(&self) -> bool {
+        match self.worker.shared.idle.get_up(0) {
+            Woken::Alone => false,
+            Woken::ForInbox => true,
+            Woken::ToSearch => {
+                self.worker.shared.idle.end_search();
+                true
+            }
+        }
+    }
+
+    /// As a worker of its own goes to sleep, but that what it sleeps on is the bell: see `sched/README.md`. Returns whether
+    /// there is something to do at once, and the bell is rung.
+    fn lie_down(&self, was_rung: bool) -> bool {
+        let worker = &*self.worker;
+        let next = self.next_deadline();
+        // Silenced before anybody else may ring it. An old time that has not come yet may stay as it is.
+        let is_set = !was_rung && self.armed.get() == next;
+        if !is_set || next.is_some_and(|at| at <= Instant::now()) {
+            self.bell().arm(next);
+            self.armed.set(next);
+        }
+        worker.shared.idle.fall_asleep(0);
+        let has_more = worker.has_ready() || !worker.nothing_to_do();
+        if has_more {
+            self.bell().ring();
+            // Nobody's time: so that the next call silences it.
+            self.armed.set(Some(Instant::now()));
+        }
+        has_more
+    }
+
+    /// Runs tasks until none is left; the runtime has been closed.
+    pub(crate) fn finish(&self) {
+        while {
+            self.run(u32::MAX, None);
+            !self.worker.shared.may_leave()
+        } {
+            sys::wait_readable(self.descriptor());
+        }
+        self.bound().unsettle();
+        let worker = &*self.worker;
+        worker.stacks.borrow_mut().clear(&worker.shared.stacks);
+    }
+
+    /// Leaves the worker and its tasks where they are, for ever.
+    pub(crate) fn abandon(self) {
+        self.bound().unsettle();
+        Box::leak(self.worker);
+    }
+}

@@ -1,0 +1,396 @@
+//! Tasks bound to one OS thread: where they run, what becomes of them, and of those who ask for them.
+
+#![expect(clippy::disallowed_types, reason = "a test sees what a user sees")]
+
+mod common;
+
+use std::cell::RefCell;
+use std::os::fd::{AsRawFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::*};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::watchdog;
+use multi_goro::{Group, OsThread, Runtime, ThreadLoop, chan, yield_now};
+
+fn here() -> thread::ThreadId {
+    thread::current().id()
+}
+
+fn message(panic: &(dyn std::any::Any + Send)) -> &str {
+    panic.downcast_ref::<&str>().expect("a literal")
+}
+
+#[test]
+fn run_goes_there_and_back_from_threads_and_tasks() {
+    let _dog = watchdog(60);
+    let os = OsThread::spawn("there").unwrap();
+    let mut count = 0;
+    let home = os.run(|| {
+        count += 1;
+        here()
+    });
+    assert_eq!(
+        os.run(|| thread::current().name().map(str::to_owned))
+            .as_deref(),
+        Some("there")
+    );
+    assert_ne!(home, here());
+    let runtime = Runtime::builder().workers(2).build().unwrap();
+    runtime.run(|| {
+        for _ in 0..1_000 {
+            assert_eq!(os.run(|| (count += 1, here()).1), home);
+        }
+    });
+    assert_eq!(count, 1_001);
+    assert!(!os.is_current());
+    assert!(os.run(|| os.is_current()));
+}
+
+#[test]
+fn run_from_inside_itself_is_a_call() {
+    let _dog = watchdog(60);
+    let os = OsThread::spawn("self").unwrap();
+    let depth = os.run(|| os.run(|| os.run(|| 3)));
+    assert_eq!(depth, 3);
+    let (tx, rx) = chan(0);
+    let again = os.clone();
+    os.go(move || Ok(tx.send(again.run(|| again.num_tasks()))?));
+    assert_eq!(rx.recv(), Ok(1));
+}
+
+#[test]
+fn panic_of_a_run_goes_on_in_its_caller() {
+    let _dog = watchdog(60);
+    let os = OsThread::spawn("panics").unwrap();
+    let panic = catch_unwind(AssertUnwindSafe(|| os.run(|| panic!("there")))).unwrap_err();
+    assert_eq!(message(&*panic), "there");
+    assert_eq!(os.run(|| 7), 7, "the thread goes on");
+}
+
+#[test]
+fn bound_tasks_share_the_thread_and_its_locals() {
+    thread_local! { static SEEN: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) } }
+    let _dog = watchdog(60);
+    let os = OsThread::spawn("locals").unwrap();
+    let mut group = os.group();
+    for n in 0..10_000 {
+        group.go(move || {
+            yield_now();
+            SEEN.with_borrow_mut(|seen| seen.push(n));
+            Ok(())
+        });
+    }
+    group.wait().unwrap();
+    let mut seen = os.run(|| SEEN.take());
+    seen.sort_unstable();
+    assert!(seen.into_iter().eq(0..10_000));
+    assert_eq!(os.num_tasks(), 0);
+}
+
+#[test]
+fn failures_and_panics_are_reported_by_the_group() {
+    let _dog = watchdog(60);
+    let os = OsThread::spawn("fails").unwrap();
+    let mut group = os.group();
+    group.go(|| Err("no luck".into()));
+    group.go(|| panic!("worse"));
+    group.go(|| Ok(()));
+    let error = group.wait().unwrap_err();
+    assert_eq!(error.failures().len(), 2, "{error}");
+    let text = error.to_string();
+    assert!(text.contains("no luck") && text.contains("worse"), "{text}");
+}
+
+#[test]
+fn group_made_in_a_bound_task_is_not_bound() {
+    let _dog = watchdog(60);
+    let os = OsThread::spawn("parent").unwrap();
+    os.run(|| {
+        let mut group = Group::new();
+        let elsewhere = group.spawn(|| Ok(here()));
+        assert_ne!(elsewhere.join().unwrap(), here());
+        group.wait().unwrap();
+    });
+}
+
+#[test]
+fn last_handle_gone_ends_the_thread_when_its_tasks_have_ended() {
+    let _dog = watchdog(60);
+    let os = OsThread::spawn("last").unwrap();
+    let (go_on, wait) = chan::<()>(0);
+    let (done, ended) = chan(1);
+    os.go(move || {
+        let _closed = wait.recv();
+        Ok(done.send("ended")?)
+    });
+    drop(os);
+    thread::sleep(Duration::from_millis(20));
+    assert!(ended.try_recv().is_err());
+    drop(go_on);
+    assert_eq!(ended.recv(), Ok("ended"));
+}
+
+#[test]
+fn group_keeps_its_thread_open() {
+    let _dog = watchdog(60);
+    let mut group = OsThread::spawn("group").unwrap().group();
+    group.go(|| Ok(()));
+    group.wait().unwrap();
+    let spawner = group.spawner();
+    group.go(move || {
+        spawner.go(|| Ok(()));
+        Ok(())
+    });
+    group.wait().unwrap();
+}
+
+#[test]
+fn nested_os_threads_serve_each_other() {
+    let _dog = watchdog(60);
+    let outer = OsThread::spawn("outer").unwrap();
+    let sum = outer.run(|| {
+        let inner = OsThread::spawn("inner").unwrap();
+        // Back into the thread that waits: its task is parked, so it serves.
+        inner.run(|| outer.run(|| 1) + inner.run(|| 2))
+    });
+    assert_eq!(sum, 3);
+}
+
+#[test]
+fn main_runs_the_body_elsewhere_and_serves_meanwhile() {
+    let _dog = watchdog(60);
+    let main = here();
+    let mut log = Vec::new();
+    let (answer, kept) = OsThread::main(|os| {
+        assert_ne!(here(), main);
+        log.push(os.run(here));
+        let mut group = os.group();
+        for _ in 0..100 {
+            group.go(move || {
+                yield_now();
+                assert_eq!(here(), main);
+                Ok(())
+            });
+        }
+        group.wait().unwrap();
+        (42, os)
+    });
+    assert_eq!((answer, log), (42, vec![main]));
+    let error = kept.try_run(|| ()).unwrap_err();
+    assert!(error.is_gone(), "{error}");
+    assert!(error.to_string().contains("takes no more tasks"), "{error}");
+    assert!(kept.try_go(|| Ok(())).is_err());
+    let mut group = kept.group();
+    group.go(|| Ok(()));
+    assert!(
+        group
+            .wait()
+            .unwrap_err()
+            .to_string()
+            .contains("takes no more tasks")
+    );
+}
+
+#[test]
+fn main_waits_for_bound_tasks_and_passes_the_bodys_panic_on() {
+    let _dog = watchdog(60);
+    let ended = Arc::new(AtomicUsize::new(0));
+    let panic = catch_unwind(|| {
+        OsThread::main(|os| {
+            let ended = Arc::clone(&ended);
+            os.go(move || {
+                multi_goro::sleep(Duration::from_millis(20));
+                ended.fetch_add(1, SeqCst);
+                Ok(())
+            });
+            panic!("body");
+        })
+    });
+    assert_eq!(message(&*panic.unwrap_err()), "body");
+    assert_eq!(ended.load(SeqCst), 1);
+}
+
+#[test]
+fn a_task_cannot_lend_its_workers_thread() {
+    let _dog = watchdog(60);
+    let os = OsThread::spawn("tasks").unwrap();
+    os.run(|| {
+        assert!(ThreadLoop::new().unwrap_err().is_in_task());
+        let panic = catch_unwind(|| OsThread::main(|_| ())).unwrap_err();
+        let text = panic.downcast_ref::<String>().unwrap();
+        assert!(text.contains("a task cannot lend"), "{text}");
+    });
+}
+
+/// Whether a descriptor becomes readable within `wait`.
+#[expect(unsafe_code, reason = "polls")]
+fn readable(fd: RawFd, wait: Duration) -> bool {
+    let mut entry = libc::pollfd {
+        fd,
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: one entry, alive for the call.
+    let count = unsafe { libc::poll(&raw mut entry, 1, wait.as_millis().try_into().unwrap()) };
+    count == 1
+}
+
+const SOON: Duration = Duration::from_secs(20);
+const NOW: Duration = Duration::ZERO;
+
+#[test]
+fn loop_is_readable_exactly_when_there_is_something_to_run() {
+    let _dog = watchdog(60);
+    let mut tasks = ThreadLoop::new().unwrap();
+    let os = tasks.thread();
+    let fd = tasks.as_raw_fd();
+    assert!(!readable(fd, NOW));
+
+    let (tx, rx) = chan(0);
+    os.go(move || Ok(rx.recv().map(drop)?));
+    assert!(readable(fd, NOW), "a task to start");
+    assert!(!tasks.run_for(SOON));
+    assert!(!readable(fd, NOW), "it waits");
+
+    let sender = thread::spawn(move || tx.send(1));
+    assert!(readable(fd, SOON), "a task to go on with");
+    assert!(!tasks.run_for(SOON));
+    sender.join().unwrap().unwrap();
+    assert_eq!(os.num_tasks(), 0);
+    assert!(!readable(fd, NOW));
+
+    let start = Instant::now();
+    os.go(|| {
+        multi_goro::sleep(Duration::from_millis(30));
+        Ok(())
+    });
+    assert!(!tasks.run_for(SOON));
+    assert!(!readable(fd, NOW), "not due");
+    assert!(tasks.next_deadline().is_some());
+    assert!(readable(fd, SOON), "due");
+    assert!(start.elapsed() >= Duration::from_millis(30));
+    assert!(!tasks.run_for(SOON));
+    assert_eq!(os.num_tasks(), 0);
+    assert!(!readable(fd, NOW));
+}
+
+#[test]
+fn loop_gets_its_thread_back_from_tasks_that_never_rest() {
+    let _dog = watchdog(60);
+    let mut tasks = ThreadLoop::new().unwrap();
+    let stop = Arc::new(AtomicUsize::new(0));
+    for _ in 0..3 {
+        let stop = Arc::clone(&stop);
+        tasks.thread().go(move || {
+            while stop.load(SeqCst) == 0 {
+                yield_now();
+            }
+            Ok(())
+        });
+    }
+    assert!(tasks.run_ready(10));
+    assert!(tasks.run_for(Duration::from_millis(5)));
+    assert!(readable(tasks.as_raw_fd(), NOW));
+    // One alone has nobody to yield to but the loop.
+    stop.store(1, SeqCst);
+    assert!(!tasks.run_for(SOON));
+    assert_eq!(tasks.thread().num_tasks(), 0);
+    stop.store(0, SeqCst);
+    let alone = Arc::clone(&stop);
+    tasks.thread().go(move || {
+        while alone.load(SeqCst) == 0 {
+            yield_now();
+        }
+        Ok(())
+    });
+    assert!(tasks.run_ready(10));
+    stop.store(1, SeqCst);
+}
+
+#[test]
+fn loop_runs_its_tasks_to_their_end_when_it_is_dropped() {
+    let _dog = watchdog(60);
+    let tasks = ThreadLoop::new().unwrap();
+    let os = tasks.thread();
+    let mut group = os.group();
+    group.go(|| {
+        multi_goro::sleep(Duration::from_millis(20));
+        Ok(())
+    });
+    let (tx, rx) = chan(0);
+    group.go(move || Ok(rx.recv().map(drop)?));
+    let sender = thread::spawn(move || tx.send(1));
+    drop(tasks);
+    sender.join().unwrap().unwrap();
+    group.wait().unwrap();
+    assert!(os.try_run(|| ()).unwrap_err().is_gone());
+}
+
+#[test]
+fn run_on_the_loops_own_thread_is_a_call() {
+    let _dog = watchdog(60);
+    let tasks = ThreadLoop::new().unwrap();
+    assert_eq!(tasks.thread().run(here), here());
+    assert!(tasks.thread().is_current());
+}
+
+#[test]
+fn background_tasks_come_second_and_not_never() {
+    let _dog = watchdog(60);
+    let os = OsThread::spawn("lanes").unwrap();
+    let log = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let note = |what: &'static str| {
+        let log = Arc::clone(&log);
+        move || {
+            log.lock().unwrap().push(what);
+            Ok(())
+        }
+    };
+    let (mut first, mut second) = (os.group(), os.background().group());
+    os.run(|| {
+        second.go(note("background"));
+        first.go(note("normal"));
+        first.go(note("normal"));
+    });
+    first.wait().unwrap();
+    second.wait().unwrap();
+    assert_eq!(*log.lock().unwrap(), ["normal", "normal", "background"]);
+
+    // From outside, in the same order, while the thread is taken up.
+    log.lock().unwrap().clear();
+    let (begun, end) = (std::sync::mpsc::channel(), std::sync::mpsc::channel::<()>());
+    first.go(move || {
+        begun.0.send(())?;
+        end.1.recv()?;
+        Ok(())
+    });
+    begun.1.recv().unwrap();
+    second.go(note("background"));
+    first.go(note("normal"));
+    end.0.send(()).unwrap();
+    first.wait().unwrap();
+    second.wait().unwrap();
+    assert_eq!(*log.lock().unwrap(), ["normal", "background"]);
+
+    // A normal task that is always ready does not keep the others away for ever.
+    let stop = Arc::new(AtomicUsize::new(0));
+    for _ in 0..2 {
+        let stop = Arc::clone(&stop);
+        first.go(move || {
+            while stop.load(SeqCst) == 0 {
+                yield_now();
+            }
+            Ok(())
+        });
+    }
+    second.go(move || {
+        yield_now();
+        stop.store(1, SeqCst);
+        Ok(())
+    });
+    first.wait().unwrap();
+    second.wait().unwrap();
+}
