@@ -1,6 +1,6 @@
 //! Who sleeps, who searches, and whom to wake: see `sched/README.md` for the protocol and its proof.
 
-use crate::sync::{AtomicU32, Ordering::*, OsMutex, Padded, fence, lock};
+use crate::sync::{AtomicU32, Ordering::*, OsMutex, Padded, heavy_fence, light_fence, lock};
 
 const AWAKE: u32 = 0;
 /// The worker sleeps on this value, or is about to.
@@ -80,23 +80,23 @@ impl Idle {
                 .is_ok()
     }
 
-    /// Stops searching. With something found the caller looks whether there is more, and if so calls
-    /// [`announce`](Self::announce) in place of who relied on the searcher; with nothing found it falls asleep, and looks once
-    /// more after it has said so.
+    /// Stops searching, with something found. The caller looks whether there is more, and if so calls
+    /// [`announce`](Self::announce) in place of who relied on the searcher. Who has found nothing falls asleep instead.
     pub(crate) fn end_search(&self) {
         // Relaxed: ordered by the fence.
         let before = self.counts.0.fetch_sub(SEARCHING, Relaxed);
         debug_assert!(searching(before) > 0);
         // Fence D. Pairs with fence A in `announce`: either that publisher sees that we search no more, or our next look sees
         // what it published.
-        fence(SeqCst);
+        heavy_fence();
     }
 
     /// After publishing something that anybody may take: returns a worker to wake (by its word), if one is needed.
     #[must_use]
     pub(crate) fn announce(&self) -> Option<usize> {
-        // Fence A. Pairs with fence B in `fall_asleep`: either we see that worker asleep, or it sees what we published.
-        fence(SeqCst);
+        // Fence A. Pairs with fence B in `fall_asleep`: either we see that worker asleep, or it sees what we published; and with
+        // fence D in `end_search`.
+        light_fence();
         // Relaxed: ordered by the fence.
         let counts = self.counts.0.load(Relaxed);
         if searching(counts) > 0 || sleeping(counts) == 0 {
@@ -126,7 +126,7 @@ impl Idle {
     #[must_use]
     pub(crate) fn posted(&self, worker: usize) -> bool {
         // Fence C. Pairs with fence B in `fall_asleep`: either we see it asleep, or it sees the post.
-        fence(SeqCst);
+        light_fence();
         // Relaxed: ordered by the fence.
         if self.word(worker).load(Relaxed) != ASLEEP {
             return false;
@@ -147,17 +147,18 @@ impl Idle {
         true
     }
 
-    /// Registers a worker as asleep. It must now look everywhere once more, then sleep while its word is
+    /// Registers a worker as asleep, and no longer as `searching` if it was. It must now look everywhere once more, then sleep while its word is
     /// [`ASLEEP`](Self::ASLEEP), and call [`get_up`](Self::get_up) in any case.
-    pub(crate) fn fall_asleep(&self, worker: usize) {
+    pub(crate) fn fall_asleep(&self, worker: usize, searching: bool) {
+        let change = SLEEPING - if searching { SEARCHING } else { 0 };
         let mut sleepers = lock(&self.sleepers);
         sleepers.push(worker);
         // Relaxed, both: ordered against publishers by fence B.
-        self.counts.0.fetch_add(SLEEPING, Relaxed);
+        self.counts.0.fetch_add(change, Relaxed);
         self.word(worker).store(ASLEEP, Relaxed);
         drop(sleepers);
         // Fence B. Pairs with fence A in `announce` and fence C in `posted`.
-        fence(SeqCst);
+        heavy_fence();
     }
 
     /// Ends a sleep, whoever ended it.
@@ -228,18 +229,17 @@ mod tests {
         let idle = Idle::new(3);
         assert!(idle.start_search());
         assert!(!idle.start_search());
-        idle.fall_asleep(1);
+        idle.fall_asleep(1, false);
         assert_eq!(idle.announce(), None, "the searcher will find it");
         idle.end_search();
         assert_eq!(idle.announce(), Some(1));
         assert_eq!(idle.announce(), None, "the woken one counts as searching");
         assert_eq!(idle.get_up(1), Woken::ToSearch);
-        idle.end_search();
-        idle.fall_asleep(1);
+        idle.fall_asleep(1, true);
         assert!(idle.posted(1));
         assert!(!idle.posted(1));
         assert_eq!(idle.get_up(1), Woken::ForInbox);
-        idle.fall_asleep(1);
+        idle.fall_asleep(1, false);
         assert_eq!(idle.get_up(1), Woken::Alone);
         assert_eq!(idle.announce(), None, "nobody sleeps");
     }
@@ -248,18 +248,18 @@ mod tests {
     fn one_sleeper_watches_while_others_are_awake() {
         let idle = Idle::new(3);
         assert_eq!(idle.call_watcher(), None, "nobody sleeps");
-        idle.fall_asleep(0);
+        idle.fall_asleep(0, false);
         assert!(idle.start_watch(0));
-        idle.fall_asleep(1);
+        idle.fall_asleep(1, false);
         assert!(!idle.start_watch(1), "one is enough");
         assert_eq!(idle.call_watcher(), None);
-        idle.fall_asleep(2);
+        idle.fall_asleep(2, false);
         assert!(!idle.start_watch(0), "nobody is awake");
         assert!(idle.posted(2));
         assert_eq!(idle.get_up(2), Woken::ForInbox);
         assert_eq!(idle.call_watcher(), Some(0));
         assert_eq!(idle.get_up(0), Woken::ForInbox);
-        idle.fall_asleep(0);
+        idle.fall_asleep(0, false);
         assert!(idle.start_watch(0));
     }
 }
@@ -293,10 +293,7 @@ mod models {
                     idle.end_search();
                     return;
                 }
-                if searching {
-                    idle.end_search();
-                }
-                idle.fall_asleep(0);
+                idle.fall_asleep(0, searching);
                 let seen = work.load(Relaxed) == 1;
                 let woken = publisher.join().unwrap().is_some();
                 assert!(seen || woken, "asleep with work and nobody to wake it");
@@ -313,7 +310,7 @@ mod models {
         loom::model(|| {
             let idle = Arc::new(Idle::new(2));
             let work = Arc::new(AtomicU32::new(1));
-            idle.fall_asleep(1);
+            idle.fall_asleep(1, false);
             assert!(idle.start_search());
             let publisher = {
                 let (idle, work) = (Arc::clone(&idle), Arc::clone(&work));
@@ -343,7 +340,7 @@ mod models {
                     idle.posted(0)
                 })
             };
-            idle.fall_asleep(0);
+            idle.fall_asleep(0, false);
             let seen = inbox.load(Relaxed) == 1;
             let woken = poster.join().unwrap();
             assert!(seen || woken);
@@ -361,7 +358,7 @@ mod models {
         bounds.check(|| {
             let idle = Arc::new(Idle::new(2));
             let work = Arc::new(AtomicU32::new(0));
-            idle.fall_asleep(1);
+            idle.fall_asleep(1, false);
             assert!(idle.start_search());
             let publishers: Vec<_> = (0..2)
                 .map(|_| {
@@ -372,8 +369,7 @@ mod models {
                     })
                 })
                 .collect();
-            idle.end_search();
-            idle.fall_asleep(0);
+            idle.fall_asleep(0, true);
             let seen = work.load(Relaxed) > 0;
             let woken = publishers
                 .into_iter()

@@ -252,7 +252,7 @@ impl Lent {
             self.bell().arm(next);
             self.armed.set(next);
         }
-        worker.shared.idle.fall_asleep(0);
+        worker.shared.idle.fall_asleep(0, false);
         let has_more = worker.has_ready() || !worker.nothing_to_do();
         if has_more {
             self.bell().ring();

@@ -108,20 +108,21 @@ impl Worker {
                 searching = true;
                 task = worker.steal();
             }
-            if searching {
-                searching = false;
-                worker.shared.idle.end_search();
-                if task.is_some() && worker.shared.has_unstarted() {
-                    // Who published it may have relied on us.
-                    worker.shared.announce();
-                }
-            }
             if let Some(task) = task {
+                if searching {
+                    searching = false;
+                    worker.shared.idle.end_search();
+                    if worker.shared.has_unstarted() {
+                        // Who published it may have relied on us.
+                        worker.shared.announce();
+                    }
+                }
                 worker.enter(task);
                 continue;
             }
-            match worker.sleep() {
-                Slept::LookAgain => {}
+            match worker.sleep(searching) {
+                Slept::NotYet => {}
+                Slept::LookAgain => searching = false,
                 Slept::Search => searching = true,
                 Slept::Leave => break,
             }
@@ -281,14 +282,14 @@ impl Worker {
         self.remote().inbox.is_empty() && !self.shared.has_unstarted()
     }
 
-    /// Sleeps until there may be something to do.
-    fn sleep(&self) -> Slept {
+    /// Sleeps until there may be something to do; `searching` ends with that.
+    fn sleep(&self, searching: bool) -> Slept {
         // Better than nothing, and put off for anything.
         if self.shared.stacks.trim() {
-            return Slept::LookAgain;
+            return Slept::NotYet;
         }
         let idle = &self.shared.idle;
-        idle.fall_asleep(self.index);
+        idle.fall_asleep(self.index, searching);
         let leave = self.shared.may_leave();
         let mut watching = false;
         if !leave && self.nothing_to_do() {
@@ -321,6 +322,8 @@ impl Worker {
 
 /// What a worker does after a sleep.
 enum Slept {
+    /// There was something to tidy up first: the worker is what it was.
+    NotYet,
     LookAgain,
     Search,
     Leave,

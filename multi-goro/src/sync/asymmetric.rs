@@ -67,3 +67,44 @@ pub(crate) fn heavy_fence() {
     // Pairs with the fence of the light side.
     fence(SeqCst);
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::sync::AtomicU32;
+    use std::sync::{Arc, Barrier};
+
+    /// Each side sets its word and looks at the other's: at least one sees the other, however often it is tried.
+    #[test]
+    fn of_a_light_and_a_heavy_side_one_sees_the_other() {
+        const ROUNDS: usize = 3000;
+        prepare_fences();
+        let words = Arc::new([AtomicU32::new(0), AtomicU32::new(0)]);
+        let seen = Arc::new([AtomicU32::new(0), AtomicU32::new(0)]);
+        let meet = Arc::new(Barrier::new(2));
+        let side = |me: usize, between: fn()| {
+            let (words, seen, meet) = (Arc::clone(&words), Arc::clone(&seen), Arc::clone(&meet));
+            std::thread::spawn(move || {
+                for _ in 0..ROUNDS {
+                    meet.wait();
+                    // Relaxed, all three: the pair of fences is what is tested.
+                    words[me].store(1, Relaxed);
+                    between();
+                    // Relaxed: as above.
+                    seen[me].store(words[1 - me].load(Relaxed), Relaxed);
+                    meet.wait();
+                    if me == 0 {
+                        // Relaxed, all: the barriers order them.
+                        let both = [&seen[0], &seen[1]].map(|seen| seen.load(Relaxed));
+                        assert_ne!(both, [0, 0], "neither saw the other");
+                        words.iter().for_each(|word| word.store(0, Relaxed));
+                    }
+                }
+            })
+        };
+        let threads = [side(0, light_fence), side(1, heavy_fence)];
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
+    }
+}
