@@ -37,8 +37,9 @@ pub use error::{
 
 use crate::proto::channel::{Core, Received, Seat, Sent};
 use crate::proto::claim::Claim;
-use crate::sched::{self, Waiter, Wake, park};
-use crate::sync::{AtomicUsize, Ordering::*, OsMutex, lock};
+use crate::proto::home_lock::HomeLock;
+use crate::sched::{self, Waiter, Wake, enter, park};
+use crate::sync::{AtomicUsize, Ordering::*};
 
 /// Makes a channel that buffers up to `capacity` values; with 0 a send waits for its receiver.
 ///
@@ -54,7 +55,7 @@ use crate::sync::{AtomicUsize, Ordering::*, OsMutex, lock};
 #[must_use]
 pub fn chan<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     let channel = Arc::new(Channel {
-        core: OsMutex::new(Core::new(capacity)),
+        core: HomeLock::new(Core::new(capacity)),
         senders: AtomicUsize::new(1),
         receivers: AtomicUsize::new(1),
     });
@@ -65,7 +66,7 @@ pub fn chan<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
 }
 
 struct Channel<T> {
-    core: OsMutex<Core<T, Place<T>>>,
+    core: HomeLock<Core<T, Place<T>>>,
     /// Living ends of each side; the channel closes when either falls to zero.
     senders: AtomicUsize,
     receivers: AtomicUsize,
@@ -105,7 +106,7 @@ unsafe impl<T> Seat<T> for Place<T> {
 
 impl<T> Channel<T> {
     fn send(&self, value: T, deadline: impl FnOnce() -> Deadline) -> Result<(), TrySendError<T>> {
-        let mut core = lock(&self.core);
+        let mut core = enter(&self.core);
         let value = match core.send(value) {
             Sent::Buffered => {
                 drop(core);
@@ -138,7 +139,7 @@ impl<T> Channel<T> {
         drop(core);
         let mut timed_out = false;
         if park(deadline) == Wake::TimedOut {
-            timed_out = lock(&self.core).leave_senders(ticket);
+            timed_out = enter(&self.core).leave_senders(ticket);
             if !timed_out {
                 // Somebody has taken our place, and is about to tell us.
                 let Wake::Unparked = park(None) else {
@@ -155,7 +156,7 @@ impl<T> Channel<T> {
     }
 
     fn receive(&self, deadline: impl FnOnce() -> Deadline) -> Result<T, TryRecvError> {
-        let mut core = lock(&self.core);
+        let mut core = enter(&self.core);
         match core.receive() {
             Received::Value(value, sender) => {
                 drop(core);
@@ -183,7 +184,7 @@ impl<T> Channel<T> {
         });
         drop(core);
         if park(deadline) == Wake::TimedOut {
-            if lock(&self.core).leave_receivers(ticket) {
+            if enter(&self.core).leave_receivers(ticket) {
                 return Err(TryRecvError::Empty);
             }
             let Wake::Unparked = park(None) else {
@@ -195,7 +196,7 @@ impl<T> Channel<T> {
     }
 
     fn close(&self) {
-        let waiting = lock(&self.core).close();
+        let waiting = enter(&self.core).close();
         for seat in waiting {
             // SAFETY: taken from a queue by this close alone; both sides wait for it.
             unsafe { seat.wake(false) };
@@ -203,7 +204,7 @@ impl<T> Channel<T> {
     }
 
     fn describe(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let core = lock(&self.core);
+        let core = enter(&self.core);
         f.debug_struct(name)
             .field("len", &core.len())
             .field("capacity", &core.capacity())
@@ -382,7 +383,7 @@ impl<T> Drop for Receiver<T> {
         if self.channel.receivers.fetch_sub(1, Relaxed) == 1 {
             self.channel.close();
             // Nobody will take these; they are dropped with the lock free.
-            let rest = lock(&self.channel.core).drain();
+            let rest = enter(&self.channel.core).drain();
             drop(rest);
         }
     }
@@ -399,13 +400,13 @@ macro_rules! both_ends {
             /// Whether the channel is closed, or all of one side is gone.
             #[must_use]
             pub fn is_closed(&self) -> bool {
-                lock(&self.channel.core).is_closed()
+                enter(&self.channel.core).is_closed()
             }
 
             /// Values in the buffer.
             #[must_use]
             pub fn len(&self) -> usize {
-                lock(&self.channel.core).len()
+                enter(&self.channel.core).len()
             }
 
             /// Whether the buffer is empty.
@@ -417,7 +418,7 @@ macro_rules! both_ends {
             /// Values that fit in the buffer.
             #[must_use]
             pub fn capacity(&self) -> usize {
-                lock(&self.channel.core).capacity()
+                enter(&self.channel.core).capacity()
             }
         }
 

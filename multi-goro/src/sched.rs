@@ -13,7 +13,7 @@ mod waiters;
 mod worker;
 
 pub(crate) use bound::{Lent, Unseated};
-pub(crate) use current::{is_on, on_task, spend, with_current_info, yield_now};
+pub(crate) use current::{enter, is_on, on_task, spend, with_current_info, yield_now};
 pub(crate) use park::{Waiter, Wake, park};
 pub(crate) use shared::{Shared, current_runtime, process_id};
 pub(crate) use task::{Info, Job, Lane};

@@ -103,6 +103,14 @@ pub(crate) use loom::sync::MutexGuard as OsGuard;
 #[cfg(not(loom))]
 pub(crate) use std::sync::MutexGuard as OsGuard;
 
+/// Lets another thread run: for a wait that is over in a moment.
+pub(crate) fn pause() {
+    #[cfg(loom)]
+    loom::thread::yield_now();
+    #[cfg(not(loom))]
+    std::thread::yield_now();
+}
+
 /// Keeps a value on cache lines of its own (two: processors fetch lines in pairs).
 #[derive(Debug, Default)]
 #[repr(align(128))]

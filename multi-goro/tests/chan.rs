@@ -286,3 +286,42 @@ fn tasks_of_two_runtimes_share_a_channel() {
     senders.wait().unwrap();
     receivers.wait().unwrap();
 }
+
+/// Tasks that have had a channel for themselves for long, and then threads that use it at the same moment: nothing is lost or out of
+/// order. Many channels, since only the first visit of each is special.
+#[test]
+fn worker_that_was_alone_with_a_channel_makes_room() {
+    let _dog = watchdog(60);
+    let runtime = runtime(1);
+    for round in 0..200 {
+        let (tx, rx) = chan::<u32>(4);
+        let visits = round % 7;
+        thread::scope(|s| {
+            let (count, all) = (4_000, rx.clone());
+            let mut group = runtime.group();
+            group.go(move || {
+                for n in 0..count {
+                    tx.send(n)?;
+                }
+                Ok(())
+            });
+            let visitor = s.spawn(|| {
+                // At one moment or another after the worker has been alone for long.
+                thread::sleep(Duration::from_micros(round * 3));
+                (0..visits)
+                    .filter_map(|_| rx.recv().ok())
+                    .collect::<Vec<_>>()
+            });
+            let mine = group
+                .spawn(move || Ok(all.iter().collect::<Vec<_>>()))
+                .join()
+                .unwrap();
+            group.wait().unwrap();
+            let theirs = visitor.join().unwrap();
+            assert!(mine.is_sorted() && theirs.is_sorted());
+            let mut all = [mine, theirs].concat();
+            all.sort_unstable();
+            assert!(all.into_iter().eq(0..count));
+        });
+    }
+}

@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 use super::{Channel, Deadline, Place, Receiver, RecvError, SendError, Sender};
 use crate::proto::channel::{Core, Received, Sent};
 use crate::proto::claim::Claim;
+use crate::proto::home_lock::HomeGuard;
 use crate::proto::wait_queue::Ticket;
-use crate::sched::{self, Waiter, Wake, park};
-use crate::sync::{OsGuard, lock};
+use crate::sched::{self, Waiter, Wake, enter, park};
 
 /// Cases of one select. The macro has as many names.
 const CASES_MAX: usize = 32;
@@ -97,7 +97,7 @@ pub struct Case<'a, T> {
     /// The value to send, or to be received. Reached by others while the seat is queued, so by address only.
     value: NonNull<Option<T>>,
     _value: PhantomData<&'a mut Option<T>>,
-    guard: RefCell<Option<OsGuard<'a, Locked<T>>>>,
+    guard: RefCell<Option<HomeGuard<'a, Locked<T>>>>,
     /// The core while the lock is held, by this case or another of the same channel.
     core: Cell<Option<NonNull<Locked<T>>>>,
     ticket: Cell<Option<Ticket>>,
@@ -166,7 +166,7 @@ impl<T> Operation for Case<'_, T> {
     }
 
     fn lock(&self, _: Inside) {
-        let mut guard = lock(&self.channel.core);
+        let mut guard = enter(&self.channel.core);
         self.core.set(Some(NonNull::from(&mut *guard)));
         *self.guard.borrow_mut() = Some(guard);
     }
@@ -250,7 +250,7 @@ impl<T> Operation for Case<'_, T> {
         let Some(ticket) = self.ticket.take() else {
             return;
         };
-        let mut core = lock(&self.channel.core);
+        let mut core = enter(&self.channel.core);
         // False: somebody has met the seat, and has won it or dropped it.
         let _was_queued = match self.side {
             Side::Send => core.leave_senders(ticket),

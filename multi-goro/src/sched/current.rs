@@ -13,6 +13,8 @@ use super::bound::Bound;
 use super::shared::Shared;
 use super::task::{Header, Info};
 use super::worker::Worker;
+use crate::proto::home_lock::{HomeGuard, HomeLock, Visitor};
+use crate::sync::{AtomicU32, Ordering::*};
 
 /// Channel operations that did not wait before the task lets others run all the same.
 const SPEND_MAX: u32 = 128;
@@ -20,6 +22,8 @@ const SPEND_MAX: u32 = 128;
 thread_local! {
     /// The worker this thread is; null on any other thread. Tasks never change threads, so neither does this under one.
     pub(super) static CURRENT: Cell<*const Worker> = const { Cell::new(ptr::null()) };
+    /// Who this thread is to a [`HomeLock`]. A thread that was a worker keeps the number that nobody else will have.
+    static VISITOR: Cell<Visitor> = const { Cell::new(Visitor::STRANGER) };
 }
 
 /// The worker and the task that call, if a task does, in the process that the worker belongs to.
@@ -27,6 +31,20 @@ pub(crate) fn on_task() -> Option<(&'static Worker, NonNull<Header>)> {
     let worker = this_worker()?;
     let task = worker.current.get()?;
     (!worker.shared.is_foreign()).then_some((worker, task))
+}
+
+/// Gives this thread, a worker, what a lock's home has to have: a number of its own.
+pub(super) fn take_number() {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    // Relaxed, both: a number nobody else gets is all that is asked for; used up, it stays what it is, which is nobody's.
+    let number = NEXT.try_update(Relaxed, Relaxed, |next| next.checked_add(1));
+    VISITOR.set(number.map_or(Visitor::STRANGER, Visitor::worker));
+}
+
+/// Takes a lock that may have its home on this worker. The guard is to be dropped before anything that may switch.
+#[inline]
+pub(crate) fn enter<T>(lock: &HomeLock<T>) -> HomeGuard<'_, T> {
+    lock.enter(VISITOR.get())
 }
 
 /// Shows what is known about the running task.

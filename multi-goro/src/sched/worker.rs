@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::bound::Allowance;
-use super::current::{CURRENT, this_worker};
+use super::current::{CURRENT, take_number, this_worker};
 use super::shared::{Remote, Shared};
 use super::task::{Header, Lane};
 use super::timers::Timers;
@@ -101,6 +101,7 @@ impl Worker {
     pub(super) fn run(shared: Arc<Shared>, index: usize, owner: Owner) {
         let worker = Self::new(shared, index, owner, None);
         CURRENT.set(&raw const worker);
+        take_number();
         let mut searching = false;
         loop {
             let mut task = worker.pick();
