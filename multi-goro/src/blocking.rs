@@ -36,8 +36,8 @@ const LINGER: Duration = Duration::from_secs(5);
 ///
 /// With what `call` panics with.
 pub fn blocking<R: Send>(call: impl FnOnce() -> R + Send) -> R {
-    // While a panic unwinds the task does not switch; it blocks its worker whatever is done.
-    if sched::on_task().is_none() || thread::panicking() {
+    // A task that may not switch blocks its worker whatever is done.
+    if !sched::can_switch() {
         return call();
     }
     let mut errand = Errand {

@@ -29,6 +29,7 @@
 //! | letting time pass, letting others run | [`sleep`], [`Ticker`], [`yield_now`] |
 //! | locks for tasks | [`sync`] |
 //! | calls that block the thread | [`blocking`] |
+//! | values that each task has for itself; code during which no other task may run | [`task_local!`], [`no_switch`] |
 //! | workers and stacks | [`Runtime`], the variable `MULTI_WORKERS` |
 //!
 //! `examples/` has a pipeline of as many tasks as fit in memory (`pipeline`), ping-pong (`ping_pong`), a computation on 1, 2, 4 and
@@ -42,7 +43,8 @@
 //! 1. **Code that saves a thread-local value, sets another, calls you back and then restores it must not switch in the
 //!    callback** (the scoped thread-local crates, some libraries' "current context"). Another task would see the wrong value, and
 //!    with a pointer in it this can be undefined behaviour in that library. Do not wait, send, receive or yield inside such
-//!    a callback. A thread-local's own address is always right: a task may be stolen by another worker before it first runs,
+//!    a callback; or put it into [`no_switch`], where that blocks the thread instead; or, where the code is your own, use
+//!    [`task_local!`] in the place of the thread-local. A thread-local's own address is always right: a task may be stolen by another worker before it first runs,
 //!    and stays on its thread from then on.
 //! 2. **A lock of `std` held across a switch can deadlock its worker**: the next task that wants it blocks the very thread that
 //!    the holder needs. Release it before anything that waits, or use [`sync::Mutex`].
@@ -111,6 +113,8 @@ pub mod chan;
 #[cfg(not(loom))]
 mod group;
 #[cfg(not(loom))]
+mod no_switch;
+#[cfg(not(loom))]
 mod os_thread;
 mod proto;
 #[cfg(not(loom))]
@@ -123,6 +127,8 @@ pub mod sync;
 #[cfg(not(loom))]
 mod sys;
 #[cfg(not(loom))]
+mod task_local;
+#[cfg(not(loom))]
 mod time;
 
 #[cfg(not(loom))]
@@ -130,8 +136,10 @@ pub use crate::{
     blocking::blocking,
     chan::{Receiver, Sender, chan},
     group::{Builder, Group, Scope, ScopedHandle, Spawner, cancel_token, scope},
+    no_switch::no_switch,
     os_thread::{OsThread, OsThreadError, ThreadLoop},
     runtime::{Runtime, RuntimeBuilder, num_tasks},
+    task_local::{AccessError, TaskLocal},
     time::{Ticker, sleep, sleep_until},
 };
 #[cfg(not(loom))]

@@ -4,6 +4,7 @@ use multi_core::Lineage;
 
 mod bound;
 mod current;
+mod locals;
 mod park;
 mod place;
 mod shared;
@@ -13,7 +14,10 @@ mod waiters;
 mod worker;
 
 pub(crate) use bound::{Lent, Unseated};
-pub(crate) use current::{enter, is_on, on_task, spend, with_current_info, yield_now};
+pub(crate) use current::{
+    can_switch, enter, is_on, on_task, spend, stay, with_current_info, yield_now,
+};
+pub(crate) use locals::with_locals;
 pub(crate) use park::{Waiter, Wake, park};
 pub(crate) use shared::{Shared, current_runtime, process_id};
 pub(crate) use task::{Info, Job, Lane};

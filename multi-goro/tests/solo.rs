@@ -6,11 +6,12 @@
 
 mod common;
 
+use std::cell::Cell;
 use std::process::{Command, ExitCode, Output};
 use std::time::Duration;
 
 use common::watchdog;
-use multi_goro::{Group, Runtime, chan};
+use multi_goro::{Group, Runtime, chan, yield_now};
 
 /// A case: its name, what the child does, what its end must look like.
 struct Case {
@@ -95,6 +96,16 @@ const CASES: &[Case] = &[
                 text.contains("MULTI_WORKERS=\"many\" is not a number of workers"),
                 "{text}"
             );
+        },
+    },
+    Case {
+        // Rule 1 of the safety page; `tests/task_local.rs` shows the remedies.
+        name: "scoped_thread_local_is_wrong_where_its_callback_switches",
+        child: scoped_thread_local,
+        check: |output| {
+            assert_eq!(output.status.code(), Some(101), "{:?}", output.status);
+            let text = stderr(output);
+            assert!(text.contains("each task sees its own value"), "{text}");
         },
     },
     #[cfg(not(feature = "portable-switch"))]
@@ -200,6 +211,27 @@ fn wild_access() {
     drop(group.wait());
 }
 
+/// Two tasks of one worker, each in a scope of its own in which it yields.
+fn scoped_thread_local() {
+    thread_local! { static CURRENT: Cell<u32> = const { Cell::new(0) } }
+    // As the scoped thread-local crates do it: save, set, call back, restore.
+    let scoped = |value| {
+        let before = CURRENT.replace(value);
+        yield_now();
+        let seen = CURRENT.get();
+        CURRENT.set(before);
+        seen
+    };
+    let runtime = Runtime::builder().workers(1).build().expect("one worker");
+    // Both are there before either runs: their parent has the one worker.
+    let seen = runtime.run(move || {
+        let group = Group::new();
+        let seen = [1, 2].map(|n| group.spawn(move || Ok(scoped(n))));
+        seen.map(|seen| seen.join().expect("a number"))
+    });
+    assert_eq!(seen, [1, 2], "each task sees its own value");
+}
+
 /// Runs `child` in a forked child and wants it to exit with 0 within a few seconds.
 #[expect(unsafe_code, reason = "forks")]
 fn in_a_fork(child: impl FnOnce()) {
@@ -258,13 +290,13 @@ fn forked_from_a_task() {
     runtime.run(|| {
         in_a_fork(|| {
             expect_foreign(&mut runtime.group());
-            multi_goro::yield_now();
+            yield_now();
             multi_goro::sleep(Duration::from_millis(1));
             assert_eq!(multi_goro::blocking(|| 7), 7);
             let (_tx, rx) = chan::<u8>(0);
             assert!(rx.recv_timeout(Duration::from_millis(1)).is_err());
         });
-        multi_goro::yield_now();
+        yield_now();
     });
 }
 

@@ -47,11 +47,16 @@ pub(crate) fn enter<T>(lock: &HomeLock<T>) -> HomeGuard<'_, T> {
     lock.enter(VISITOR.get())
 }
 
-/// Shows what is known about the running task.
-pub(crate) fn with_current_info<R>(look: impl FnOnce(&Info) -> R) -> Option<R> {
+/// The task that calls, if one does. For the caller's own use while it runs.
+pub(super) fn running() -> Option<&'static Header> {
     let (_, task) = on_task()?;
     // SAFETY: the running task is alive.
-    Some(look(&unsafe { task.as_ref() }.info))
+    Some(unsafe { task.as_ref() })
+}
+
+/// Shows what is known about the running task.
+pub(crate) fn with_current_info<R>(look: impl FnOnce(&Info) -> R) -> Option<R> {
+    running().map(|header| look(&header.info))
 }
 
 /// Lets others run. On a plain thread this is the system's yield.
@@ -82,6 +87,32 @@ pub(crate) fn is_on(shared: &Shared) -> bool {
 /// Which thread this is, as a number that no other one has meanwhile.
 pub(super) fn thread_number() -> usize {
     CURRENT.with(|current| ptr::from_ref(current).addr())
+}
+
+/// Keeps the running task on the thread, and others away from it.
+#[must_use = "it ends when it is dropped"]
+pub(crate) struct Stay(Option<&'static Worker>);
+
+/// No other task runs on this thread until what is returned is dropped. Nothing where no task runs.
+pub(crate) fn stay() -> Stay {
+    let worker = on_task().map(|(worker, _)| worker);
+    if let Some(worker) = worker {
+        worker.stays.set(worker.stays.get() + 1);
+    }
+    Stay(worker)
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        if let Some(worker) = self.0 {
+            worker.stays.set(worker.stays.get() - 1);
+        }
+    }
+}
+
+/// Whether the caller is a task that may let others run while it waits.
+pub(crate) fn can_switch() -> bool {
+    on_task().is_some_and(|(worker, _)| may_switch(worker))
 }
 
 /// Whether the running task may leave its stack to another one.

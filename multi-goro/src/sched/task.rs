@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use multi_core::Lineage;
 
+use super::locals::{self, Locals};
 use super::park::ParkCell;
 use super::shared::Shared;
 use crate::proto::inbox::Linked;
@@ -61,6 +62,8 @@ pub(crate) struct Header {
     pub(super) stack: Cell<Option<Stack>>,
     /// Changes before the first run only.
     pub(super) lane: Cell<Lane>,
+    /// Its `task_local!` values, once it has any.
+    pub(super) locals: Cell<Option<Box<Locals>>>,
     /// Its place in the worker's timers; [`NO_TIMER`] for none.
     pub(super) timer: Cell<usize>,
     pub(super) info: Info,
@@ -123,6 +126,7 @@ impl Header {
                 sp: Cell::new(ptr::null_mut()),
                 stack: Cell::new(None),
                 lane: Cell::new(Lane::Normal),
+                locals: Cell::new(None),
                 timer: Cell::new(NO_TIMER),
                 info,
                 calls: &Calls {
@@ -200,8 +204,13 @@ impl<J: Job> Task<J> {
     unsafe fn run(task: NonNull<Header>, count: &dyn Fn()) {
         // SAFETY: run or refused once.
         let end = unsafe { Self::take(task) }.run();
+        // SAFETY: alive, by the caller's promise.
+        let header = unsafe { task.as_ref() };
+        locals::drop_locals(header);
         count();
         J::end(end);
+        // What the end dropped may have used some again.
+        locals::drop_locals(header);
     }
 
     /// # Safety
