@@ -350,3 +350,22 @@ pub(crate) fn abort() -> ! {
     // SAFETY: ends the process.
     unsafe { libc::abort() }
 }
+
+/// Where this thread's stack lies, and its size in bytes, `pthread_getattr_np`, pthread_getattr_np(3). Null and zero where that
+/// cannot be had.
+#[cfg(asan)]
+pub(crate) fn thread_stack() -> (*const u8, usize) {
+    // SAFETY: an all-zero attribute is storage for the next call.
+    let mut attributes: libc::pthread_attr_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the calling thread is alive, and the attribute is ours.
+    if unsafe { libc::pthread_getattr_np(libc::pthread_self(), &raw mut attributes) } != 0 {
+        return (ptr::null(), 0);
+    }
+    let mut base = ptr::null_mut();
+    let mut bytes = 0;
+    // SAFETY: initialised by the call above; both results are writable.
+    unsafe { libc::pthread_attr_getstack(&raw const attributes, &raw mut base, &raw mut bytes) };
+    // SAFETY: initialised above, and not used again.
+    unsafe { libc::pthread_attr_destroy(&raw mut attributes) };
+    (base.cast_const().cast(), bytes)
+}

@@ -47,6 +47,9 @@ pub(crate) struct Worker {
     pub(super) refused: RefCell<Option<(NonNull<Header>, io::Error)>>,
     /// Where the thread's own stack was left.
     pub(super) root: Cell<*mut u8>,
+    /// Where that stack lies, and its size in bytes, for the sanitizer.
+    #[cfg(asan)]
+    root_stack: (*const u8, usize),
     pub(super) round: Cell<u32>,
     pub(super) random: Cell<u64>,
     /// Operations since the last yield of [`spend`].
@@ -87,6 +90,8 @@ impl Worker {
             current: Cell::new(None),
             refused: RefCell::new(None),
             root: Cell::new(ptr::null_mut()),
+            #[cfg(asan)]
+            root_stack: sys::thread_stack(),
             round: Cell::new(0),
             spent: Cell::new(0),
             random: Cell::new(0x9e37_79b9_7f4a_7c15 ^ (index as u64 + 1)),
@@ -195,10 +200,14 @@ impl Worker {
 
     /// Leaves the stack whose pointer goes to `save` for the thread's own.
     pub(super) fn to_root(&self, save: *mut *mut u8) {
+        #[cfg(asan)]
+        arch::sanitizer::leave(self.root_stack.0, self.root_stack.1);
         self.current.set(None);
         // SAFETY: `save` is a live task's or a dead one's placeholder; `root` was left by `run` on this thread, whose
         // stack is suspended whenever a task runs.
         unsafe { arch::switch(save, self.root.get()) };
+        #[cfg(asan)]
+        arch::sanitizer::arrive();
     }
 
     /// Leaves the stack whose pointer goes to `save` for a task's.
@@ -211,10 +220,14 @@ impl Worker {
             }
             return;
         }
+        #[cfg(asan)]
+        tell_leaving(header);
         self.current.set(Some(task));
         // SAFETY: `save` is a live task's, the root's, or a dead task's placeholder; the task's pointer is of a fresh stack or
         // was left on this thread: a started task stays on its worker.
         unsafe { arch::switch(save, header.sp.get()) };
+        #[cfg(asan)]
+        arch::sanitizer::arrive();
     }
 
     /// Gives an unstarted task a stack; false if there is none, and then the task is in `refused`.
@@ -232,6 +245,11 @@ impl Worker {
                 return false;
             }
         };
+        #[cfg(asan)]
+        {
+            let bytes = stack.class().bytes();
+            arch::sanitizer::wipe(stack.top().wrapping_sub(bytes), bytes);
+        }
         // SAFETY: a whole stack, page-aligned at its top, that nobody uses.
         let sp = unsafe {
             arch::prepare(
@@ -321,6 +339,16 @@ impl Worker {
     }
 }
 
+/// Tells the sanitizer which stack the thread goes to with a task.
+#[cfg(asan)]
+fn tell_leaving(task: &Header) {
+    // SAFETY: the cell is this worker's, and is read only.
+    let stack = unsafe { &*task.stack.as_ptr() };
+    let stack = stack.as_ref().expect("a started task has a stack");
+    let bytes = stack.class().bytes();
+    arch::sanitizer::leave(stack.top().wrapping_sub(bytes), bytes);
+}
+
 /// What a worker does after a sleep.
 enum Slept {
     /// There was something to tidy up first: the worker is what it was.
@@ -335,6 +363,8 @@ enum Slept {
 extern "C" fn task_root(worker: *mut ()) -> ! {
     // SAFETY: `prepare` passes the worker, which outlives its tasks.
     let worker = unsafe { &*worker.cast_const().cast::<Worker>() };
+    #[cfg(asan)]
+    arch::sanitizer::arrive();
     loop {
         let task = worker.current.get().expect("a task is running");
         // SAFETY: the running task is ours, and runs once.
