@@ -105,6 +105,16 @@ impl Idle {
         self.wake_one()
     }
 
+    /// After an offer that anybody may take: whether somebody sleeps and nobody searches.
+    #[inline]
+    pub(crate) fn wants_offers(&self) -> bool {
+        // As fence A in `announce`, which follows if this is true.
+        light_fence();
+        // Relaxed: ordered by the fence.
+        let counts = self.counts.0.load(Relaxed);
+        searching(counts) == 0 && sleeping(counts) > 0
+    }
+
     #[cold]
     fn wake_one(&self) -> Option<usize> {
         let mut sleepers = lock(&self.sleepers);

@@ -57,6 +57,11 @@ impl Waiter {
         }
     }
 
+    /// A task that has announced itself and parks, or is about to.
+    pub(super) fn of_task(task: NonNull<Header>) -> Self {
+        Self(task.cast())
+    }
+
     /// Delivers an unpark.
     ///
     /// # Safety

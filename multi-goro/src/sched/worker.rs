@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::bound::Allowance;
 use super::current::{CURRENT, take_number, this_worker};
+use super::offers::OfferDesk;
 use super::shared::{Remote, Shared};
 use super::task::{Header, Lane};
 use super::timers::Timers;
@@ -58,6 +59,8 @@ pub(crate) struct Worker {
     pub(super) stays: Cell<u32>,
     /// What a foreign loop allows for one call; none for a worker with a thread of its own.
     pub(super) allowance: Option<Allowance>,
+    /// The owner's side of the deques of its tasks.
+    pub(super) desk: OfferDesk,
     /// The rounds of the others when this worker last watched them.
     pub(super) watched: RefCell<Vec<u32>>,
 }
@@ -96,6 +99,7 @@ impl Worker {
             spent: Cell::new(0),
             random: Cell::new(0x9e37_79b9_7f4a_7c15 ^ (index as u64 + 1)),
             stays: Cell::new(0),
+            desk: OfferDesk::new(),
             allowance,
             watched: RefCell::new(vec![0; shared.worker_count()]),
             shared,
@@ -118,7 +122,7 @@ impl Worker {
                 if searching {
                     searching = false;
                     worker.shared.idle.end_search();
-                    if worker.shared.has_unstarted() {
+                    if worker.shared.has_unstarted() || worker.shared.has_offers() {
                         // Who published it may have relied on us.
                         worker.shared.announce();
                     }
@@ -298,7 +302,9 @@ impl Worker {
 
     /// Whether anything is there for this worker to take.
     pub(super) fn nothing_to_do(&self) -> bool {
-        self.remote().inbox.is_empty() && !self.shared.has_unstarted()
+        self.remote().inbox.is_empty()
+            && !self.shared.has_unstarted()
+            && (self.desk.is_weary() || !self.shared.has_offers())
     }
 
     /// Sleeps until there may be something to do; `searching` ends with that.
@@ -319,6 +325,7 @@ impl Worker {
             let timeout = timer.into_iter().chain(watch).min();
             if timeout.is_none_or(|timeout| !timeout.is_zero()) {
                 sys::futex_wait(idle.word(self.index), Idle::ASLEEP, timeout);
+                self.desk.take_heart();
             }
         }
         let woken = idle.get_up(self.index);
