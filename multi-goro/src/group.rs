@@ -289,10 +289,10 @@ impl Inner {
         F: FnOnce() -> Result + Send + 'static,
     {
         let options = options.started_at(Location::caller());
-        let here = Arc::clone(self);
-        self.ledger.launch(options, move |ticket| {
-            here.start(Go { ticket, task });
-        });
+        self.ledger
+            .launch_on(options, self, task, |here, ticket, task| {
+                here.start(Go { ticket, task });
+            });
     }
 
     fn try_go<F>(&self, options: TaskOptions, task: F) -> Result<(), TryGoError<F>>
