@@ -34,8 +34,9 @@ use crate::sched::{self, Offer};
 /// assert_eq!(sum(&numbers), 5_000_050_000);
 /// ```
 ///
-/// A worker that takes `b` runs it as a task of its own, which may wait and call `join` like any other, and has the name of the
-/// calling one in reports. The caller parks until it is done, and its worker runs other tasks meanwhile.
+/// A worker that takes `b` runs it as a task of its own, which may wait and call `join` like any other, counts as one of the calling
+/// task's groups where those have limits, and has its name in reports. Its [`task_local!`](crate::task_local) values are its own: `b`
+/// must not rely on the caller's. The caller parks until it is done, and its worker runs other tasks meanwhile.
 ///
 /// `b` may begin only when `a` has ended, so `a` must not wait for something that `b` does: where no worker becomes idle that
 /// is a deadlock. Start two tasks of a [`Group`](crate::Group) for that.
