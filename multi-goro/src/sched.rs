@@ -4,6 +4,7 @@ use multi_core::Lineage;
 
 mod bound;
 mod current;
+mod linger;
 mod locals;
 mod offers;
 mod park;

@@ -67,6 +67,13 @@ impl Idle {
         &self.words[worker].0
     }
 
+    /// How many workers are not asleep, about.
+    pub(crate) fn awake(&self) -> usize {
+        // Relaxed: a hint.
+        let asleep = sleeping(self.counts.0.load(Relaxed)) as usize;
+        self.words.len().saturating_sub(asleep)
+    }
+
     /// Becomes the one searcher; false if there is one.
     pub(crate) fn start_search(&self) -> bool {
         // Relaxed: a hint, validated by the CAS.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::bound::Allowance;
 use super::current::{CURRENT, take_number, this_worker};
+use super::linger::Linger;
 use super::offers::OfferDesk;
 use super::shared::{Remote, Shared};
 use super::task::{Header, Lane};
@@ -61,6 +62,8 @@ pub(crate) struct Worker {
     pub(super) allowance: Option<Allowance>,
     /// The owner's side of the deques of its tasks.
     pub(super) desk: OfferDesk,
+    /// Whether to stay awake for a moment before a sleep.
+    pub(super) linger: Linger,
     /// The rounds of the others when this worker last watched them.
     pub(super) watched: RefCell<Vec<u32>>,
 }
@@ -101,6 +104,7 @@ impl Worker {
             stays: Cell::new(0),
             desk: OfferDesk::new(),
             allowance,
+            linger: Linger::default(),
             watched: RefCell::new(vec![0; shared.worker_count()]),
             shared,
         }
@@ -114,6 +118,10 @@ impl Worker {
         let mut searching = false;
         loop {
             let mut task = worker.pick();
+            // Before the search, whose end costs a fence.
+            if task.is_none() && !searching && worker.linger() {
+                task = worker.pick();
+            }
             if task.is_none() && (searching || worker.shared.idle.start_search()) {
                 searching = true;
                 task = worker.steal();
@@ -307,6 +315,12 @@ impl Worker {
             && (self.desk.is_weary() || !self.shared.has_offers())
     }
 
+    /// Whether something came while the worker stayed awake for it.
+    fn linger(&self) -> bool {
+        let is_there = || !self.nothing_to_do();
+        self.linger.look(|| self.shared.idle.awake(), is_there)
+    }
+
     /// Sleeps until there may be something to do; `searching` ends with that.
     fn sleep(&self, searching: bool) -> Slept {
         // Better than nothing, and put off for anything.
@@ -329,6 +343,7 @@ impl Worker {
             }
         }
         let woken = idle.get_up(self.index);
+        self.linger.woken(woken == Woken::ForInbox);
         if watching {
             self.watch();
         }
