@@ -7,7 +7,8 @@
 //! | the work itself | [`workload`] |
 //! | who does it: one row per backend | [`contender`] |
 //! | taking turns, medians and quartiles | [`sample`] |
-//! | tables and JSON | [`report`], [`machine`] |
+//! | contenders in child processes, and what they are asked | [`peers`], [`go`], [`job`], [`child`], [`serve`] |
+//! | tables and JSON | [`report`], [`sheet`], [`machine`] |
 //! | the benchmarks | [`suite`] |
 //!
 //! # One function, every backend
@@ -75,17 +76,26 @@
 //!   therefore as the others left them, which is nearer to a program's life than a loop of one thing.
 //! - A figure is a median with its quartiles. Nothing is thrown away; a noisy machine shows, and is said to be one.
 
+pub mod child;
 pub mod contender;
 mod forked;
+pub mod go;
+pub mod job;
 pub mod machine;
+pub mod peers;
 pub mod report;
 pub mod sample;
+pub mod serve;
+pub mod sheet;
 pub mod suite;
 mod sys;
 pub mod workload;
 
+/// Any error.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
 /// What a benchmark returns: any error ends the run.
-pub type Result<T = (), E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
+pub type Result<T = (), E = BoxError> = std::result::Result<T, E>;
 
 /// The programs of the project's README.
 #[cfg(doctest)]

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use multi_bench::report::Report;
+use multi_bench::serve;
 use multi_bench::suite::{chan, goro, groups, start};
 use multi_bench::workload::Work;
 
@@ -26,6 +27,9 @@ struct Cli {
     /// Take a few seconds: enough to see that everything runs, not to compare
     #[arg(long, global = true)]
     quick: bool,
+    /// Set other runtimes beside ours: tokio, may, rayon, smol, kanal, and Go where there is a `go`, a `python3` or a network
+    #[arg(long, global = true)]
+    peers: bool,
     /// Workers per execution [default: 4]
     #[arg(long, value_parser = workers)]
     workers: Option<usize>,
@@ -45,8 +49,20 @@ enum Suite {
     Start,
     /// Send 8-byte messages through channels, beside the standard library's
     Chan,
-    /// Switch between green tasks, start and wait for 1, 4 and 1 000 of them, send a message to and fro
-    Goro,
+    /// Green tasks: switching, starting, messages, very many of them, computing, blocking, time; each figure beside its target
+    Goro {
+        /// Run the parts with this in their names, such as `select`; can be given more than once
+        #[arg(long, value_name = "PART", long_help = only_help())]
+        only: Vec<String>,
+    },
+    /// Be a contender: take a sample for each line of standard input (the benchmark runs itself so)
+    #[command(hide = true)]
+    Serve {
+        /// Who
+        contender: String,
+        /// What, such as `yield tasks=2 workers=1`
+        job: String,
+    },
 }
 
 fn main() -> ExitCode {
@@ -57,17 +73,39 @@ fn main() -> ExitCode {
             .error(ErrorKind::ArgumentConflict, what)
             .exit();
     }
+    if cli.peers && !cfg!(feature = "peers") {
+        let what = "--peers needs a build with them: `cargo xtask bench --peers`, or `cargo run --features peers`";
+        Cli::command()
+            .error(ErrorKind::ArgumentConflict, what)
+            .exit();
+    }
+    if let Some(Suite::Serve { contender, job }) = &cli.suite {
+        return match serve::run(contender, job) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&*error),
+        };
+    }
     match run(&cli) {
         Ok(report) => print(&report, cli.json),
-        Err(error) => {
-            let _unprintable = writeln!(io::stderr(), "error: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => fail(&*error),
     }
 }
 
+fn fail(error: &dyn std::error::Error) -> ExitCode {
+    let _unprintable = writeln!(io::stderr(), "error: {error}");
+    ExitCode::FAILURE
+}
+
+/// What `--only` can be told.
+fn only_help() -> String {
+    let names = goro::NAMES.join(", ");
+    format!(
+        "Run the parts with this in their names, such as `select`; can be given more than once. There are: {names}"
+    )
+}
+
 fn run(cli: &Cli) -> multi_bench::Result<Report> {
-    match cli.suite {
+    match &cli.suite {
         None => {
             let numbers = cli
                 .numbers
@@ -83,7 +121,12 @@ fn run(cli: &Cli) -> multi_bench::Result<Report> {
         }
         Some(Suite::Start) => start::run(cli.quick),
         Some(Suite::Chan) => chan::run(cli.quick),
-        Some(Suite::Goro) => goro::run(cli.quick),
+        Some(Suite::Goro { only }) => goro::run(&goro::Options {
+            quick: cli.quick,
+            peers: cli.peers,
+            only: only.clone(),
+        }),
+        Some(Suite::Serve { .. }) => unreachable!("handled above: it reports nothing"),
     }
 }
 

@@ -8,9 +8,10 @@ use serde_json::{Map, Value, json};
 
 use crate::machine::Machine;
 use crate::sample::Stats;
+use crate::sheet::{self, Sheet};
 
 /// Ours counts as slower than a reference beyond this ratio; less is within the noise of medians.
-const LOSS: f64 = 1.02;
+pub(crate) const LOSS: f64 = 1.02;
 
 /// One run of one benchmark.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub struct Report {
     pub settings: Vec<(&'static str, u64)>,
     /// The figures.
     pub tables: Vec<Table>,
+    /// More of them, with contenders side by side and targets.
+    pub sheets: Vec<Sheet>,
     /// Sentences below the tables.
     pub notes: Vec<String>,
 }
@@ -45,8 +48,16 @@ pub struct Table {
 pub enum Unit {
     /// Nanoseconds.
     Ns,
-    /// Microseconds.
+    /// Nanoseconds, shown as microseconds.
     Us,
+    /// Nanoseconds, shown as milliseconds.
+    Ms,
+    /// Bytes.
+    Bytes,
+    /// How many.
+    Count,
+    /// A ratio to the ideal.
+    Ideal,
 }
 
 /// One contender's figures.
@@ -79,7 +90,7 @@ impl Table {
             .rows
             .iter()
             .find(|row| row.name == reference)
-            .map(|row| row.stats.median_ns)
+            .map(|row| row.stats.median)
         else {
             return;
         };
@@ -88,8 +99,7 @@ impl Table {
             .iter_mut()
             .filter(|row| row.name != reference && rows(row))
         {
-            row.ratios
-                .push((label.to_owned(), row.stats.median_ns / base));
+            row.ratios.push((label.to_owned(), row.stats.median / base));
         }
     }
 
@@ -159,12 +169,12 @@ impl Row {
     fn json(&self) -> Value {
         let Stats {
             n,
-            mean_ns,
-            median_ns,
-            q1_ns,
-            q3_ns,
-            min_ns,
-            max_ns,
+            mean,
+            median,
+            q1,
+            q3,
+            min,
+            max,
         } = self.stats;
         let ratios: Map<String, Value> = self
             .ratios
@@ -172,25 +182,47 @@ impl Row {
             .map(|(label, ratio)| (label.clone(), json!(ratio)))
             .collect();
         json!({
-            "name": self.name, "ours": self.ours, "n": n, "mean_ns": mean_ns, "median_ns": median_ns,
-            "q1_ns": q1_ns, "q3_ns": q3_ns, "min_ns": min_ns, "max_ns": max_ns, "ratios": ratios,
+            "name": self.name, "ours": self.ours, "n": n, "mean_ns": mean, "median_ns": median,
+            "q1_ns": q1, "q3_ns": q3, "min_ns": min, "max_ns": max, "ratios": ratios,
         })
     }
 }
 
 impl Unit {
-    fn name(self) -> &'static str {
+    /// What stands at the head of a column.
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Self::Ns => "ns",
             Self::Us => "µs",
+            Self::Ms => "ms",
+            Self::Bytes => "bytes",
+            Self::Count => "count",
+            Self::Ideal => "× ideal",
         }
     }
 
-    fn show(self, ns: f64) -> String {
+    /// What figures in this unit are called in JSON, where times are in nanoseconds: `median_ns`, `median_bytes`.
+    #[must_use]
+    pub fn in_json(self) -> &'static str {
         match self {
-            Self::Ns => format!("{ns:.1}"),
-            Self::Us if ns < 1e6 => format!("{:.2}", ns / 1e3),
-            Self::Us => format!("{:.0}", ns / 1e3),
+            Self::Ns | Self::Us | Self::Ms => "ns",
+            Self::Bytes => "bytes",
+            Self::Count => "count",
+            Self::Ideal => "ideal",
+        }
+    }
+
+    /// A figure for people, without the unit's name.
+    #[must_use]
+    pub fn show(self, figure: f64) -> String {
+        match self {
+            Self::Ns if figure < 1e3 => format!("{figure:.1}"),
+            Self::Ns | Self::Bytes | Self::Count => format!("{figure:.0}"),
+            Self::Us if figure < 1e6 => format!("{:.2}", figure / 1e3),
+            Self::Us => format!("{:.0}", figure / 1e3),
+            Self::Ms => format!("{:.2}", figure / 1e6),
+            Self::Ideal => format!("{figure:.2}"),
         }
     }
 }
@@ -216,7 +248,12 @@ impl Report {
             "command": self.command,
             "machine": {"os": os, "arch": arch, "cpu": cpu, "ncpu": ncpu, "load_before": load_before},
             "settings": settings,
-            "tables": self.tables.iter().map(Table::json).collect::<Vec<_>>(),
+            "tables": self
+                .tables
+                .iter()
+                .map(Table::json)
+                .chain(self.sheets.iter().map(Sheet::json))
+                .collect::<Vec<_>>(),
             "losses": self.losses(),
             "notes": self.notes,
         })
@@ -229,6 +266,7 @@ impl Report {
         self.tables
             .iter()
             .flat_map(|table| table.losses(with_title))
+            .chain(self.sheets.iter().flat_map(Sheet::losses))
             .collect()
     }
 }
@@ -256,7 +294,11 @@ impl fmt::Display for Report {
         for table in &self.tables {
             write!(f, "\n{}\n{}\n", table.title, grid(table))?;
         }
+        for sheet in &self.sheets {
+            write!(f, "\n{sheet}")?;
+        }
         writeln!(f)?;
+        sheet::summary(&self.sheets, f)?;
         for note in &self.notes {
             writeln!(f, "{note}")?;
         }
@@ -300,10 +342,10 @@ fn grid(table: &Table) -> Grid {
         let range = |low, high| format!("{} – {}", unit.show(low), unit.show(high));
         let figures = [
             row.name.clone(),
-            unit.show(stats.median_ns),
-            range(stats.q1_ns, stats.q3_ns),
-            range(stats.min_ns, stats.max_ns),
-            unit.show(stats.mean_ns),
+            unit.show(stats.median),
+            range(stats.q1, stats.q3),
+            range(stats.min, stats.max),
+            unit.show(stats.mean),
         ];
         let ratios = labels
             .iter()
@@ -343,6 +385,7 @@ mod tests {
             },
             settings: vec![("n", 3)],
             tables: vec![table],
+            sheets: vec![],
             notes: vec!["a note".to_owned()],
         }
     }

@@ -160,23 +160,23 @@ fn fitting(budget: Duration, round: Duration) -> usize {
     (budget.as_secs_f64() / round.as_secs_f64().max(1e-9)) as usize
 }
 
-/// What became of the samples of one contender, in nanoseconds per operation.
+/// What became of the samples of one contender, in the unit that they were in: mostly nanoseconds per operation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Stats {
     /// How many samples.
     pub n: usize,
     /// Their arithmetic mean.
-    pub mean_ns: f64,
+    pub mean: f64,
     /// Half of them took no longer.
-    pub median_ns: f64,
+    pub median: f64,
     /// A quarter of them took no longer.
-    pub q1_ns: f64,
+    pub q1: f64,
     /// Three quarters of them took no longer.
-    pub q3_ns: f64,
+    pub q3: f64,
     /// The shortest.
-    pub min_ns: f64,
+    pub min: f64,
     /// The longest.
-    pub max_ns: f64,
+    pub max: f64,
 }
 
 impl Stats {
@@ -186,19 +186,19 @@ impl Stats {
     /// use multi_bench::sample::Stats;
     ///
     /// let stats = Stats::of(vec![4.0, 1.0, 3.0, 2.0]).unwrap();
-    /// assert_eq!((stats.median_ns, stats.min_ns, stats.max_ns), (2.5, 1.0, 4.0));
+    /// assert_eq!((stats.median, stats.min, stats.max), (2.5, 1.0, 4.0));
     /// ```
     #[must_use]
     pub fn of(mut samples: Vec<f64>) -> Option<Self> {
         samples.sort_by(f64::total_cmp);
         Some(Self {
             n: samples.len(),
-            mean_ns: samples.iter().sum::<f64>() / samples.len() as f64,
-            median_ns: quantile(&samples, 0.5),
-            q1_ns: quantile(&samples, 0.25),
-            q3_ns: quantile(&samples, 0.75),
-            min_ns: *samples.first()?,
-            max_ns: *samples.last()?,
+            mean: samples.iter().sum::<f64>() / samples.len() as f64,
+            median: quantile(&samples, 0.5),
+            q1: quantile(&samples, 0.25),
+            q3: quantile(&samples, 0.75),
+            min: *samples.first()?,
+            max: *samples.last()?,
         })
     }
 
@@ -207,19 +207,19 @@ impl Stats {
     pub fn times(self, factor: f64) -> Self {
         Self {
             n: self.n,
-            mean_ns: self.mean_ns * factor,
-            median_ns: self.median_ns * factor,
-            q1_ns: self.q1_ns * factor,
-            q3_ns: self.q3_ns * factor,
-            min_ns: self.min_ns * factor,
-            max_ns: self.max_ns * factor,
+            mean: self.mean * factor,
+            median: self.median * factor,
+            q1: self.q1 * factor,
+            q3: self.q3 * factor,
+            min: self.min * factor,
+            max: self.max * factor,
         }
     }
 
     /// The distance of the quartiles as a part of the median: 0.02 is quiet.
     #[must_use]
     pub fn spread(&self) -> f64 {
-        (self.q3_ns - self.q1_ns) / self.median_ns
+        (self.q3 - self.q1) / self.median
     }
 }
 
@@ -244,14 +244,11 @@ mod tests {
     fn quartiles_interpolate() {
         let stats = Stats::of(vec![5.0, 1.0, 4.0, 2.0, 3.0]).expect("five samples");
         assert_eq!(
-            (stats.q1_ns, stats.median_ns, stats.q3_ns, stats.mean_ns),
+            (stats.q1, stats.median, stats.q3, stats.mean),
             (2.0, 3.0, 4.0, 3.0)
         );
         let stats = Stats::of(vec![1.0, 2.0]).expect("two samples");
-        assert_eq!(
-            (stats.q1_ns, stats.median_ns, stats.q3_ns),
-            (1.25, 1.5, 1.75)
-        );
+        assert_eq!((stats.q1, stats.median, stats.q3), (1.25, 1.5, 1.75));
         assert_eq!(Stats::of(vec![7.0]).expect("one sample").spread(), 0.0);
         assert_eq!(Stats::of(Vec::new()), None);
     }

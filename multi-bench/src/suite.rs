@@ -29,7 +29,7 @@ pub fn progress_bar() -> ProgressBar {
 /// How far one worker alone, who waits for nobody, was from taking the same time every time.
 fn noise(alone: &Stats) -> String {
     let percent = alone.spread() * 100.0;
-    let worst = (alone.max_ns / alone.min_ns - 1.0) * 100.0;
+    let worst = (alone.max / alone.min - 1.0) * 100.0;
     let verdict = match percent {
         ..2.0 => "quiet",
         ..5.0 => "restless: differences of a few per cent mean nothing",
@@ -72,12 +72,12 @@ mod tests {
     fn noise_has_three_words() {
         let spread = |q3: f64| Stats {
             n: 3,
-            mean_ns: 1.0,
-            median_ns: 1.0,
-            q1_ns: 1.0,
-            q3_ns: q3,
-            min_ns: 1.0,
-            max_ns: q3,
+            mean: 1.0,
+            median: 1.0,
+            q1: 1.0,
+            q3,
+            min: 1.0,
+            max: q3,
         };
         assert!(noise(&spread(1.01)).contains("quiet"));
         assert!(noise(&spread(1.03)).contains("restless"));

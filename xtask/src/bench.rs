@@ -10,14 +10,28 @@ use crate::{Result, Verdict};
 
 /// Becomes `cargo run`: cargo shows its progress on a terminal, and standard output is the benchmark's alone.
 pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
-    let error = command(workspace).args(args).exec();
+    let mut cargo = command(workspace);
+    if args.iter().any(|arg| arg == "--peers") {
+        cargo.args(["--features", "peers"]);
+    }
+    let error = cargo.arg("--").args(args).exec();
     Err(format!("cannot run cargo: {error}").into())
 }
 
-/// A run of a few seconds, whose JSON must have rows that measured something.
+/// Runs of a few seconds, whose JSON must have rows that measured something.
 pub(crate) fn smoke(workspace: &Workspace) -> Result<Verdict> {
+    for suite in [&[][..], &["goro"]] {
+        if smoke_of(workspace, suite)? == Verdict::Red {
+            return Ok(Verdict::Red);
+        }
+    }
+    Ok(Verdict::Green)
+}
+
+fn smoke_of(workspace: &Workspace, suite: &[&str]) -> Result<Verdict> {
     let output = command(workspace)
-        .args(["--quick", "--json"])
+        .args(["--", "--quick", "--json"])
+        .args(suite)
         .stderr(Stdio::inherit())
         .output()?;
     if !output.status.success() {
@@ -26,7 +40,8 @@ pub(crate) fn smoke(workspace: &Workspace) -> Result<Verdict> {
     }
     Ok(match check(&output.stdout) {
         Ok(rows) => {
-            println!("the benchmark's JSON is valid: {rows} rows");
+            let suite = suite.first().unwrap_or(&"groups");
+            println!("the JSON of {suite} is valid: {rows} rows");
             Verdict::Green
         }
         Err(error) => {
@@ -46,7 +61,6 @@ fn command(workspace: &Workspace) -> Command {
         "multi-bench",
         "--bin",
         "multi-bench",
-        "--",
     ]);
     cargo
 }
@@ -60,10 +74,16 @@ fn check(json: &[u8]) -> Result<usize> {
         .iter()
         .flat_map(|table| table["rows"].as_array().into_iter().flatten())
     {
-        let median = row["median_ns"]
-            .as_f64()
+        // In nanoseconds, mostly: `median_ns`, `median_bytes`.
+        let median = row
+            .as_object()
+            .into_iter()
+            .flatten()
+            .find(|(name, _)| name.starts_with("median_"))
+            .and_then(|(_, figure)| figure.as_f64())
             .ok_or_else(|| format!("a row without a median: {row}"))?;
-        if median <= 0.0 {
+        // So little memory may be taken from what was free.
+        if median < 0.0 || (median == 0.0 && row["median_bytes"].is_null()) {
             return Err(format!("a median of nothing: {row}").into());
         }
         rows += 1;
@@ -81,7 +101,8 @@ mod tests {
     #[test]
     fn rows_without_figures_are_refused() {
         assert_eq!(
-            check(br#"{"tables":[{"rows":[{"median_ns":1.5},{"median_ns":2}]}]}"#).expect("good"),
+            check(br#"{"tables":[{"rows":[{"median_ns":1.5},{"median_bytes":0}]}]}"#)
+                .expect("good"),
             2
         );
         for bad in [

@@ -103,6 +103,7 @@ pub fn run(quick: bool) -> Result<Report> {
             ("round trips per sample", trips),
         ],
         tables,
+        sheets: vec![],
         notes: notes(
             quick,
             "a sample starts the tasks, too: threads, processes or green tasks",

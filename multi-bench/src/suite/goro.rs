@@ -1,172 +1,275 @@
-//! Green tasks: switching, starting and waiting, and the round trip of a message.
+//! Green tasks beside other runtimes: each contender does the same work in a child process, they take turns, and what ours reached is
+//! held against its targets.
 
-use std::thread;
+mod plan;
+
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use multi_goro::{Group, Runtime, yield_now};
+use indicatif::ProgressBar;
 
-use crate::Result;
+use crate::child::{Child, Sample};
 use crate::machine::Machine;
-use crate::report::{Report, Row, Table, Unit};
-use crate::sample::{Entry, Rounds, take_turns, timed};
-use crate::suite::chan::{goro_channel, round_trip, std_channel};
+use crate::report::Report;
+use crate::sample::Stats;
+use crate::sheet::{Cell, Line, Sheet};
 use crate::suite::{notes, progress_bar};
+use crate::{Result, go, peers};
 
-const STD_SCOPE: &str = "std::thread::scope";
-const STD_CHANNEL: &str = "std::sync::mpsc, threads";
+pub use plan::NAMES;
+use plan::{Part, Variant, Way};
 
-/// Runs every contender and reports.
+/// What to run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// A few seconds instead of minutes.
+    pub quick: bool,
+    /// Other runtimes, too, as far as this build has them, and Go.
+    pub peers: bool,
+    /// Parts whose names contain one of these words; all of them where there is none.
+    pub only: Vec<String>,
+}
+
+/// Runs the parts chosen and reports.
 ///
 /// # Errors
 ///
-/// That of a contender whose task failed.
-pub fn run(quick: bool) -> Result<Report> {
+/// If no part has such a name, or if ours fails at its work. What others cannot do is part of the report.
+pub fn run(options: &Options) -> Result<Report> {
     let machine = Machine::here();
-    // How much work a sample is; a quick one only shows that everything runs.
-    let scale = if quick { 1 } else { 20 };
-    let budget = Duration::from_secs(if quick { 1 } else { 5 });
-    let rounds = Rounds::Within {
-        budget,
-        at_least: 3,
-        at_most: 200,
+    let mut parts = plan::parts(options.quick, machine.ncpu);
+    if !options.only.is_empty() {
+        parts.retain(|part| options.only.iter().any(|word| part.name.contains(&**word)));
+    }
+    if parts.is_empty() {
+        let names = NAMES.join(", ");
+        return Err(format!("no part of that name; there are: {names}").into());
+    }
+    let mut remarks = Vec::new();
+    let field = Field {
+        program: std::env::current_exe()?,
+        go: match options.peers.then(go::program) {
+            None => None,
+            Some(Ok(program)) => Some(program),
+            Some(Err(error)) => {
+                remarks.push(format!("without Go: {error}"));
+                None
+            }
+        },
+        peers: options.peers,
     };
     let bar = progress_bar();
-    let mut tables = Vec::new();
-    let mut measure = |title: String, reference: &str, mut entries: Vec<Entry<'_>>| -> Result {
-        let stats = take_turns(&mut entries, rounds, &bar)?;
-        let rows = entries
-            .iter()
-            .zip(stats)
-            .map(|(entry, stats)| Row::new(entry.name.clone(), entry.ours, stats));
-        let mut table = Table::new(title, Unit::Ns, rows.collect());
-        table.compare(reference, reference, |row| row.ours);
-        tables.push(table);
-        Ok(())
-    };
-    let one_worker = Runtime::builder().workers(1).build()?;
-    let yields = [2, 1_000].map(|tasks| yields(&one_worker, tasks, scale * 10_000 / tasks));
-    measure("one yield, one worker".to_owned(), STD_SCOPE, yields.into())?;
-    for tasks in [1, 4, 1_000] {
-        let title = format!("one empty task of {tasks} started and waited for");
-        // About as many tasks per sample, however many at once.
-        let groups = (scale * 200 / tasks).max(1);
-        measure(title, STD_SCOPE, starts(tasks, groups))?;
+    bar.inc_length(parts.iter().map(|part| part.variants.len() as u64).sum());
+    let mut sheets = Vec::new();
+    for part in &parts {
+        sheets.extend(field.measure(part, options.quick, &bar)?);
     }
-    measure(
-        "one round trip, capacity 0".to_owned(),
-        STD_CHANNEL,
-        round_trips(&one_worker, scale * 1_000),
-    )?;
     bar.finish_and_clear();
+    let mut command = "cargo xtask bench goro".to_owned();
+    for (is_set, word) in [(options.peers, " --peers"), (options.quick, " --quick")] {
+        command += if is_set { word } else { "" };
+    }
+    for word in &options.only {
+        command += &format!(" --only {word}");
+    }
+    remarks.extend(notes(
+        options.quick,
+        "median ± half the distance of the quartiles; every contender is a process of its own, and they take turns",
+    )?);
     Ok(Report {
         benchmark: "goro",
-        command: "cargo xtask bench goro".to_owned() + if quick { " --quick" } else { "" },
+        command,
         machine,
         settings: vec![],
-        tables,
-        notes: notes(
-            quick,
-            "a green task started by a task need not wake anybody; one started by a thread wakes a worker, and the thread when it ends",
-        )?,
+        tables: vec![],
+        sheets,
+        notes: remarks,
     })
 }
 
-/// `tasks` green tasks on one worker, each yielding `times` times.
-fn yields<'a>(runtime: &'a Runtime, tasks: u64, times: u64) -> Entry<'a> {
-    Entry::timed(
-        &format!("yield_now among {tasks} tasks"),
-        true,
-        tasks * times,
-        move || {
-            let mut group = runtime.group();
-            timed(|| {
-                for _ in 0..tasks {
-                    group.go(move || {
-                        (0..times).for_each(|_| yield_now());
-                        Ok(())
-                    });
-                }
-                group.wait()?;
-                Ok(())
-            })
-        },
-    )
+/// Who can be asked in this run.
+struct Field {
+    program: PathBuf,
+    go: Option<PathBuf>,
+    peers: bool,
 }
 
-fn starts<'a>(tasks: u64, groups: u64) -> Vec<Entry<'a>> {
-    let operations = tasks * groups;
-    vec![
-        Entry::timed("goro.Group, from a task", true, operations, move || {
-            Ok(Group::new()
-                .spawn(move || start_and_wait(&mut Group::new(), tasks, groups))
-                .join()?)
-        }),
-        Entry::timed("goro.Group, from a thread", true, operations, move || {
-            start_and_wait(&mut Group::new(), tasks, groups)
-        }),
-        Entry::timed("goro.Group locked", true, operations, move || {
-            start_and_wait(&mut Group::locked(), tasks, groups)
-        }),
-        Entry::timed(STD_SCOPE, false, operations, move || {
-            timed(|| {
-                for _ in 0..groups {
-                    thread::scope(|scope| {
-                        for _ in 0..tasks {
-                            scope.spawn(|| {});
-                        }
-                    });
-                }
-                Ok(())
-            })
-        }),
-    ]
-}
-
-/// How long `groups` times `tasks` empty tasks take.
-fn start_and_wait(group: &mut Group, tasks: u64, groups: u64) -> Result<Duration> {
-    let started = Instant::now();
-    for _ in 0..groups {
-        for _ in 0..tasks {
-            group.go(|| Ok(()));
+impl Field {
+    /// The command of a contender; none if it does not take part in this run.
+    fn command(&self, contender: &str, job: &str) -> Option<Command> {
+        if contender == plan::GO {
+            let mut command = Command::new(self.go.as_ref()?);
+            command.arg(job);
+            return Some(command);
         }
-        group.wait()?;
+        if !peers::has(contender) || !(self.peers || plan::OF_THE_HOUSE.contains(&contender)) {
+            return None;
+        }
+        let mut command = Command::new(&self.program);
+        command.args(["serve", contender, job]);
+        Some(command)
     }
-    Ok(started.elapsed())
+
+    /// A sheet for each figure of the part.
+    fn measure(&self, part: &Part, quick: bool, bar: &ProgressBar) -> Result<Vec<Sheet>> {
+        let mut sheets: Vec<Sheet> = part
+            .figures
+            .iter()
+            .map(|figure| Sheet {
+                title: figure.title.to_owned(),
+                unit: figure.unit,
+                lines: vec![],
+            })
+            .collect();
+        for variant in &part.variants {
+            let turns: Vec<Turn> = variant
+                .contenders
+                .iter()
+                .filter_map(|name| {
+                    let command = self.command(name, &variant.job)?;
+                    Some(Turn::new(name, command, variant, quick))
+                })
+                .collect();
+            let turns = take(turns, variant, quick);
+            for (sheet, figure) in sheets.iter_mut().zip(&part.figures) {
+                let mut line = Line {
+                    label: variant.label.clone(),
+                    cells: turns
+                        .iter()
+                        .map(|turn| (turn.name, turn.cell(figure.name)))
+                        .collect(),
+                    verdicts: vec![],
+                };
+                // What a quick run takes is no figure to judge.
+                if !quick {
+                    let targets: Vec<_> = variant
+                        .targets
+                        .iter()
+                        .filter(|(name, _)| *name == figure.name)
+                        .map(|(_, target)| *target)
+                        .collect();
+                    line.judge(&targets, figure.unit, &sheet.lines);
+                }
+                sheet.lines.push(line);
+            }
+            if let Some(Turn {
+                name,
+                trouble: Some(trouble),
+                ..
+            }) = turns
+                .iter()
+                .find(|turn| plan::OF_THE_HOUSE.contains(&turn.name))
+            {
+                let what = format!("{name}, {} ({}): {trouble}", part.name, variant.label);
+                return Err(what.into());
+            }
+            bar.inc(1);
+        }
+        Ok(sheets)
+    }
 }
 
-fn round_trips<'a>(one_worker: &'a Runtime, trips: u64) -> Vec<Entry<'a>> {
-    vec![
-        Entry::timed("multi_goro::chan, tasks", true, trips, move || {
-            round_trip(&mut Group::new(), goro_channel(0), goro_channel(0), trips)
-        }),
-        Entry::timed(
-            "multi_goro::chan, tasks of one worker",
-            true,
-            trips,
-            move || {
-                round_trip(
-                    &mut one_worker.group(),
-                    goro_channel(0),
-                    goro_channel(0),
-                    trips,
-                )
-            },
-        ),
-        Entry::timed("multi_goro::chan, locked tasks", true, trips, move || {
-            round_trip(
-                &mut Group::locked(),
-                goro_channel(0),
-                goro_channel(0),
-                trips,
-            )
-        }),
-        Entry::timed(STD_CHANNEL, false, trips, move || {
-            round_trip(
-                &mut multi_pthread::Group::new(),
-                std_channel(0),
-                std_channel(0),
-                trips,
-            )
-        }),
-    ]
+/// One contender at one variant.
+struct Turn {
+    name: &'static str,
+    /// A fresh process for each sample, or one for all.
+    way: Way,
+    command: Box<dyn FnMut() -> Command>,
+    patience: Duration,
+    child: Option<Child>,
+    samples: Vec<Sample>,
+    trouble: Option<String>,
+}
+
+impl Turn {
+    fn new(name: &'static str, command: Command, variant: &Variant, quick: bool) -> Self {
+        let program = command.get_program().to_owned();
+        let mut args: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
+        if let Some(job) = args.last_mut().filter(|_| quick) {
+            job.push(" ms=1");
+        }
+        Self {
+            name,
+            way: variant.way,
+            command: Box::new(move || {
+                let mut command = Command::new(&program);
+                command.args(&args);
+                command
+            }),
+            patience: variant.patience,
+            child: None,
+            samples: vec![],
+            trouble: None,
+        }
+    }
+
+    /// Takes a sample, unless there was trouble before.
+    fn sample(&mut self) {
+        if self.trouble.is_some() {
+            return;
+        }
+        match self.try_sample() {
+            Ok(sample) => self.samples.push(sample),
+            Err(error) => {
+                self.trouble = Some(error.to_string());
+                self.child = None;
+            }
+        }
+    }
+
+    fn try_sample(&mut self) -> Result<Sample> {
+        let child = match &mut self.child {
+            Some(child) => child,
+            slot => {
+                let mut child = Child::start((self.command)(), self.patience)?;
+                if matches!(self.way, Way::Turns) {
+                    // The first is for warming up.
+                    child.sample()?;
+                }
+                slot.insert(child)
+            }
+        };
+        let sample = child.sample()?;
+        if matches!(self.way, Way::Fresh(_)) {
+            self.child = None;
+        }
+        Ok(sample)
+    }
+
+    fn cell(&self, figure: &str) -> Cell {
+        let samples = self.samples.iter().filter_map(|sample| sample.get(figure));
+        match (&self.trouble, Stats::of(samples.copied().collect())) {
+            (Some(trouble), _) => Cell::Cannot(trouble.clone()),
+            (None, Some(stats)) => Cell::Measured(stats),
+            (None, None) => Cell::Cannot("has no such figure".to_owned()),
+        }
+    }
+}
+
+/// What the rounds of one variant may take, and how many there are.
+const BUDGET: Duration = Duration::from_millis(1_200);
+const ROUNDS_MIN: usize = 5;
+const ROUNDS_MAX: usize = 15;
+
+/// Lets everybody take turns; each round starts one further on.
+fn take(mut turns: Vec<Turn>, variant: &Variant, quick: bool) -> Vec<Turn> {
+    let (at_least, at_most) = match variant.way {
+        _ if quick => (1, 1),
+        Way::Turns => (ROUNDS_MIN, ROUNDS_MAX),
+        Way::Fresh(rounds) => (rounds, rounds),
+    };
+    let count = turns.len();
+    let mut end = None;
+    for round in 0..at_most {
+        if round >= at_least && end.is_some_and(|end| Instant::now() >= end) {
+            break;
+        }
+        for turn in 0..count {
+            turns[(turn + round) % count].sample();
+        }
+        // The first round starts the children.
+        end.get_or_insert_with(|| Instant::now() + BUDGET);
+    }
+    turns
 }

@@ -103,7 +103,7 @@ pub fn run(options: Options) -> Result<Report> {
     let mut notes = vec![
         format!(
             "ideal: one worker alone ({:.0} µs) × {} workers / {parallel} processors, measured in the same run",
-            alone.median_ns / 1e3,
+            alone.median / 1e3,
             work.workers
         ),
         noise(&alone),
@@ -121,6 +121,7 @@ pub fn run(options: Options) -> Result<Report> {
             ("n", alone.n as u64),
         ],
         tables: vec![table],
+        sheets: vec![],
         machine,
     })
 }

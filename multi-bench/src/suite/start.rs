@@ -67,6 +67,7 @@ pub fn run(quick: bool) -> Result<Report> {
             ("forks per sample", FORKS_PER_SAMPLE),
         ],
         tables: vec![processes, threads, green],
+        sheets: vec![],
         notes: notes(
             quick,
             "a group is used again and again unless its row says that a new one is made each time",

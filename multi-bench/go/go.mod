@@ -1,0 +1,3 @@
+module multi-bench-go
+
+go 1.22

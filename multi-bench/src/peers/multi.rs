@@ -1,0 +1,67 @@
+//! Green tasks of multi-goro.
+
+mod channels;
+mod compute;
+mod memory;
+mod switching;
+mod waiting;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::*};
+
+use multi_goro::{Receiver, Runtime, Sender, chan};
+
+use crate::Result;
+use crate::job::{Job, Work};
+
+pub(crate) fn perform(job: &Job) -> Result<Work> {
+    match &*job.workload {
+        "yield" => switching::yields(job),
+        "start" => switching::start(job),
+        "start-from-thread" => switching::start_from_thread(job),
+        "start-locked" => switching::start_locked(job),
+        "pingpong" => channels::ping_pong(job),
+        "stream" => channels::stream(job),
+        "select" => channels::select(job),
+        "server" => channels::server(job),
+        "pipeline" => memory::pipeline(job),
+        "parked" => memory::parked(job),
+        "unstarted" => memory::unstarted(job),
+        "calls" => compute::calls(job),
+        "skew" => compute::skew(job),
+        "sweep" => compute::sweep(job),
+        "blocking" => waiting::blocking(job),
+        "timers" => waiting::timers(job),
+        "ticker" => waiting::ticker(job),
+        "ticker-locked" => waiting::ticker_locked(job),
+        "begin-beside-hogs" => waiting::begin_beside_hogs(job),
+        _ => job.unknown("multi"),
+    }
+}
+
+/// A runtime with as many workers as the job says.
+fn runtime(job: &Job) -> Result<Runtime> {
+    Ok(Runtime::builder().workers(job.count("workers")?).build()?)
+}
+
+/// Tells one task when so many others have come to a place.
+#[derive(Clone)]
+struct Roll {
+    missing: Arc<AtomicU64>,
+    tell: Sender<()>,
+}
+
+impl Roll {
+    fn of(count: u64) -> (Self, Receiver<()>) {
+        let (tell, told) = chan(1);
+        let missing = Arc::new(AtomicU64::new(count));
+        (Self { missing, tell }, told)
+    }
+
+    fn here(self) {
+        // AcqRel: the last one to come has seen what the others did before.
+        if self.missing.fetch_sub(1, AcqRel) == 1 {
+            let _nobody_waits = self.tell.send(());
+        }
+    }
+}
