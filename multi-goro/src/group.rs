@@ -23,7 +23,6 @@ use crate::sync::TaskEvent;
 
 pub use builder::Builder;
 use locked::Threads;
-pub(crate) use locked::is_locked;
 pub use scope::{Scope, ScopedHandle, scope};
 
 /// Green tasks that are started together and waited for together.
@@ -64,8 +63,6 @@ pub struct Spawner {
 struct Inner {
     ledger: Ledger,
     place: Place,
-    /// Those of locked tasks.
-    threads: Threads,
     /// The process whose tasks these are.
     owner: u32,
 }
@@ -99,8 +96,7 @@ enum Place {
         #[expect(dead_code, reason = "holding it is what it is for")]
         hold: Option<Arc<Hold>>,
     },
-    /// A thread for each.
-    Locked,
+    Locked(Threads),
 }
 
 impl Group {
@@ -143,7 +139,6 @@ impl Group {
         backend: &'static str,
         options: GroupOptions,
         place: Place,
-        threads: Threads,
     ) -> Result<Self, BuildError> {
         let event = Arc::new(TaskEvent::new());
         let ledger = Ledger::new(backend, options, event, cancel_token)?;
@@ -151,7 +146,6 @@ impl Group {
             inner: Arc::new(Inner {
                 ledger,
                 place,
-                threads,
                 owner: sched::process_id(),
             }),
             is_detached: false,
@@ -166,7 +160,7 @@ impl Group {
             lane,
             hold: None,
         };
-        let group = Self::with("goro", GroupOptions::new(), place, Threads::new(None))
+        let group = Self::with("goro", GroupOptions::new(), place)
             .unwrap_or_else(|error| unreachable!("the default options are refused: {error}"));
         let spawner = group.spawner();
         group.detach();
@@ -177,7 +171,9 @@ impl Group {
     pub fn detach(mut self) {
         self.is_detached = true;
         self.inner.ledger.detach();
-        self.inner.threads.detach();
+        if let Place::Locked(threads) = &self.inner.place {
+            threads.detach();
+        }
     }
 }
 
@@ -213,14 +209,14 @@ impl multi_core::Group for Group {
     fn wait(&mut self) -> Result<(), GroupError> {
         self.inner.expect_no_lost_tasks();
         let outcome = self.inner.ledger.wait();
-        self.inner.threads.join_all();
+        self.inner.join_all();
         outcome
     }
 
     fn wait_timeout(&mut self, timeout: Duration) -> Result<(), WaitTimeoutError> {
         self.inner.expect_no_lost_tasks();
         let outcome = self.inner.ledger.wait_timeout(timeout);
-        self.inner.threads.join_ended();
+        self.inner.join_ended();
         outcome
     }
 
@@ -277,7 +273,7 @@ impl Drop for Group {
         // What a forked child has of a group with tasks is a memory: there is nobody to wait for.
         if !self.is_detached && !self.inner.has_lost_tasks() {
             self.inner.ledger.abandon();
-            self.inner.threads.join_all();
+            self.inner.join_all();
         }
     }
 }
@@ -289,10 +285,10 @@ impl Inner {
         F: FnOnce() -> Result + Send + 'static,
     {
         let options = options.started_at(Location::caller());
-        self.ledger
-            .launch_on(options, self, task, |here, ticket, task| {
-                here.start(Go { ticket, task });
-            });
+        let here = Arc::clone(self);
+        self.ledger.launch(options, move |ticket| {
+            here.start(Go { ticket, task });
+        });
     }
 
     fn try_go<F>(&self, options: TaskOptions, task: F) -> Result<(), TryGoError<F>>
@@ -345,14 +341,11 @@ impl Inner {
                 };
                 shared.spawn_in(*lane, *class, info, body);
             }
-            Place::Locked => self.start_locked(body),
-        }
-    }
-
-    /// Starts a task on a thread of its own. What goes wrong is told to its ticket.
-    fn start_locked<B: Body>(&self, body: B) {
-        if let Err((error, body)) = self.threads.start(body) {
-            B::end(body.refuse(error));
+            Place::Locked(threads) => {
+                if let Err((error, body)) = threads.start(body) {
+                    B::end(body.refuse(error));
+                }
+            }
         }
     }
 
@@ -366,7 +359,7 @@ impl Inner {
                 self.start(body);
                 Ok(())
             }
-            Place::Locked => self.threads.start(body),
+            Place::Locked(threads) => threads.start(body),
         }
     }
 
@@ -388,6 +381,20 @@ impl Inner {
             self.owner
         );
     }
+
+    /// Joins every thread; for a group whose tasks are all settled.
+    fn join_all(&self) {
+        if let Place::Locked(threads) = &self.place {
+            threads.join_all();
+        }
+    }
+
+    /// Joins the threads whose tasks have ended.
+    fn join_ended(&self) {
+        if let Place::Locked(threads) = &self.place {
+            threads.join_ended();
+        }
+    }
 }
 
 impl std::fmt::Debug for Place {
@@ -404,7 +411,7 @@ impl std::fmt::Debug for Place {
                 .field("stack_bytes", &class.bytes())
                 .field("lane", lane)
                 .finish_non_exhaustive(),
-            Self::Locked => f.write_str("Locked"),
+            Self::Locked(threads) => threads.fmt(f),
         }
     }
 }

@@ -1,151 +1,26 @@
-//! Random programs over everything at once. Runs for a second; for `MULTI_STRESS_SECONDS` if that is set. The seed is printed,
-//! and can be given back as `MULTI_STRESS_SEED`.
+//! Random work for as long as one likes: a second each, or `MULTI_STRESS_SECONDS`, one file per area. The seed is printed, and can be
+//! given back as `MULTI_STRESS_SEED`. `cargo xtask stress goro` runs all of them side by side.
 
 #![expect(clippy::disallowed_types, reason = "a test sees what a user sees")]
 #![expect(clippy::print_stdout, reason = "the seed has to be seen")]
 
 mod common;
+#[path = "stress/harness.rs"]
+mod harness;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::*};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-
-use common::watchdog;
-use multi_goro::{Receiver, Runtime, Sender, Spawner, chan, select, yield_now};
-
-fn variable(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
-
-/// xorshift64: small, and the same everywhere.
-#[derive(Clone)]
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-}
-
-struct World {
-    tx: Sender<u64>,
-    rx: Receiver<u64>,
-    sent: AtomicUsize,
-    received: AtomicUsize,
-    ended: AtomicUsize,
-    started: AtomicUsize,
-}
-
-/// One task: a few random steps, each of which always ends.
-fn act(world: &Arc<World>, spawner: &Spawner, mut random: Random, depth: u32) {
-    let home = std::thread::current().id();
-    for _ in 0..random.below(12) {
-        let pause = Duration::from_micros(random.below(200));
-        match random.below(10) {
-            0 => yield_now(),
-            1 => multi_goro::sleep(pause),
-            2 | 3 => {
-                if world.tx.send_timeout(1, pause).is_ok() {
-                    world.sent.fetch_add(1, Relaxed);
-                }
-            }
-            4 | 5 => {
-                if world.rx.recv_timeout(pause).is_ok() {
-                    world.received.fetch_add(1, Relaxed);
-                }
-            }
-            6 => {
-                let n = random.next();
-                assert_eq!(multi_goro::blocking(|| n ^ 1), n ^ 1);
-            }
-            7 => {
-                select! {
-                    send(world.tx, 1) -> sent => {
-                        sent.unwrap();
-                        world.sent.fetch_add(1, Relaxed);
-                    }
-                    recv(world.rx) -> got => {
-                        got.unwrap();
-                        world.received.fetch_add(1, Relaxed);
-                    }
-                    after(pause) => {}
-                }
-            }
-            8 if depth < 3 => {
-                for _ in 0..random.below(4) {
-                    let child = Random(random.next() | 1);
-                    start(world, spawner, child, depth + 1);
-                }
-            }
-            _ => {
-                let parts = [random.next() >> 8, random.next() >> 8];
-                let sum = multi_goro::scope(|s| {
-                    let half = s.spawn(|| Ok(parts[0]));
-                    half.join().map(|half| half + parts[1])
-                });
-                assert_eq!(sum.unwrap().unwrap(), parts[0] + parts[1]);
-            }
-        }
-        assert_eq!(std::thread::current().id(), home);
-    }
-    world.ended.fetch_add(1, Relaxed);
-}
-
-fn start(world: &Arc<World>, spawner: &Spawner, random: Random, depth: u32) {
-    world.started.fetch_add(1, Relaxed);
-    let (world, to) = (Arc::clone(world), spawner.clone());
-    spawner.go(move || {
-        act(&world, &to, random, depth);
-        Ok(())
-    });
-}
-
-#[test]
-fn random_programs_end_and_keep_their_counts() {
-    let seconds = variable("MULTI_STRESS_SECONDS").unwrap_or(1);
-    let seed = variable("MULTI_STRESS_SEED").unwrap_or_else(|| {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        now.as_nanos() as u64 | 1
-    });
-    println!("MULTI_STRESS_SEED={seed} MULTI_STRESS_SECONDS={seconds}");
-    let _dog = watchdog(seconds + 60);
-    let until = Instant::now() + Duration::from_secs(seconds);
-    let mut random = Random(seed);
-    let mut rounds = 0;
-    while Instant::now() < until {
-        let workers = 1 + random.below(4) as usize;
-        let runtime = Runtime::builder().workers(workers).build().unwrap();
-        let (tx, rx) = chan(random.below(4) as usize);
-        let world = Arc::new(World {
-            tx,
-            rx,
-            sent: AtomicUsize::new(0),
-            received: AtomicUsize::new(0),
-            ended: AtomicUsize::new(0),
-            started: AtomicUsize::new(0),
-        });
-        let mut group = runtime.group();
-        let spawner = group.spawner();
-        for _ in 0..random.below(200) {
-            let task = Random(random.next() | 1);
-            start(&world, &spawner, task, 0);
-        }
-        group.wait().unwrap();
-        assert_eq!(world.started.load(Relaxed), world.ended.load(Relaxed));
-        let left = world.rx.try_iter().count();
-        assert_eq!(
-            world.sent.load(Relaxed),
-            world.received.load(Relaxed) + left
-        );
-        assert_eq!(runtime.num_tasks(), 0);
-        rounds += 1;
-    }
-    println!("{rounds} rounds");
-}
+#[path = "stress/blocking.rs"]
+mod blocking;
+#[path = "stress/cancel.rs"]
+mod cancel;
+#[path = "stress/channels.rs"]
+mod channels;
+#[path = "stress/locked.rs"]
+mod locked;
+#[path = "stress/mix.rs"]
+mod mix;
+#[path = "stress/spawning.rs"]
+mod spawning;
+#[path = "stress/sync.rs"]
+mod sync;
+#[path = "stress/timers.rs"]
+mod timers;

@@ -8,7 +8,6 @@
     reason = "a program that reports on its standard streams"
 )]
 
-mod asan;
 mod bench;
 mod ci;
 mod conformance;
@@ -88,16 +87,17 @@ enum Task {
     Tidy,
     /// Check the synchronisation protocols with the model checker
     Models,
-    /// Run the tests of the green tasks under AddressSanitizer
-    Asan,
     /// Run the stress tests of one backend, or of all
     Stress {
         /// goro, chan, proc, .. or all: the part of the crate's name after `multi-`
         #[arg(default_value = "all")]
         which: String,
-        /// How long each stress binary runs
-        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
-        seconds: u64,
+        /// How long the stresses of a crate run, side by side [default: 600 for one crate, 10 each for all]
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+        seconds: Option<u64>,
+        /// The seed that an earlier run printed, to do the same again
+        #[arg(long)]
+        seed: Option<u64>,
     },
     /// Write a small working backend, register it, and say what to edit
     NewBackend {
@@ -144,10 +144,11 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Ci => ci::run(&workspace)?,
         Task::Tidy => tidy::run(&workspace)?,
         Task::Models => models::run(&workspace)?,
-        Task::Asan => asan::run(&workspace, Duration::from_secs(test::LIMIT_SECONDS))?,
-        Task::Stress { which, seconds } => {
-            stress::run(&workspace, &which, Duration::from_secs(seconds))?
-        }
+        Task::Stress {
+            which,
+            seconds,
+            seed,
+        } => stress::run(&workspace, &which, seconds.map(Duration::from_secs), seed)?,
         Task::NewBackend { name } => new_backend::run(&workspace, &name)?,
         Task::RunLimited { .. } => unreachable!("handled above: it needs no workspace"),
     };

@@ -4,48 +4,69 @@ use std::io::{self, BufRead, BufReader, Write as _};
 use std::process::Stdio;
 use std::time::Duration;
 
+use crate::tally::Tally;
 use crate::workspace::{Member, Workspace};
 use crate::{Result, Verdict, limit};
 
 /// What a stress binary may take beyond the time it was given, for its checks at the end.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// Runs the `stress` test of the crates chosen, for `duration` each, and repeats their seeds at the end.
-pub(crate) fn run(workspace: &Workspace, which: &str, duration: Duration) -> Result<Verdict> {
-    let mut seeds = Vec::new();
+/// How long a crate's stresses run unless it is said: long where one crate is asked for, a look at each where all are.
+const ONE: Duration = Duration::from_secs(600);
+const EACH: Duration = Duration::from_secs(10);
+/// More than any crate has stresses: all of them run side by side.
+const THREADS: &str = "--test-threads=100";
+
+/// Runs the `stress` test of the crates chosen, for `duration` each, and sums up at the end: what ran, with which seed, how it ended.
+pub(crate) fn run(
+    workspace: &Workspace,
+    which: &str,
+    duration: Option<Duration>,
+    seed: Option<u64>,
+) -> Result<Verdict> {
+    let duration = duration.unwrap_or(if which == "all" { EACH } else { ONE });
+    let seconds = duration.as_secs();
+    let mut summaries = Vec::new();
     let mut verdict = Verdict::Green;
     for member in choose(workspace, which)? {
-        println!("== {} for {} s", member.name, duration.as_secs());
+        println!("== {} for {seconds} s", member.name);
         let mut cargo = limit::cargo_test(workspace, duration.saturating_mul(2) + GRACE)?;
-        cargo.args([
-            "--release",
-            "--package",
-            &member.name,
-            "--test",
-            "stress",
-            "--",
-            "--nocapture",
-        ]);
-        cargo.env("MULTI_STRESS_SECONDS", duration.as_secs().to_string());
+        cargo.args(["--release", "--package", &member.name, "--test", "stress"]);
+        cargo.args(["--", "--nocapture", THREADS]);
+        cargo.env("MULTI_STRESS_SECONDS", seconds.to_string());
+        if let Some(seed) = seed {
+            cargo.env("MULTI_STRESS_SEED", seed.to_string());
+        }
         let mut cargo = cargo.stdout(Stdio::piped()).spawn()?;
         let stdout = cargo
             .stdout
             .take()
             .ok_or("cargo's standard output is not a pipe")?;
+        let (mut seeds, mut tally) = (Vec::new(), Tally::default());
         for line in BufReader::new(stdout).lines() {
             let line = line?;
             writeln!(io::stdout(), "{line}")?;
+            tally.line(&line);
             if line.to_ascii_lowercase().contains("seed") {
-                seeds.push(format!("{}: {}", member.name, line.trim()));
+                seeds.push(line.trim().to_owned());
             }
         }
-        if !cargo.wait()?.success() {
-            println!("== {} FAILED", member.name);
+        let success = cargo.wait()?.success();
+        if !success {
             verdict = Verdict::Red;
         }
+        summaries.push(format!(
+            "{}: {} stresses for {seconds} s, {} failed{}; {}",
+            member.name,
+            tally.passed + tally.failed,
+            tally.failed,
+            if success { "" } else { ": FAILED" },
+            seeds.join(", "),
+        ));
     }
-    for seed in seeds {
-        println!("{seed}");
+    println!();
+    for summary in summaries {
+        println!("{summary}");
     }
     Ok(verdict)
 }

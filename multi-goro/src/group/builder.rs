@@ -87,8 +87,11 @@ impl Builder {
         let class = self.stack_bytes.map(Class::for_bytes).transpose();
         let class = class.map_err(|error| BuildError::new(error.to_string()))?;
         if self.is_locked {
-            let threads = Threads::new(class);
-            return Group::with("goro locked", self.options, Place::Locked, threads);
+            return Group::with(
+                "goro locked",
+                self.options,
+                Place::Locked(Threads::new(class)),
+            );
         }
         if let Some((hold, lane)) = self.os_thread {
             let shared = hold.shared();
@@ -98,7 +101,7 @@ impl Builder {
                 shared: Arc::clone(shared),
                 hold: Some(hold),
             };
-            return Group::with("goro", self.options, place, Threads::new(None));
+            return Group::with("goro", self.options, place);
         }
         let place = match self.runtime {
             Some(shared) => Place::Green {
@@ -109,7 +112,7 @@ impl Builder {
             },
             None => default_place(class)?,
         };
-        Group::with("goro", self.options, place, Threads::new(None))
+        Group::with("goro", self.options, place)
     }
 }
 
