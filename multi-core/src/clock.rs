@@ -9,7 +9,7 @@ use crate::panic;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long the thread waits for another alarm before it ends: long enough that a loop of short groups starts it once.
@@ -26,6 +26,16 @@ struct State {
     alarms: BTreeMap<(Instant, u64), Box<dyn FnOnce() + Send>>,
     next_serial: u64,
     has_thread: bool,
+}
+
+/// Nanoseconds from a moment early in this process to `at`; zero before it. What the ledger notes a task's start in.
+#[must_use]
+pub fn ticks(at: Instant) -> u64 {
+    static ORIGIN: OnceLock<Instant> = OnceLock::new();
+    let origin = *ORIGIN.get_or_init(|| at);
+    let since = at.saturating_duration_since(origin);
+    // Rather than a 128-bit product: 584 years fit.
+    since.as_secs() * 1_000_000_000 + u64::from(since.subsec_nanos())
 }
 
 /// A closure that will be called; dropping this takes it back, unless it is being called already.

@@ -142,7 +142,8 @@ impl TaskError {
         &self.inner.kind
     }
 
-    /// How long it ran.
+    /// How long it took from its start to its end. Never less than it was; more by a few milliseconds at most where the backend reads
+    /// a coarser clock when tasks start, as the green one does.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         self.inner.elapsed

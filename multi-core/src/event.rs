@@ -44,6 +44,12 @@ pub trait Event: Send + Sync + fmt::Debug + 'static {
     /// Makes every key taken so far old and wakes all who wait on one.
     fn notify(&self);
 
+    /// The time in [`ticks`](crate::clock::ticks), for reports: it may lag by a few milliseconds where that is cheaper to have, and is
+    /// never ahead. Read once for each task that starts.
+    fn ticks(&self) -> u64 {
+        crate::clock::ticks(Instant::now())
+    }
+
     /// A new event of the same kind: for what is derived from something that waits on this one. The default is that of threads.
     fn fresh(&self) -> Arc<dyn Event> {
         Arc::new(ThreadEvent::new())

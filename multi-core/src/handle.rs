@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 pub struct Handle<T> {
     slot: Arc<Slot<T>>,
     id: TaskId,
-    ledger: Ledger,
+    /// Of a group with a limit, where the task may wait for room.
+    ledger: Option<Ledger>,
 }
 
 /// The other end of a [`Handle`]: whoever runs the task keeps it with [`Ticket::settle_with`](crate::ledger::Ticket::settle_with).
@@ -45,7 +46,7 @@ impl<T: Send> TakesFailure for Slot<T> {
 /// A handle, its promise, and the promise's seat for a failure.
 pub(crate) fn promise<T: Send + 'static>(
     id: TaskId,
-    ledger: Ledger,
+    ledger: Option<Ledger>,
     event: Arc<dyn Event>,
 ) -> (Handle<T>, Promise<T>, Arc<dyn TakesFailure>) {
     let slot = Arc::new(Slot {
@@ -105,8 +106,10 @@ impl<T> Handle<T> {
     }
 
     fn take(&self, until: Option<Instant>) -> Option<Result<T, TaskError>> {
-        if until.is_none_or(|until| Instant::now() < until) {
-            self.ledger.lend_room(self.id);
+        if let Some(ledger) = &self.ledger
+            && until.is_none_or(|until| Instant::now() < until)
+        {
+            ledger.lend_room(self.id);
         }
         loop {
             let key = self.slot.event.key();

@@ -31,20 +31,24 @@ use crate::handle::{Handle, Promise, promise};
 use crate::lock::lock;
 use crate::options::{BuildError, GroupOptions, TaskOptions, check_name};
 use crate::panic;
+use crate::task::TaskId;
 use std::fmt;
 use std::io::{self, Write as _};
 use std::panic::Location;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 mod books;
 mod roster;
+mod sites;
+mod tally;
 mod ticket;
 
 pub use ticket::Ticket;
 
-use books::{Closing, State};
+use books::{Closing, State, Verdict};
+use tally::Tally;
 
 /// Tasks that [`StillRunning`] names; beyond them it counts.
 const NAMED_MAX: usize = 8;
@@ -52,6 +56,11 @@ const NAMED_MAX: usize = 8;
 /// A group's books. Clones are the same books.
 #[derive(Clone)]
 pub struct Ledger {
+    open: Arc<Open>,
+}
+
+/// The books while somebody has them open.
+struct Open {
     shared: Arc<Shared>,
 }
 
@@ -64,6 +73,8 @@ struct Shared {
     new_token: Box<dyn Fn() -> CancelToken + Send + Sync>,
     /// Rings at the deadline. Here so that it lives as long as the books.
     deadline_alarm: Mutex<Option<Alarm>>,
+    /// What tickets know of this.
+    tally: &'static Tally,
     state: Mutex<State>,
 }
 
@@ -91,16 +102,19 @@ impl Ledger {
             serial: NEXT_SERIAL.fetch_add(1, Ordering::Relaxed),
             event,
             deadline_alarm: Mutex::new(None),
+            tally: Tally::take(),
             state: Mutex::new(State::new(new_token())),
             new_token: Box::new(new_token),
             options,
         });
-        shared.watch(&lock(&shared.state).token);
+        shared.tally.belongs_to(&shared);
+        shared.watch(&shared.state().token);
         if let Some(deadline) = shared.options.deadline {
             let late = Arc::downgrade(&shared);
             let alarm = clock::at(deadline, move || {
                 if let Some(shared) = late.upgrade() {
-                    Self { shared }.cancel_token().cancel();
+                    let token = shared.state().token.clone();
+                    token.cancel();
                 }
             });
             let alarm = alarm.map_err(|error| {
@@ -108,7 +122,13 @@ impl Ledger {
             })?;
             *lock(&shared.deadline_alarm) = Some(alarm);
         }
-        Ok(Self { shared })
+        Ok(Self {
+            open: Arc::new(Open { shared }),
+        })
+    }
+
+    fn books(&self) -> &Shared {
+        &self.open.shared
     }
 
     /// Starts a task, by calling `start` with its ticket: at once where there is room, when room has come where there is none
@@ -117,8 +137,37 @@ impl Ledger {
     /// settled, so that a group that waits may lend its tasks what it owns.
     #[track_caller]
     pub fn launch(&self, options: TaskOptions, start: impl FnOnce(Ticket) + Send + 'static) {
-        let (ticket, verdict) = self.admit(options.started_at(Location::caller()));
-        self.dispatch(ticket, verdict, start);
+        let (ticket, verdict) = self.books().admit(options.started_at(Location::caller()));
+        match verdict {
+            Verdict::Start => start(ticket.begin()),
+            Verdict::Refuse => ticket.refuse(start),
+            Verdict::Queue => self.books().queue(ticket, Box::new(start)),
+        }
+    }
+
+    /// As [`launch`](Self::launch), calling `start` with `host`, the ticket and the task. Shares `host` only where the task has to wait:
+    /// one that starts at once costs no count of references.
+    #[track_caller]
+    pub fn launch_on<H, F>(
+        &self,
+        options: TaskOptions,
+        host: &Arc<H>,
+        task: F,
+        start: fn(&Arc<H>, Ticket, F),
+    ) where
+        H: Send + Sync + 'static,
+        F: Send + 'static,
+    {
+        let (ticket, verdict) = self.books().admit(options.started_at(Location::caller()));
+        match verdict {
+            Verdict::Start => start(host, ticket.begin(), task),
+            Verdict::Refuse => ticket.refuse(task),
+            Verdict::Queue => {
+                let host = Arc::clone(host);
+                let start = move |ticket| start(&host, ticket, task);
+                self.books().queue(ticket, Box::new(start));
+            }
+        }
     }
 
     /// As [`launch`](Self::launch), for a task whose value somebody may wait for, on `event`.
@@ -129,10 +178,18 @@ impl Ledger {
         event: Arc<dyn Event>,
         start: impl FnOnce(Ticket, Promise<T>) + Send + 'static,
     ) -> Handle<T> {
-        let (mut ticket, verdict) = self.admit(options.started_at(Location::caller()));
-        let (handle, promise, failure_to) = promise(ticket.id(), self.clone(), event);
-        ticket.failure_to = Some(failure_to);
-        self.dispatch(ticket, verdict, |ticket| start(ticket, promise));
+        let books = self.books();
+        let (mut ticket, verdict) = books.admit(options.started_at(Location::caller()));
+        let may_queue = books.options.limit.is_some();
+        let (handle, promise, failure_to) =
+            promise(ticket.id(), may_queue.then(|| self.clone()), event);
+        ticket.tell(failure_to);
+        let start = move |ticket| start(ticket, promise);
+        match verdict {
+            Verdict::Start => start(ticket.begin()),
+            Verdict::Refuse => ticket.refuse(start),
+            Verdict::Queue => books.queue(ticket, Box::new(start)),
+        }
         handle
     }
 
@@ -151,14 +208,15 @@ impl Ledger {
                 error,
             )));
         }
-        let mut state = self.state();
-        if self.is_over(&state) {
+        let books = self.books();
+        let mut state = books.state();
+        if books.is_over(&state) {
             return Err(TryGoReason::Cancelled);
         }
-        if !self.has_room(&state) {
+        if !books.has_room(&state) {
             return Err(TryGoReason::AtLimit);
         }
-        let ticket = self.enter(&mut state, options);
+        let ticket = books.enter(&mut state, options);
         drop(state);
         Ok(ticket.begin())
     }
@@ -169,7 +227,7 @@ impl Ledger {
     ///
     /// [`GroupError`] if any task failed.
     pub fn wait(&self) -> Result<(), GroupError> {
-        match self.sleep_until_idle(None, Closing::Round) {
+        match self.books().sleep_until_idle(None, Closing::Round) {
             Some(outcome) => outcome,
             None => unreachable!("a wait without a time limit ended early"),
         }
@@ -182,13 +240,14 @@ impl Ledger {
     /// [`WaitTimeoutError::Failed`] if all ended and any failed, [`WaitTimeoutError::StillRunning`] if the time was up.
     pub fn wait_timeout(&self, timeout: Duration) -> Result<(), WaitTimeoutError> {
         let until = Instant::now().checked_add(timeout);
-        if let Some(outcome) = self.sleep_until_idle(until, Closing::Round) {
+        if let Some(outcome) = self.books().sleep_until_idle(until, Closing::Round) {
             return outcome.map_err(WaitTimeoutError::Failed);
         }
-        let state = self.state();
+        let books = self.books();
+        let state = books.state();
         Err(WaitTimeoutError::StillRunning(StillRunning {
-            tasks: state.running.describe(NAMED_MAX),
-            count: state.unsettled(),
+            tasks: state.describe_running(books, NAMED_MAX),
+            count: state.unsettled(books).try_into().unwrap_or(usize::MAX),
             waited: timeout,
         }))
     }
@@ -196,7 +255,7 @@ impl Ledger {
     /// Cancels the group, waits, and reports on standard error what nobody asked for: what dropping a group does.
     pub fn abandon(&self) {
         self.cancel_token().cancel();
-        if let Some(Err(error)) = self.sleep_until_idle(None, Closing::Group) {
+        if let Some(Err(error)) = self.books().sleep_until_idle(None, Closing::Group) {
             report(format_args!("a group was dropped without wait: {error}"));
         }
     }
@@ -204,9 +263,9 @@ impl Ledger {
     /// Lets go of the tasks: they run on, and each failure from now on is reported on standard error when it happens, as are
     /// those that nobody waited for.
     pub fn detach(&self) {
-        let mut state = self.state();
+        let mut state = self.books().state();
         state.is_detached = true;
-        let unseen = self.take_failures(&mut state);
+        let unseen = self.books().take_failures(&mut state);
         drop(state);
         if let Err(error) = unseen {
             report(format_args!("in a detached group: {error}"));
@@ -217,50 +276,56 @@ impl Ledger {
     /// that found it cancelled there is a new one.
     #[must_use]
     pub fn cancel_token(&self) -> CancelToken {
-        self.state().token.clone()
+        self.books().state().token.clone()
     }
 
     /// How many tasks were started, run and have ended since the group was made.
     #[must_use]
     pub fn progress(&self) -> Progress {
-        let state = self.state();
+        let books = self.books();
+        let state = books.state();
+        let (finished, queued) = (state.count.ended(books.tally), state.queue.len() as u64);
         Progress {
-            started: state.progress.started,
-            running: state.running.len() as u64,
-            queued: state.queue.len() as u64,
-            finished: state.progress.finished,
-            failed: state.progress.failed,
+            started: state.started,
+            running: state.started - finished - queued,
+            queued,
+            finished,
+            failed: state.failed,
         }
     }
 
     /// The name of the backend, as errors show it.
     #[must_use]
     pub fn backend(&self) -> &'static str {
-        self.shared.backend
+        self.books().backend
     }
 
     /// The name of the group.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
-        self.shared.options.name.as_deref()
+        self.books().options.name.as_deref()
     }
 
     /// The options the books were opened with.
     #[must_use]
     pub fn options(&self) -> &GroupOptions {
-        &self.shared.options
+        &self.books().options
     }
 
     /// What this group's tasks and their owner wait on.
     #[must_use]
     pub fn event(&self) -> Arc<dyn Event> {
-        Arc::clone(&self.shared.event)
+        Arc::clone(&self.books().event)
     }
 
     /// Whether this round has been told to stop: cancelled, or past the deadline.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.is_over(&self.state())
+        self.books().is_over(&self.books().state())
+    }
+
+    pub(crate) fn lend_room(&self, id: TaskId) {
+        self.books().lend_room(id);
     }
 }
 
@@ -274,11 +339,24 @@ impl Shared {
     }
 }
 
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.shared.put_away();
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.tally.give_back(&mut state.count);
+    }
+}
+
 impl fmt::Debug for Ledger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ledger")
-            .field("backend", &self.shared.backend)
-            .field("name", &self.shared.options.name)
+            .field("backend", &self.books().backend)
+            .field("name", &self.books().options.name)
             .field("progress", &self.progress())
             .finish_non_exhaustive()
     }

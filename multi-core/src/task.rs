@@ -84,6 +84,10 @@ impl Lineage {
         })))
     }
 
+    pub(crate) fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+
     pub(crate) fn contains(&self, group: u64) -> bool {
         let mut at = self;
         while let Some(ancestor) = &at.0 {

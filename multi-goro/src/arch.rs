@@ -14,5 +14,8 @@ mod portable;
 #[cfg(any(not(target_arch = "x86_64"), feature = "portable-switch"))]
 pub(crate) use portable::{prepare, switch};
 
+#[cfg(asan)]
+pub(crate) mod sanitizer;
+
 #[cfg(test)]
 mod tests;

@@ -23,6 +23,7 @@
 #![expect(unsafe_code, reason = "a value's place is on the stack of who waits")]
 
 mod error;
+mod lookout;
 #[doc(hidden)]
 pub mod select;
 
@@ -34,6 +35,9 @@ use std::time::{Duration, Instant};
 pub use error::{
     RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError,
 };
+
+pub(crate) use lookout::Receiving;
+use lookout::tell_lookouts;
 
 use crate::proto::channel::{Core, Received, Seat, Sent};
 use crate::proto::claim::Claim;
@@ -182,6 +186,9 @@ impl<T> Channel<T> {
             value: slot,
             claim: None,
         });
+        if core.has_lookouts() {
+            tell_lookouts(&mut core);
+        }
         drop(core);
         if park(deadline) == Wake::TimedOut {
             if enter(&self.core).leave_receivers(ticket) {
@@ -196,7 +203,10 @@ impl<T> Channel<T> {
     }
 
     fn close(&self) {
-        let waiting = enter(&self.core).close();
+        let mut core = enter(&self.core);
+        let waiting = core.close();
+        tell_lookouts(&mut core);
+        drop(core);
         for seat in waiting {
             // SAFETY: taken from a queue by this close alone; both sides wait for it.
             unsafe { seat.wake(false) };
@@ -401,6 +411,11 @@ macro_rules! both_ends {
             #[must_use]
             pub fn is_closed(&self) -> bool {
                 enter(&self.channel.core).is_closed()
+            }
+
+            /// Who receives now, or else who will be the first to: waits for that.
+            pub(crate) fn who_receives(&self) -> Receiving {
+                self.channel.who_receives()
             }
 
             /// Values in the buffer.

@@ -23,6 +23,7 @@ use crate::sync::TaskEvent;
 
 pub use builder::Builder;
 use locked::Threads;
+pub(crate) use locked::is_locked;
 pub use scope::{Scope, ScopedHandle, scope};
 
 /// Green tasks that are started together and waited for together.
@@ -63,6 +64,8 @@ pub struct Spawner {
 struct Inner {
     ledger: Ledger,
     place: Place,
+    /// Those of locked tasks.
+    threads: Threads,
     /// The process whose tasks these are.
     owner: u32,
 }
@@ -96,7 +99,8 @@ enum Place {
         #[expect(dead_code, reason = "holding it is what it is for")]
         hold: Option<Arc<Hold>>,
     },
-    Locked(Threads),
+    /// A thread for each.
+    Locked,
 }
 
 impl Group {
@@ -139,6 +143,7 @@ impl Group {
         backend: &'static str,
         options: GroupOptions,
         place: Place,
+        threads: Threads,
     ) -> Result<Self, BuildError> {
         let event = Arc::new(TaskEvent::new());
         let ledger = Ledger::new(backend, options, event, cancel_token)?;
@@ -146,6 +151,7 @@ impl Group {
             inner: Arc::new(Inner {
                 ledger,
                 place,
+                threads,
                 owner: sched::process_id(),
             }),
             is_detached: false,
@@ -160,7 +166,7 @@ impl Group {
             lane,
             hold: None,
         };
-        let group = Self::with("goro", GroupOptions::new(), place)
+        let group = Self::with("goro", GroupOptions::new(), place, Threads::new(None))
             .unwrap_or_else(|error| unreachable!("the default options are refused: {error}"));
         let spawner = group.spawner();
         group.detach();
@@ -171,9 +177,7 @@ impl Group {
     pub fn detach(mut self) {
         self.is_detached = true;
         self.inner.ledger.detach();
-        if let Place::Locked(threads) = &self.inner.place {
-            threads.detach();
-        }
+        self.inner.threads.detach();
     }
 }
 
@@ -209,14 +213,14 @@ impl multi_core::Group for Group {
     fn wait(&mut self) -> Result<(), GroupError> {
         self.inner.expect_no_lost_tasks();
         let outcome = self.inner.ledger.wait();
-        self.inner.join_all();
+        self.inner.threads.join_all();
         outcome
     }
 
     fn wait_timeout(&mut self, timeout: Duration) -> Result<(), WaitTimeoutError> {
         self.inner.expect_no_lost_tasks();
         let outcome = self.inner.ledger.wait_timeout(timeout);
-        self.inner.join_ended();
+        self.inner.threads.join_ended();
         outcome
     }
 
@@ -273,7 +277,7 @@ impl Drop for Group {
         // What a forked child has of a group with tasks is a memory: there is nobody to wait for.
         if !self.is_detached && !self.inner.has_lost_tasks() {
             self.inner.ledger.abandon();
-            self.inner.join_all();
+            self.inner.threads.join_all();
         }
     }
 }
@@ -285,10 +289,10 @@ impl Inner {
         F: FnOnce() -> Result + Send + 'static,
     {
         let options = options.started_at(Location::caller());
-        let here = Arc::clone(self);
-        self.ledger.launch(options, move |ticket| {
-            here.start(Go { ticket, task });
-        });
+        self.ledger
+            .launch_on(options, self, task, |here, ticket, task| {
+                here.start(Go { ticket, task });
+            });
     }
 
     fn try_go<F>(&self, options: TaskOptions, task: F) -> Result<(), TryGoError<F>>
@@ -341,11 +345,14 @@ impl Inner {
                 };
                 shared.spawn_in(*lane, *class, info, body);
             }
-            Place::Locked(threads) => {
-                if let Err((error, body)) = threads.start(body) {
-                    B::end(body.refuse(error));
-                }
-            }
+            Place::Locked => self.start_locked(body),
+        }
+    }
+
+    /// Starts a task on a thread of its own. What goes wrong is told to its ticket.
+    fn start_locked<B: Body>(&self, body: B) {
+        if let Err((error, body)) = self.threads.start(body) {
+            B::end(body.refuse(error));
         }
     }
 
@@ -359,7 +366,7 @@ impl Inner {
                 self.start(body);
                 Ok(())
             }
-            Place::Locked(threads) => threads.start(body),
+            Place::Locked => self.threads.start(body),
         }
     }
 
@@ -381,20 +388,6 @@ impl Inner {
             self.owner
         );
     }
-
-    /// Joins every thread; for a group whose tasks are all settled.
-    fn join_all(&self) {
-        if let Place::Locked(threads) = &self.place {
-            threads.join_all();
-        }
-    }
-
-    /// Joins the threads whose tasks have ended.
-    fn join_ended(&self) {
-        if let Place::Locked(threads) = &self.place {
-            threads.join_ended();
-        }
-    }
 }
 
 impl std::fmt::Debug for Place {
@@ -411,7 +404,7 @@ impl std::fmt::Debug for Place {
                 .field("stack_bytes", &class.bytes())
                 .field("lane", lane)
                 .finish_non_exhaustive(),
-            Self::Locked(threads) => threads.fmt(f),
+            Self::Locked => f.write_str("Locked"),
         }
     }
 }

@@ -22,8 +22,9 @@
 //! | for | see |
 //! | --- | --- |
 //! | starting tasks and waiting for them | [`Group`], [`scope`] for tasks that borrow |
-//! | a task with an OS thread of its own | [`Group::locked`] |
+//! | a task with an OS thread of its own | [`Group::go_locked`], [`Group::locked`] for a group of them |
 //! | tasks on one given OS thread, the main thread included | [`OsThread`], [`ThreadLoop`] |
+//! | two halves of a computation, in parallel where a worker is idle | [`join`](fn@join) |
 //! | values between tasks, and threads | [`chan`](fn@chan) |
 //! | waiting for one of several channels, or for a time | [`select!`] |
 //! | letting time pass, letting others run | [`sleep`], [`Ticker`], [`yield_now`] |
@@ -113,6 +114,8 @@ pub mod chan;
 #[cfg(not(loom))]
 mod group;
 #[cfg(not(loom))]
+mod join;
+#[cfg(not(loom))]
 mod no_switch;
 #[cfg(not(loom))]
 mod os_thread;
@@ -136,8 +139,9 @@ pub use crate::{
     blocking::blocking,
     chan::{Receiver, Sender, chan},
     group::{Builder, Group, Scope, ScopedHandle, Spawner, cancel_token, scope},
+    join::join,
     no_switch::no_switch,
-    os_thread::{OsThread, OsThreadError, ThreadLoop},
+    os_thread::{LockToReceiverError, OsThread, OsThreadError, ThreadLoop},
     runtime::{Runtime, RuntimeBuilder, num_tasks},
     task_local::{AccessError, TaskLocal},
     time::{Ticker, sleep, sleep_until},

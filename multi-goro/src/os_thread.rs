@@ -2,6 +2,7 @@
 
 mod errand;
 mod error;
+mod lock_to_receiver;
 mod thread_loop;
 
 use std::fmt;
@@ -19,6 +20,7 @@ use crate::sync::{OsMutex, lock};
 
 use errand::Outcome;
 pub use error::OsThreadError;
+pub use lock_to_receiver::LockToReceiverError;
 pub use thread_loop::ThreadLoop;
 
 /// Stack of the thread that [`OsThread::main`] runs its body on: what a main thread has.
@@ -275,22 +277,7 @@ impl OsThread {
     /// With what `f` panics with.
     #[track_caller]
     pub fn try_run<R: Send>(&self, f: impl FnOnce() -> R + Send) -> Result<R, OsThreadError> {
-        let shared = &self.hold.shared;
-        if sched::is_on(shared) {
-            return Ok(f());
-        }
-        let info = Info {
-            name: None,
-            started_at: Some(Location::caller()),
-            lineage: Lineage::current(),
-        };
-        match errand::run(f, |parcel| {
-            shared.spawn_in(self.lane, shared.class(), info, parcel);
-        }) {
-            Outcome::Returned(value) => Ok(value),
-            Outcome::Panicked(payload) => resume_unwind(payload),
-            Outcome::Refused(error) => Err(OsThreadError::of(shared, error)),
-        }
+        run_on(&self.hold.shared, self.lane, f)
     }
 
     /// Whether the caller runs on this thread.
@@ -339,6 +326,30 @@ impl fmt::Debug for OsThread {
             .field("name", &self.name())
             .field("num_tasks", &self.num_tasks())
             .finish_non_exhaustive()
+    }
+}
+
+/// Runs `f` on a bound runtime's thread while the caller waits.
+#[track_caller]
+fn run_on<R: Send>(
+    shared: &Arc<Shared>,
+    lane: Lane,
+    f: impl FnOnce() -> R + Send,
+) -> Result<R, OsThreadError> {
+    if sched::is_on(shared) {
+        return Ok(f());
+    }
+    let info = Info {
+        name: None,
+        started_at: Some(Location::caller()),
+        lineage: Lineage::current(),
+    };
+    match errand::run(f, |parcel| {
+        shared.spawn_in(lane, shared.class(), info, parcel);
+    }) {
+        Outcome::Returned(value) => Ok(value),
+        Outcome::Panicked(payload) => resume_unwind(payload),
+        Outcome::Refused(error) => Err(OsThreadError::of(shared, error)),
     }
 }
 

@@ -79,44 +79,7 @@ impl Runtime {
     /// With what `f` panics with; if the task cannot be started (no memory for its stack, a forked child).
     #[track_caller]
     pub fn run<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
-        let outcome = Arc::new(OsMutex::new(None));
-        let event = Arc::new(TaskEvent::new());
-        let slot = Arc::clone(&outcome);
-        let task: Box<dyn FnOnce(io::Result<()>) + Send + '_> = Box::new(move |start| {
-            let result = match start {
-                Ok(()) => Ok(catch_unwind(AssertUnwindSafe(f))),
-                Err(error) => {
-                    // On the worker's own stack, where nothing catches a destructor that panics.
-                    drop(multi_core::panic::catch(|| drop(f)));
-                    Err(error)
-                }
-            };
-            *lock(&slot) = Some(result);
-        });
-        // SAFETY: the closure is used up once the outcome is there, for which we wait whatever happens. The only other owner
-        // of the slot then is us.
-        let task: Box<dyn FnOnce(io::Result<()>) + Send + 'static> =
-            unsafe { std::mem::transmute(task) };
-        let info = Info {
-            name: None,
-            started_at: Some(Location::caller()),
-            lineage: Lineage::current(),
-        };
-        let lent = Lent {
-            task,
-            event: Arc::clone(&event),
-        };
-        self.shared.spawn(self.shared.class(), info, lent);
-        loop {
-            let key = event.key();
-            match lock(&outcome).take() {
-                Some(Ok(Ok(value))) => return value,
-                Some(Ok(Err(payload))) => resume_unwind(payload),
-                Some(Err(error)) => panic!("{error}"),
-                None => {}
-            }
-            event.wait(key, None);
-        }
+        run_on(&self.shared, f)
     }
 
     /// How many workers it has.
@@ -160,6 +123,49 @@ impl fmt::Debug for Runtime {
             .field("workers", &self.workers())
             .field("num_tasks", &self.num_tasks())
             .finish_non_exhaustive()
+    }
+}
+
+/// Runs `f` as a task and waits for it: see [`Runtime::run`].
+#[track_caller]
+pub(crate) fn run_on<R: Send>(shared: &Arc<Shared>, f: impl FnOnce() -> R + Send) -> R {
+    let outcome = Arc::new(OsMutex::new(None));
+    let event = Arc::new(TaskEvent::new());
+    let slot = Arc::clone(&outcome);
+    let task: Box<dyn FnOnce(io::Result<()>) + Send + '_> = Box::new(move |start| {
+        let result = match start {
+            Ok(()) => Ok(catch_unwind(AssertUnwindSafe(f))),
+            Err(error) => {
+                // On the worker's own stack, where nothing catches a destructor that panics.
+                drop(multi_core::panic::catch(|| drop(f)));
+                Err(error)
+            }
+        };
+        *lock(&slot) = Some(result);
+    });
+    // SAFETY: the closure is used up once the outcome is there, for which we wait whatever happens. The only other owner
+    // of the slot then is us.
+    let task: Box<dyn FnOnce(io::Result<()>) + Send + 'static> =
+        unsafe { std::mem::transmute(task) };
+    let info = Info {
+        name: None,
+        started_at: Some(Location::caller()),
+        lineage: Lineage::current(),
+    };
+    let lent = Lent {
+        task,
+        event: Arc::clone(&event),
+    };
+    shared.spawn(shared.class(), info, lent);
+    loop {
+        let key = event.key();
+        match lock(&outcome).take() {
+            Some(Ok(Ok(value))) => return value,
+            Some(Ok(Err(payload))) => resume_unwind(payload),
+            Some(Err(error)) => panic!("{error}"),
+            None => {}
+        }
+        event.wait(key, None);
     }
 }
 

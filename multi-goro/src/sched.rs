@@ -4,7 +4,9 @@ use multi_core::Lineage;
 
 mod bound;
 mod current;
+mod linger;
 mod locals;
+mod offers;
 mod park;
 mod place;
 mod shared;
@@ -18,9 +20,10 @@ pub(crate) use current::{
     can_switch, enter, is_on, on_task, spend, stay, with_current_info, yield_now,
 };
 pub(crate) use locals::with_locals;
+pub(crate) use offers::Offer;
 pub(crate) use park::{Waiter, Wake, park};
 pub(crate) use shared::{Shared, current_runtime, process_id};
-pub(crate) use task::{Info, Job, Lane};
+pub(crate) use task::{Header, Info, Job, Lane};
 pub(crate) use waiters::{Waiters, wait_in};
 
 /// The limited groups that the running task runs in; none where no task does.

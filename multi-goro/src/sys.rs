@@ -29,6 +29,27 @@ pub(crate) fn process_id() -> u32 {
     std::process::id()
 }
 
+/// The clock behind `Instant`, in nanoseconds, `clock_gettime(CLOCK_MONOTONIC)`, clock_gettime(2).
+pub(crate) fn monotonic_ns() -> u64 {
+    clock_ns(libc::CLOCK_MONOTONIC)
+}
+
+/// That clock at the kernel's last tick, `clock_gettime(CLOCK_MONOTONIC_COARSE)`: one load from a page of the kernel's.
+pub(crate) fn monotonic_coarse_ns() -> u64 {
+    clock_ns(libc::CLOCK_MONOTONIC_COARSE)
+}
+
+fn clock_ns(clock: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // It fails for clocks that do not exist only; these are older than what else this file asks of the kernel.
+    // SAFETY: `time` is writable.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
+    time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
+}
+
 /// Reserves zeroed, private memory that is given pages as it is touched: `mmap(MAP_NORESERVE)`, mmap(2).
 pub(crate) fn map(bytes: usize) -> io::Result<NonNull<u8>> {
     // SAFETY: a fresh mapping at an address of the kernel's choice disturbs nothing.
@@ -349,4 +370,23 @@ pub(crate) fn write_error(text: &[u8]) {
 pub(crate) fn abort() -> ! {
     // SAFETY: ends the process.
     unsafe { libc::abort() }
+}
+
+/// Where this thread's stack lies, and its size in bytes, `pthread_getattr_np`, pthread_getattr_np(3). Null and zero where that
+/// cannot be had.
+#[cfg(asan)]
+pub(crate) fn thread_stack() -> (*const u8, usize) {
+    // SAFETY: an all-zero attribute is storage for the next call.
+    let mut attributes: libc::pthread_attr_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the calling thread is alive, and the attribute is ours.
+    if unsafe { libc::pthread_getattr_np(libc::pthread_self(), &raw mut attributes) } != 0 {
+        return (ptr::null(), 0);
+    }
+    let mut base = ptr::null_mut();
+    let mut bytes = 0;
+    // SAFETY: initialised by the call above; both results are writable.
+    unsafe { libc::pthread_attr_getstack(&raw const attributes, &raw mut base, &raw mut bytes) };
+    // SAFETY: initialised above, and not used again.
+    unsafe { libc::pthread_attr_destroy(&raw mut attributes) };
+    (base.cast_const().cast(), bytes)
 }

@@ -26,6 +26,18 @@ impl Drop for WaitsWhenDropped {
     }
 }
 
+/// Starts a task whose value waits for `rx` as it is dropped, on the task's side: the handle is gone before the task ends.
+fn drop_on_the_tasks_side(group: &Group, rx: Receiver<u8>) {
+    let (gone, is_gone) = chan::<()>(1);
+    let handle = group.spawn(move || {
+        let value = WaitsWhenDropped(rx);
+        is_gone.recv()?;
+        Ok(value)
+    });
+    drop(handle);
+    gone.send(()).unwrap();
+}
+
 #[test]
 fn waiter_that_gives_up_while_all_are_told_takes_no_other_along() {
     let _dog = watchdog(60);
@@ -58,7 +70,7 @@ fn value_that_waits_as_it_is_dropped_outlives_the_handle_of_its_runtime() {
     let runtime = runtime(1);
     let mut group = runtime.group();
     let (tx, rx) = chan(0);
-    drop(group.spawn(move || Ok(WaitsWhenDropped(rx))));
+    drop_on_the_tasks_side(&group, rx);
     while runtime.num_tasks() > 0 {
         thread::yield_now();
     }
@@ -107,7 +119,7 @@ fn wait_timeout_of_locked_tasks_does_not_wait_for_destructors() {
     let _dog = watchdog(60);
     let mut group = Group::locked();
     let (tx, rx) = chan(0);
-    drop(group.spawn(move || Ok(WaitsWhenDropped(rx))));
+    drop_on_the_tasks_side(&group, rx);
     let outcome = group.wait_timeout(Duration::from_millis(100));
     assert!(matches!(outcome, Err(WaitTimeoutError::StillRunning(_))));
     tx.send(7).unwrap();

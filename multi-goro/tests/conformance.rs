@@ -2,7 +2,8 @@
 
 use multi_core::conformance::Subject;
 use multi_core::{BuildError, CancelToken, GroupOptions};
-use multi_goro::Group;
+use multi_goro::{Group, OsThread};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 #[path = "../../multi-pthread/tests/refuse/mod.rs"]
@@ -64,4 +65,34 @@ impl Subject for Locked {
     }
 }
 
-multi_core::conformance!(Green, Locked);
+/// Tasks bound to one thread.
+struct Bound;
+
+impl Subject for Bound {
+    const NAME: &'static str = "goro bound";
+    type Group = Group;
+
+    fn group(options: GroupOptions) -> Result<Group, BuildError> {
+        static THREAD: OnceLock<OsThread> = OnceLock::new();
+        let thread = THREAD.get_or_init(|| OsThread::spawn("bound").expect("a thread"));
+        Group::builder().options(options).os_thread(thread).build()
+    }
+
+    fn detach(group: Group) {
+        group.detach();
+    }
+
+    fn sleep(duration: Duration) {
+        multi_goro::sleep(duration);
+    }
+
+    fn flag() -> CancelToken {
+        multi_goro::cancel_token()
+    }
+
+    fn with_starts_refused(_while_refused: &mut dyn FnMut()) -> Result<(), &'static str> {
+        Err("as for green tasks: a task starts in memory its worker has already")
+    }
+}
+
+multi_core::conformance!(Green, Locked, Bound);

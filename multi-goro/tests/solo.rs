@@ -82,6 +82,27 @@ const CASES: &[Case] = &[
         check: succeeded,
     },
     Case {
+        name: "forked_child_inside_a_join_runs_the_second_half_or_panics",
+        child: forked_in_a_join,
+        check: succeeded,
+    },
+    Case {
+        name: "second_half_that_gets_no_stack_is_run_by_the_caller",
+        child: no_memory_for_a_half,
+        check: succeeded,
+    },
+    Case {
+        name: "overflow_of_nested_joins_names_the_task_and_the_remedy",
+        child: overflow_in_joins,
+        check: |output| {
+            let text = stderr(output);
+            assert_eq!(signal(output), Some(libc::SIGABRT), "{text}");
+            for part in ["task \"joins\" started at", "recurse less deeply"] {
+                assert!(text.contains(part), "{part:?} is not in: {text}");
+            }
+        },
+    },
+    Case {
         name: "groups_and_runtimes_leave_no_thread_behind",
         child: no_thread_left,
         check: succeeded,
@@ -200,6 +221,19 @@ fn overflow_of_a_thread() {
     drop(thread.join());
 }
 
+fn overflow_in_joins() {
+    fn dive(depth: usize) -> usize {
+        let (a, b) = multi_goro::join(|| dive(depth + 1), || std::hint::black_box(depth));
+        a + b
+    }
+    let mut group = Group::new();
+    group.go_with(multi_goro::TaskOptions::new().name("joins"), || {
+        std::hint::black_box(dive(0));
+        Ok(())
+    });
+    drop(group.wait());
+}
+
 #[expect(unsafe_code, reason = "faults on purpose")]
 fn wild_access() {
     let mut group = Group::new();
@@ -245,6 +279,11 @@ fn in_a_fork(child: impl FnOnce()) {
         // SAFETY: leaves at once.
         unsafe { libc::_exit(i32::from(outcome.is_err())) };
     }
+    reap(pid);
+}
+
+#[expect(unsafe_code, reason = "waits for a child")]
+fn reap(pid: libc::pid_t) {
     let mut status = 0;
     // SAFETY: waits for the child just made.
     let reaped = unsafe { libc::waitpid(pid, &raw mut status, 0) };
@@ -300,6 +339,60 @@ fn forked_from_a_task() {
     });
 }
 
+fn forked_in_a_join() {
+    // With one worker nobody takes the second half while the first runs.
+    for workers in [1, 2] {
+        let runtime = Runtime::builder()
+            .workers(workers)
+            .build()
+            .expect("workers");
+        runtime.run(|| fork_in_a_half(workers == 2));
+    }
+}
+
+/// Forks in the first half of a join, while another worker runs the second half or nobody does.
+#[expect(unsafe_code, reason = "forks")]
+fn fork_in_a_half(stolen: bool) {
+    let (tell, told) = std::sync::mpsc::channel();
+    let mut pid = 0;
+    let forked = &mut pid;
+    let fork = move || {
+        if stolen {
+            told.recv().expect("another worker begins with it");
+        }
+        // SAFETY: the child ends the join, and leaves.
+        *forked = unsafe { libc::fork() };
+        if *forked == 0 {
+            // SAFETY: only sets a timer: a hang ends with SIGALRM.
+            unsafe { libc::alarm(10) };
+        }
+    };
+    let second = move || {
+        if stolen {
+            tell.send(()).expect("the first half waits for it");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        multi_goro::join(|| 3, || 4)
+    };
+    let joined = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        multi_goro::join(fork, second)
+    }));
+    if pid == 0 {
+        let is_right = match joined {
+            Ok(((), (3, 4))) => !stolen,
+            Ok(_) => false,
+            Err(panic) => {
+                let text = panic.downcast_ref::<&str>().expect("a message");
+                stolen && text.contains("fork outside of `join`")
+            }
+        };
+        // SAFETY: leaves at once.
+        unsafe { libc::_exit(i32::from(!is_right)) };
+    }
+    assert_eq!(joined.expect("the parent has everything"), ((), (3, 4)));
+    reap(pid);
+}
+
 fn forked_with_tasks() {
     for mut group in [Group::new(), Group::locked()] {
         let (tx, rx) = chan::<()>(0);
@@ -338,40 +431,9 @@ fn runtime_in_a_child() {
     });
 }
 
-#[expect(unsafe_code, reason = "sets a resource limit")]
 fn no_memory_for_stacks() {
     let runtime = Runtime::builder().workers(1).build().expect("a worker");
-    let status = std::fs::read_to_string("/proc/self/statm").expect("proc");
-    let pages: u64 = status
-        .split(' ')
-        .next()
-        .and_then(|n| n.parse().ok())
-        .expect("a number");
-    // Room for some tasks of 8 MiB, not for a hundred.
-    let room = 200 << 20;
-    let limit = libc::rlimit {
-        rlim_cur: pages * 4096 + room,
-        rlim_max: libc::RLIM_INFINITY,
-    };
-    // SAFETY: only lowers this process's own limit.
-    let code = unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) };
-    assert_eq!(code, 0);
-    let mut group = Group::builder()
-        .runtime(&runtime)
-        .stack_bytes(8 << 20)
-        .build()
-        .expect("a group");
-    let (tx, rx) = chan::<()>(0);
-    for _ in 0..100 {
-        let rx = rx.clone();
-        group.go(move || {
-            assert!(rx.recv().is_err());
-            Ok(())
-        });
-    }
-    while group.progress().failed == 0 {
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    let (mut group, tx) = use_up_stacks(&runtime);
     drop(tx);
     let error = group.wait().expect_err("memory for all of them");
     let failed = error.failed_count();
@@ -387,6 +449,65 @@ fn no_memory_for_stacks() {
         group.go(|| Ok(()));
     }
     group.wait().expect("stacks that are free again");
+}
+
+fn no_memory_for_a_half() {
+    multi_goro::task_local! { static OF_CALLER: Cell<bool> = Cell::new(false) }
+    let runtime = Runtime::builder()
+        .workers(1)
+        .stack_bytes(8 << 20)
+        .build()
+        .expect("a worker");
+    let (a, b) = runtime.run(|| {
+        let (mut group, tx) = use_up_stacks(&runtime);
+        OF_CALLER.set(true);
+        // The worker has nothing else to do meanwhile, and takes the second half.
+        let joined = multi_goro::join(
+            || multi_goro::sleep(Duration::from_millis(20)),
+            || OF_CALLER.get(),
+        );
+        drop(tx);
+        group.wait().expect_err("memory for all of them");
+        joined
+    });
+    assert_eq!((a, b), ((), true));
+}
+
+/// Limits the memory, and starts tasks that park until one gets no stack. They end when the sender is dropped.
+#[expect(unsafe_code, reason = "sets a resource limit")]
+fn use_up_stacks(runtime: &Runtime) -> (Group, multi_goro::Sender<()>) {
+    let status = std::fs::read_to_string("/proc/self/statm").expect("proc");
+    let pages: u64 = status
+        .split(' ')
+        .next()
+        .and_then(|n| n.parse().ok())
+        .expect("a number");
+    // Room for some tasks of 8 MiB, not for a hundred.
+    let room = 200 << 20;
+    let limit = libc::rlimit {
+        rlim_cur: pages * 4096 + room,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: only lowers this process's own limit.
+    let code = unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) };
+    assert_eq!(code, 0);
+    let group = Group::builder()
+        .runtime(runtime)
+        .stack_bytes(8 << 20)
+        .build()
+        .expect("a group");
+    let (tx, rx) = chan::<()>(0);
+    for _ in 0..100 {
+        let rx = rx.clone();
+        group.go(move || {
+            assert!(rx.recv().is_err());
+            Ok(())
+        });
+    }
+    while group.progress().failed == 0 {
+        multi_goro::sleep(Duration::from_millis(1));
+    }
+    (group, tx)
 }
 
 fn threads() -> usize {

@@ -8,6 +8,7 @@
     reason = "a program that reports on its standard streams"
 )]
 
+mod asan;
 mod bench;
 mod ci;
 mod conformance;
@@ -87,6 +88,8 @@ enum Task {
     Tidy,
     /// Check the synchronisation protocols with the model checker
     Models,
+    /// Run the tests of the green tasks under AddressSanitizer
+    Asan,
     /// Run the stress tests of one backend, or of all
     Stress {
         /// goro, chan, proc, .. or all: the part of the crate's name after `multi-`
@@ -144,6 +147,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Ci => ci::run(&workspace)?,
         Task::Tidy => tidy::run(&workspace)?,
         Task::Models => models::run(&workspace)?,
+        Task::Asan => asan::run(&workspace, Duration::from_secs(test::LIMIT_SECONDS))?,
         Task::Stress {
             which,
             seconds,

@@ -1,42 +1,47 @@
 //! The books themselves: every change of a group's state, each under the lock for a moment and calling nobody from there.
 
-use super::roster::{Roster, Running};
-use super::{Ledger, Ticket, report};
+use super::roster::{Roster, Seated, Usher};
+use super::sites::Sites;
+use super::tally::Count;
+use super::ticket::Extra;
+use super::{Shared, Ticket, report};
 use crate::cancel::CancelToken;
+use crate::clock;
 use crate::error::{Counts, GroupError, TaskError};
 use crate::lock::lock;
 use crate::options::{TaskOptions, check_name};
 use crate::task::{Lineage, TaskId};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::panic::Location;
-use std::sync::MutexGuard;
-use std::time::Instant;
+use std::sync::{Arc, MutexGuard};
+use std::time::{Duration, Instant};
 
 pub(super) struct State {
     pub(super) token: CancelToken,
     next_id: u64,
-    /// Tasks that have a ticket and have not left.
-    pub(super) running: Roster,
+    /// Tasks that have a ticket, or had one; those given back do not count.
+    pub(super) started: u64,
+    pub(super) failed: u64,
+    pub(super) count: Count,
+    pub(super) usher: Usher,
+    sites: Sites,
+    names: HashMap<TaskId, Arc<str>>,
     pub(super) queue: VecDeque<Queued>,
-    /// Tasks that have left and whose handle has not been told yet.
-    unpublished: usize,
-    /// Somebody is in [`Ledger::advance`].
+    /// Tasks that have left and whose handle has not been told yet. In a group with a limit only: see [`Shared::leave`].
+    unpublished: u64,
+    /// Somebody is in [`Shared::advance`].
     is_advancing: bool,
     /// Callers of `go` that sleep until there is room.
     room_waiters: usize,
-    pub(super) progress: Totals,
-    /// Since the last `wait`.
+    /// Ends at the last `wait`.
+    round_from: u64,
+    /// Failures since the last `wait`.
     round: Counts,
     /// Since the last `wait`, in the order in which they happened, at most [`GroupError::WHOLE_MAX`].
     failures: Vec<TaskError>,
     pub(super) is_detached: bool,
-}
-
-#[derive(Default)]
-pub(super) struct Totals {
-    pub(super) started: u64,
-    pub(super) finished: u64,
-    pub(super) failed: u64,
+    /// The books themselves, while nobody has them open and tasks are left.
+    kept: Option<Arc<Shared>>,
 }
 
 /// A task that a task of its own group started when there was no room.
@@ -68,19 +73,18 @@ pub(super) enum Closing {
     Group,
 }
 
-impl Ledger {
+impl Shared {
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        lock(&self.shared.state)
+        lock(&self.state)
     }
 
     /// Registers a task and says what to do with it, waiting for room first where that is allowed.
     pub(super) fn admit(&self, options: TaskOptions) -> (Ticket, Verdict) {
-        let is_limited = self.shared.options.limit.is_some();
-        let is_inside = is_limited && self.is_caller_inside();
+        let is_inside = self.is_limited() && self.is_caller_inside();
         loop {
             // Needed to wait for room only.
-            let key = if is_limited {
-                self.shared.event.key()
+            let key = if self.is_limited() {
+                self.event.key()
             } else {
                 0
             };
@@ -95,7 +99,7 @@ impl Ledger {
             } else {
                 state.room_waiters += 1;
                 drop(state);
-                self.shared.event.wait(key, self.shared.options.deadline);
+                self.event.wait(key, self.options.deadline);
                 self.state().room_waiters -= 1;
                 continue;
             };
@@ -103,60 +107,62 @@ impl Ledger {
         }
     }
 
-    pub(super) fn dispatch(
-        &self,
-        ticket: Ticket,
-        verdict: Verdict,
-        start: impl FnOnce(Ticket) + Send + 'static,
-    ) {
-        match verdict {
-            Verdict::Start => start(ticket.begin()),
-            Verdict::Refuse => ticket.refuse(start),
-            Verdict::Queue => {
-                let start = Box::new(start);
-                let mut state = self.state();
-                state.running.get_up(ticket.seat);
-                state.queue.push_back(Queued { ticket, start });
-                drop(state);
-                // Room may have come since `admit` looked.
-                self.advance();
-            }
-        }
+    /// Puts a task into the queue that [`admit`](Self::admit) found no room for.
+    pub(super) fn queue(&self, ticket: Ticket, start: Box<dyn FnOnce(Ticket) + Send>) {
+        let mut state = self.state();
+        self.tally.roster.set_queued(ticket.seat, None);
+        state.queue.push_back(Queued { ticket, start });
+        drop(state);
+        // Room may have come since `admit` looked.
+        self.advance();
     }
 
-    pub(super) fn enter(&self, state: &mut State, mut options: TaskOptions) -> Ticket {
+    pub(super) fn enter(&self, state: &mut State, options: TaskOptions) -> Ticket {
         let id = TaskId(state.next_id);
         state.next_id += 1;
-        state.progress.started += 1;
         let site = options.site.unwrap_or_else(|| Location::caller());
-        let since = Instant::now();
-        let name = options.name.clone();
-        let seat = state.running.sit(Running {
+        let task = Seated {
             id,
-            name,
-            site,
-            since,
-        });
-        let lineage = match self.shared.options.limit {
-            Some(_) => Lineage::current().with(self.shared.serial),
+            site: state.sites.index(site),
+            ticks: self.event.ticks(),
+        };
+        let seats_taken = usize::try_from(state.unsettled(self)).unwrap_or(usize::MAX);
+        let seat = self.tally.roster.sit(&mut state.usher, seats_taken, task);
+        state.started += 1;
+        let lineage = match self.options.limit {
+            Some(_) => Lineage::current().with(self.serial),
             None => Lineage::current(),
         };
         if let Some(token) = &options.cancel_token {
             state.token.adopt(token);
         }
-        options.timeout = options.timeout.or(self.shared.options.task_timeout);
-        Ticket::new(self.clone(), id, seat, options, site, since, lineage)
+        if let Some(name) = &options.name {
+            state.names.insert(id, Arc::clone(name));
+        }
+        let timeout = options.timeout.or(self.options.task_timeout);
+        let extra = Extra {
+            timeout: timeout.map(|timeout| (Instant::now(), timeout)),
+            name: options.name,
+            token: options.cancel_token,
+            lineage,
+            ..Extra::default()
+        };
+        Ticket::new(self, seat, site, extra)
+    }
+
+    fn is_limited(&self) -> bool {
+        self.options.limit.is_some()
     }
 
     /// Whether the caller is, or runs for, a task of this group. Only a limited group knows.
     fn is_caller_inside(&self) -> bool {
-        Lineage::current().contains(self.shared.serial)
+        Lineage::current().contains(self.serial)
     }
 
     /// Starts the queued task `id` although there is no room, if the caller, who is about to wait for it, takes up room of this
     /// group that it does not need meanwhile.
-    pub(crate) fn lend_room(&self, id: TaskId) {
-        if self.shared.options.limit.is_none() || !self.is_caller_inside() {
+    pub(super) fn lend_room(&self, id: TaskId) {
+        if !self.is_limited() || !self.is_caller_inside() {
             return;
         }
         let mut state = self.state();
@@ -167,21 +173,18 @@ impl Ledger {
         let Some(queued) = at.and_then(|at| state.queue.remove(at)) else {
             return;
         };
-        let next = self.release(&mut state, queued);
+        let next = self.release(&state, queued);
         drop(state);
         next.run();
     }
 
-    /// Moves a task out of the queue; run the result once the lock is free.
-    fn release(&self, state: &mut State, queued: Queued) -> Released {
+    /// Takes a task that was in the queue for one that runs; run the result once the lock is free.
+    fn release(&self, state: &State, queued: Queued) -> Released {
         let Queued { mut ticket, start } = queued;
-        ticket.since = Instant::now();
-        ticket.seat = state.running.sit(Running {
-            id: ticket.id(),
-            name: ticket.name.clone(),
-            site: ticket.site,
-            since: ticket.since,
-        });
+        self.tally
+            .roster
+            .set_queued(ticket.seat, Some(self.event.ticks()));
+        ticket.restart_clock();
         let is_refused = self.is_over(state);
         Released {
             ticket,
@@ -208,7 +211,7 @@ impl Ledger {
                 None
             };
             let Some(queued) = next else { break };
-            let next = self.release(&mut state, queued);
+            let next = self.release(&state, queued);
             drop(state);
             next.run();
             state = self.state();
@@ -217,10 +220,9 @@ impl Ledger {
     }
 
     pub(super) fn has_room(&self, state: &State) -> bool {
-        self.shared
-            .options
+        self.options
             .limit
-            .is_none_or(|limit| state.running.len() < limit)
+            .is_none_or(|limit| state.running(self) < limit as u64)
     }
 
     pub(super) fn is_over(&self, state: &State) -> bool {
@@ -229,8 +231,7 @@ impl Ledger {
 
     /// Whether the group's deadline has passed.
     fn is_late(&self) -> bool {
-        self.shared
-            .options
+        self.options
             .deadline
             .is_some_and(|deadline| Instant::now() >= deadline)
     }
@@ -238,14 +239,14 @@ impl Ledger {
     /// Writes a failure down, before its task leaves: whoever sees the group idle sees the failure.
     pub(super) fn record(&self, error: &TaskError) {
         let mut state = self.state();
-        state.progress.failed += 1;
+        state.failed += 1;
         state.round.failed += 1;
         state.round.cancelled += u64::from(error.is_cancelled());
         let is_detached = state.is_detached;
         if !is_detached && state.failures.len() < GroupError::WHOLE_MAX {
             state.failures.push(error.clone());
         }
-        let fails_fast = self.shared.options.fail_fast && !state.token.is_cancelled();
+        let fails_fast = self.options.fail_fast && !state.token.is_cancelled();
         let token = fails_fast.then(|| state.token.clone());
         drop(state);
         if is_detached {
@@ -256,15 +257,28 @@ impl Ledger {
         }
     }
 
-    /// Takes a task off the books. One with a handle is waited for until [`published`](Self::published) is called: it takes up no
-    /// room any more, but its value is not where its handle looks yet.
-    pub(super) fn leave(&self, seat: usize, has_handle: bool) {
+    /// Forgets the name of a task that is about to leave.
+    pub(super) fn forget_name(&self, id: TaskId) {
+        self.state().names.remove(&id);
+    }
+
+    /// Takes a task off the books that could not be counted by [`Tally::count_end`].
+    ///
+    /// In a group with a limit, one with a handle is waited for until [`published`](Self::published) is called: it takes up no room any
+    /// more, but its value is not where its handle looks yet. In others it leaves after its value.
+    pub(super) fn leave(&self, has_handle: bool) {
         let mut state = self.state();
-        state.running.get_up(seat);
-        state.progress.finished += 1;
-        state.round.tasks += 1;
-        state.unpublished += usize::from(has_handle);
-        self.after_leaving(state);
+        if self.is_limited() {
+            state.count.end_exactly();
+            state.unpublished += u64::from(has_handle);
+            self.after_leaving(state);
+        } else {
+            let started = state.started;
+            let is_last = state.count.end_here(self.tally, started);
+            if is_last {
+                self.tell_idle(state);
+            }
+        }
     }
 
     /// The handle of a task that left has what it waits for.
@@ -275,23 +289,56 @@ impl Ledger {
     }
 
     /// Takes a task off the books as if it had never come.
-    pub(super) fn forget(&self, seat: usize) {
+    pub(super) fn forget(&self) {
         let mut state = self.state();
-        state.running.get_up(seat);
-        state.progress.started -= 1;
-        self.after_leaving(state);
+        state.started -= 1;
+        let started = state.started;
+        if state.count.withdrew(self.tally, started) {
+            self.tell_idle(state);
+        } else {
+            self.after_leaving(state);
+        }
     }
 
     /// Passes on the room that came, and wakes who waits for it or for the last task.
     fn after_leaving(&self, state: MutexGuard<'_, State>) {
+        if !self.is_limited() {
+            return;
+        }
         let has_queue = !state.queue.is_empty();
-        let somebody_waits = state.unsettled() == 0 || state.room_waiters > 0;
+        let somebody_waits = state.room_waiters > 0;
+        if state.unsettled(self) == 0 {
+            self.tell_idle(state);
+            return;
+        }
         drop(state);
         if has_queue {
             self.advance();
         }
         if somebody_waits {
-            self.shared.event.notify();
+            self.event.notify();
+        }
+    }
+
+    /// Tells whoever waits that no task is left.
+    fn tell_idle(&self, mut state: MutexGuard<'_, State>) {
+        // The caller has them open too: they are closed after it.
+        let _closed_later = state.kept.take();
+        drop(state);
+        self.event.notify();
+    }
+
+    /// Nobody has the books open any more. They stay for the tasks that are left.
+    pub(super) fn put_away(self: &Arc<Self>) {
+        let mut state = self.state();
+        let started = state.started;
+        let is_busy = if self.is_limited() {
+            state.unsettled(self) > 0
+        } else {
+            state.count.expect_last(self.tally, started)
+        };
+        if is_busy {
+            state.kept = Some(Arc::clone(self));
         }
     }
 
@@ -305,36 +352,53 @@ impl Ledger {
         // Made outside the lock: a backend may map memory for it, and fail.
         let mut fresh = None;
         loop {
-            let key = self.shared.event.key();
+            let key = self.event.key();
             let mut state = self.state();
-            if state.unsettled() == 0 {
+            let started = state.started;
+            let is_busy = if self.is_limited() {
+                state.unsettled(self) > 0
+            } else {
+                state.count.expect_last(self.tally, started)
+            };
+            if !is_busy {
                 if closing == Closing::Group || !state.token.is_cancelled() {
                     return Some(self.take_failures(&mut state));
                 }
                 let Some(token) = fresh.take() else {
                     drop(state);
-                    fresh = Some((self.shared.new_token)());
+                    fresh = Some((self.new_token)());
                     continue;
                 };
                 let used_up = std::mem::replace(&mut state.token, CancelToken::clone(&token));
                 let outcome = self.take_failures(&mut state);
                 drop(state);
                 drop(used_up);
-                self.shared.watch(&token);
+                self.watch(&token);
                 return Some(outcome);
             }
             drop(state);
             if until.is_some_and(|until| Instant::now() >= until) {
                 return None;
             }
-            self.shared.event.wait(key, until);
+            self.event.wait(key, until);
         }
     }
 
     pub(super) fn take_failures(&self, state: &mut State) -> Result<(), GroupError> {
+        let ended = state.count.ended(self.tally);
+        if ended == state.started {
+            Roster::rewind(&mut state.usher);
+        }
+        let tasks = ended - std::mem::replace(&mut state.round_from, ended);
+        if state.round.failed == 0 {
+            return Ok(());
+        }
         let failures = std::mem::take(&mut state.failures);
-        let counts = std::mem::take(&mut state.round);
-        let name = self.shared.options.name.clone();
+        let counts = Counts {
+            tasks,
+            ..std::mem::take(&mut state.round)
+        };
+        let name = self.options.name.clone();
         GroupError::new(name, failures, counts).map_or(Ok(()), Err)
     }
 }
@@ -359,20 +423,45 @@ impl State {
         Self {
             token,
             next_id: 0,
-            running: Roster::default(),
+            started: 0,
+            failed: 0,
+            count: Count::default(),
+            usher: Usher::default(),
+            sites: Sites::default(),
+            names: HashMap::new(),
             queue: VecDeque::new(),
             unpublished: 0,
             is_advancing: false,
             room_waiters: 0,
-            progress: Totals::default(),
+            round_from: 0,
             round: Counts::default(),
             failures: Vec::new(),
             is_detached: false,
+            kept: None,
         }
     }
 
     /// How many tasks `wait` waits for.
-    pub(super) fn unsettled(&self) -> usize {
-        self.running.len() + self.queue.len() + self.unpublished
+    pub(super) fn unsettled(&self, books: &Shared) -> u64 {
+        self.started - self.count.ended(books.tally) + self.unpublished
+    }
+
+    /// How many tasks run.
+    pub(super) fn running(&self, books: &Shared) -> u64 {
+        self.started - self.count.ended(books.tally) - self.queue.len() as u64
+    }
+
+    /// A line for each of the first `most` running tasks, by number.
+    pub(super) fn describe_running(&self, books: &Shared, most: usize) -> Vec<String> {
+        let now = clock::ticks(Instant::now());
+        let first = books.tally.roster.first(&self.usher, most);
+        let describe = |task: Seated| {
+            let name = self.names.get(&task.id);
+            let name = name.map(|name| format!(" {name:?}")).unwrap_or_default();
+            let site = self.sites.get(task.site);
+            let ago = Duration::from_nanos(now.saturating_sub(task.ticks));
+            format!("task {}{name} (started at {site}, {ago:.3?} ago)", task.id)
+        };
+        first.into_iter().map(describe).collect()
     }
 }

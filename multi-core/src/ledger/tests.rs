@@ -460,3 +460,82 @@ fn group_error_of_cancelled_tasks_counts_as_cancelled_further_out() {
     });
     assert!(outer.wait().unwrap_err().is_cancelled());
 }
+
+#[test]
+fn last_of_many_ends_is_seen_whoever_counts_it() {
+    let ledger = ledger(GroupOptions::new());
+    let (give, given) = mpsc::channel::<Ticket>();
+    let given = Arc::new(Mutex::new(given));
+    let enders: Vec<_> = (0..3)
+        .map(|_| {
+            let given = Arc::clone(&given);
+            std::thread::spawn(move || {
+                loop {
+                    // In batches, so that the threads end tasks side by side.
+                    let batch: Vec<_> = lock(&given).iter().take(7).collect();
+                    if batch.is_empty() {
+                        return;
+                    }
+                    batch.into_iter().for_each(|ticket| ticket.settle(Ok(())));
+                }
+            })
+        })
+        .collect();
+    let mut started = 0;
+    for round in 0..3_000_u64 {
+        let tasks = 7 * (round % 23) + 7;
+        for _ in 0..tasks {
+            let give = give.clone();
+            ledger.launch(TaskOptions::new(), move |ticket| give.send(ticket).unwrap());
+        }
+        started += tasks;
+        if round % 3 == 0 {
+            // Waits that give up leave no trace.
+            drop(ledger.wait_timeout(Duration::ZERO));
+        }
+        assert!(ledger.wait_timeout(Duration::from_secs(60)).is_ok(), "lost");
+        let progress = ledger.progress();
+        assert_eq!((progress.finished, progress.running), (started, 0));
+    }
+    drop(give);
+    enders.into_iter().for_each(|ender| ender.join().unwrap());
+}
+
+#[test]
+fn books_stay_for_tasks_whose_group_is_gone() {
+    let (keep, kept) = mpsc::channel();
+    let event = Arc::new(ThreadEvent::new());
+    for tasks in [1, 5] {
+        let options = GroupOptions::new();
+        let ledger = Ledger::new("test", options, event.clone(), CancelToken::new).unwrap();
+        for _ in 0..tasks {
+            let keep = keep.clone();
+            ledger.launch(TaskOptions::new().name("kept"), move |ticket| {
+                keep.send(ticket).unwrap();
+            });
+        }
+        let books = Arc::downgrade(&ledger.open.shared);
+        ledger.detach();
+        drop(ledger);
+        for ticket in kept.iter().take(tasks) {
+            assert!(books.upgrade().is_some(), "closed too early");
+            assert_eq!(ticket.name(), Some("kept"));
+            ticket.settle(Ok(()));
+        }
+        assert!(books.upgrade().is_none(), "open for ever");
+    }
+}
+
+#[test]
+fn ledgers_of_one_thread_use_one_tally_again_and_again() {
+    let tallies: std::collections::HashSet<_> = (0..1_000)
+        .map(|_| {
+            let ledger = ledger(GroupOptions::new());
+            ledger.launch(TaskOptions::new(), |ticket| ticket.settle(Ok(())));
+            ledger.wait().unwrap();
+            std::ptr::from_ref(ledger.open.shared.tally)
+        })
+        .collect();
+    // Other tests of this process take and leave some meanwhile.
+    assert!(tallies.len() < 100, "{}", tallies.len());
+}

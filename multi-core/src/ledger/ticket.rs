@@ -1,11 +1,12 @@
 //! One task's entry in the books, from its start to its end.
 
-use super::Ledger;
+use super::Shared;
+use super::tally::Tally;
 use crate::cancel::{CancelToken, Cancelled};
 use crate::clock::{self, Alarm};
 use crate::error::{Facts, GroupError, TaskError, TaskErrorKind};
 use crate::handle::{Promise, TakesFailure};
-use crate::options::{TaskOptions, check_name};
+use crate::options::check_name;
 use crate::task::{Lineage, TaskId};
 use crate::{BoxError, Result, panic};
 use std::fmt;
@@ -15,73 +16,78 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The right to run one task and the duty to say how it ended. Dropped unsettled, it reports the task as lost.
+///
+/// Small, since it is most of what a task costs before it runs: what few tasks have is behind one pointer.
 #[must_use = "dropping a ticket reports its task as lost"]
 pub struct Ticket {
-    ledger: Ledger,
-    id: TaskId,
+    tally: &'static Tally,
+    site: &'static Location<'static>,
     /// Its place among the running.
-    pub(super) seat: usize,
+    pub(super) seat: u32,
+    /// Its group has a deadline.
+    has_deadline: bool,
+    /// Its group has a limit: see [`Shared::leave`].
+    is_limited: bool,
+    is_settled: bool,
+    extra: Option<Box<Extra>>,
+}
+
+const _: () = assert!(size_of::<Ticket>() == 32);
+
+/// What only some tasks have.
+#[derive(Default)]
+pub(super) struct Extra {
     pub(super) name: Option<Arc<str>>,
-    pub(super) site: &'static Location<'static>,
-    pub(super) since: Instant,
-    timeout: Option<Duration>,
-    token: Option<CancelToken>,
-    lineage: Lineage,
-    alarm: Option<Alarm>,
+    /// When it started, and how long it may take.
+    pub(super) timeout: Option<(Instant, Duration)>,
+    pub(super) token: Option<CancelToken>,
+    pub(super) lineage: Lineage,
+    pub(super) alarm: Option<Alarm>,
     /// The task's handle, which is to hear of a failure.
     pub(super) failure_to: Option<Arc<dyn TakesFailure>>,
-    pid: Option<u32>,
-    stderr_tail: Option<String>,
-    is_settled: bool,
-    /// False for a task that its group refused.
-    was_started: bool,
+    pub(super) pid: Option<u32>,
+    pub(super) stderr_tail: Option<String>,
+    /// The group refused the task: it was never started.
+    pub(super) was_refused: bool,
+}
+
+impl Extra {
+    fn is_needed(&self) -> bool {
+        self.name.is_some()
+            || self.timeout.is_some()
+            || self.token.is_some()
+            || !self.lineage.is_none()
+    }
 }
 
 impl Ticket {
     pub(super) fn new(
-        ledger: Ledger,
-        id: TaskId,
-        seat: usize,
-        options: TaskOptions,
+        books: &Shared,
+        seat: u32,
         site: &'static Location<'static>,
-        since: Instant,
-        lineage: Lineage,
+        extra: Extra,
     ) -> Self {
-        let TaskOptions {
-            name,
-            timeout,
-            cancel_token,
-            ..
-        } = options;
         Self {
-            ledger,
-            id,
-            seat,
-            name,
+            tally: books.tally,
             site,
-            since,
-            timeout,
-            token: cancel_token,
-            lineage,
-            alarm: None,
-            failure_to: None,
-            pid: None,
-            stderr_tail: None,
+            seat,
+            has_deadline: books.options.deadline.is_some(),
+            is_limited: books.options.limit.is_some(),
             is_settled: false,
-            was_started: true,
+            extra: extra.is_needed().then(|| Box::new(extra)),
         }
     }
 
     /// The task's number in its group.
     #[must_use]
     pub fn id(&self) -> TaskId {
-        self.id
+        self.tally.roster.look(self.seat).id
     }
 
     /// The name it was given.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
-        self.name.as_deref()
+        self.extra.as_ref()?.name.as_deref()
     }
 
     /// The line that called `go`.
@@ -93,10 +99,13 @@ impl Ticket {
     /// When its time will be up, if it has a time limit: its own or, where that is sooner, its group's.
     #[must_use]
     pub fn expires_at(&self) -> Option<Instant> {
-        let own = self
-            .timeout
-            .and_then(|timeout| self.since.checked_add(timeout));
-        match (own, self.ledger.shared.options.deadline) {
+        let timeout = self.extra.as_ref().and_then(|extra| extra.timeout);
+        let own = timeout.and_then(|(since, timeout)| since.checked_add(timeout));
+        let group = match self.has_deadline {
+            true => self.tally.owner().options.deadline,
+            false => None,
+        };
+        match (own, group) {
             (Some(own), Some(group)) => Some(own.min(group)),
             (own, group) => own.or(group),
         }
@@ -105,17 +114,29 @@ impl Ticket {
     /// The task's lineage: for the backend to [`enter`](Lineage::enter), or to answer with when asked.
     #[must_use]
     pub fn lineage(&self) -> Lineage {
-        self.lineage.clone()
+        match &self.extra {
+            Some(extra) => extra.lineage.clone(),
+            None => Lineage::NONE,
+        }
     }
 
     /// Adds the process the task runs in to what a failure will say.
     pub fn set_pid(&mut self, pid: u32) {
-        self.pid = Some(pid);
+        self.extra().pid = Some(pid);
     }
 
     /// Adds the end of what the task wrote on its standard error to what a failure will say.
     pub fn set_stderr_tail(&mut self, tail: String) {
-        self.stderr_tail = Some(tail);
+        self.extra().stderr_tail = Some(tail);
+    }
+
+    /// Has the task's handle told of a failure.
+    pub(super) fn tell(&mut self, handle: Arc<dyn TakesFailure>) {
+        self.extra().failure_to = Some(handle);
+    }
+
+    fn extra(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
     }
 
     /// Runs `task` here, catching its panic, and settles.
@@ -132,9 +153,14 @@ impl Ticket {
 
     /// Says how the task ended. A task that returned when its time was up is reported as timed out, whatever it returned; one that
     /// panicked, or whose process died for a reason of its own, is reported as that.
+    #[inline]
     pub fn settle(mut self, outcome: Result<(), TaskErrorKind>) {
-        let failure = self.judge(outcome).err();
-        self.close(failure);
+        if outcome.is_ok() && !self.has_deadline && self.extra.is_none() {
+            self.leave(false);
+        } else {
+            let failure = self.judge(outcome).err();
+            self.close(failure);
+        }
     }
 
     /// As [`settle`](Self::settle), and hands the value to whoever waits for it.
@@ -146,42 +172,71 @@ impl Ticket {
             }
             Ok(value) => {
                 // The promise is then the handle's only partner: if the handle is gone, the value is dropped here, and may panic.
-                self.failure_to = None;
-                self.is_settled = true;
-                self.ledger.leave(self.seat, true);
-                if let Err(kind) = panic::catch(|| promise.keep(value)) {
-                    let error = self.error(kind, None);
-                    self.ledger.record(&error);
-                    discard(error);
+                self.extra().failure_to = None;
+                if self.is_limited {
+                    self.hand_over(promise, value);
+                } else {
+                    let kept = panic::catch(|| promise.keep(value));
+                    let failure = kept.err().map(|kind| self.error(kind, None));
+                    self.close(failure);
                 }
-                self.ledger.published();
             }
         }
     }
 
+    /// In a group with a limit: leaves its room, and then hands the value over, so that there is room when a join returns.
+    fn hand_over<T>(&mut self, promise: Promise<T>, value: T) {
+        let books = self.tally.owner();
+        let facts = self.facts();
+        if facts.name.is_some() {
+            books.forget_name(facts.id);
+        }
+        self.leave(true);
+        if let Err(kind) = panic::catch(|| promise.keep(value)) {
+            let error = TaskError::new(facts, kind, None);
+            books.record(&error);
+            discard(error);
+        }
+        books.published();
+    }
+
     /// Gives the ticket back: the task was not started and counts for nothing.
     pub fn withdraw(mut self) {
+        let books = self.tally.owner();
+        if self.name().is_some() {
+            books.forget_name(self.id());
+        }
         self.is_settled = true;
-        self.ledger.forget(self.seat);
+        self.tally.roster.get_up(self.seat);
+        books.forget();
     }
 
     /// Starts the clock of the task's own time limit.
     pub(super) fn begin(mut self) -> Self {
-        if let (Some(token), Some(at)) = (self.token.clone(), self.expires_at()) {
+        let token = self.extra.as_ref().and_then(|extra| extra.token.clone());
+        if let Some(token) = token
+            && let Some(at) = self.expires_at()
+        {
             // Without a clock thread the task is still judged at its end; it only is not told in time.
-            self.alarm = clock::at(at, move || token.cancel()).ok();
+            self.extra().alarm = clock::at(at, move || token.cancel()).ok();
         }
         self
     }
 
+    /// The task has waited in a queue until now.
+    pub(super) fn restart_clock(&mut self) {
+        if let Some(extra) = &mut self.extra
+            && let Some((since, _)) = &mut extra.timeout
+        {
+            *since = Instant::now();
+        }
+    }
+
     /// Settles a task that is not to start, `start` being what would have started it: dropped first, since what a scoped task
     /// borrows may be gone once the task is settled.
-    pub(super) fn refuse(mut self, start: impl FnOnce(Self)) {
-        self.was_started = false;
-        let kind = match (
-            panic::catch(|| drop(start)),
-            check_name(self.name.as_deref()),
-        ) {
+    pub(super) fn refuse<S>(mut self, start: S) {
+        self.extra().was_refused = true;
+        let kind = match (panic::catch(|| drop(start)), check_name(self.name())) {
             (Err(panicked), _) => panicked,
             (Ok(()), Err(error)) => {
                 TaskErrorKind::Start(io::Error::new(io::ErrorKind::InvalidInput, error))
@@ -192,7 +247,9 @@ impl Ticket {
     }
 
     fn judge<T>(&mut self, outcome: Result<T, TaskErrorKind>) -> Result<T, TaskError> {
-        self.alarm = None;
+        if let Some(extra) = &mut self.extra {
+            extra.alarm = None;
+        }
         let is_late = self.expires_at().is_some_and(|at| Instant::now() >= at);
         match outcome {
             Ok(value) if !is_late => Ok(value),
@@ -215,35 +272,61 @@ impl Ticket {
     }
 
     fn error(&mut self, kind: TaskErrorKind, afterwards: Option<BoxError>) -> TaskError {
-        let facts = Facts {
-            id: self.id,
-            name: self.name.clone(),
-            backend: self.ledger.backend(),
-            pid: self.pid,
+        TaskError::new(self.facts(), kind, afterwards)
+    }
+
+    fn facts(&mut self) -> Facts {
+        let seated = self.tally.roster.look(self.seat);
+        let now = clock::ticks(Instant::now());
+        let extra = self.extra();
+        let (name, pid) = (extra.name.clone(), extra.pid);
+        let (stderr_tail, was_started) = (extra.stderr_tail.take(), !extra.was_refused);
+        Facts {
+            id: seated.id,
+            name,
+            backend: self.tally.owner().backend,
+            pid,
             site: self.site,
-            elapsed: self.since.elapsed(),
-            stderr_tail: self.stderr_tail.take(),
-            was_started: self.was_started,
-        };
-        TaskError::new(facts, kind, afterwards)
+            elapsed: Duration::from_nanos(now.saturating_sub(seated.ticks)),
+            stderr_tail,
+            was_started,
+        }
     }
 
     /// Writes the failure down, takes the task off the books, then tells the handle: whoever sees the task gone sees the failure
-    /// too.
+    /// too. In a group without a limit the handle comes first, since after it there is nothing to wait for.
     fn close(&mut self, failure: Option<TaskError>) {
-        self.is_settled = true;
+        let handle = self
+            .extra
+            .as_mut()
+            .and_then(|extra| extra.failure_to.take());
+        if self.name().is_some() {
+            self.tally.owner().forget_name(self.id());
+        }
         if let Some(error) = &failure {
-            self.ledger.record(error);
+            self.tally.owner().record(error);
         }
-        let handle = self.failure_to.take();
-        let has_handle = handle.is_some();
-        self.ledger.leave(self.seat, has_handle);
-        if let (Some(handle), Some(error)) = (handle, &failure) {
-            handle.fail(error);
+        if !self.is_limited {
+            tell(handle, failure);
+            self.leave(false);
+        } else if handle.is_some() {
+            let books = self.tally.owner();
+            self.leave(true);
+            tell(handle, failure);
+            books.published();
+        } else {
+            discard(failure);
+            self.leave(false);
         }
-        discard(failure);
-        if has_handle {
-            self.ledger.published();
+    }
+
+    /// Gives up the seat and counts the end.
+    #[inline]
+    fn leave(&mut self, has_handle: bool) {
+        self.is_settled = true;
+        self.tally.roster.get_up(self.seat);
+        if !self.tally.count_end() {
+            self.tally.owner().leave(has_handle);
         }
     }
 }
@@ -255,6 +338,14 @@ impl Drop for Ticket {
             self.close(Some(error));
         }
     }
+}
+
+/// Tells the handle, if there is one and anything to tell.
+fn tell(handle: Option<Arc<dyn TakesFailure>>, failure: Option<TaskError>) {
+    if let (Some(handle), Some(error)) = (handle, &failure) {
+        handle.fail(error);
+    }
+    discard(failure);
 }
 
 /// Drops what belongs to the task's code, which may panic: such a panic has been printed, and is nobody else's.
@@ -271,8 +362,8 @@ fn says_cancelled(error: &BoxError) -> bool {
 impl fmt::Debug for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ticket")
-            .field("id", &self.id)
-            .field("name", &self.name)
+            .field("id", &self.id())
+            .field("name", &self.name())
             .finish_non_exhaustive()
     }
 }

@@ -12,6 +12,7 @@ use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 use std::time::{Duration, Instant};
 
+use super::lookout::tell_lookouts;
 use super::{Channel, Deadline, Place, Receiver, RecvError, SendError, Sender};
 use crate::proto::channel::{Core, Received, Sent};
 use crate::proto::claim::Claim;
@@ -241,7 +242,13 @@ impl<T> Operation for Case<'_, T> {
         };
         let ticket = self.with_core(|core| match self.side {
             Side::Send => core.wait_to_send(seat),
-            Side::Receive => core.wait_to_receive(seat),
+            Side::Receive => {
+                let ticket = core.wait_to_receive(seat);
+                if core.has_lookouts() {
+                    tell_lookouts(core);
+                }
+                ticket
+            }
         });
         self.ticket.set(Some(ticket));
     }

@@ -87,11 +87,8 @@ impl Builder {
         let class = self.stack_bytes.map(Class::for_bytes).transpose();
         let class = class.map_err(|error| BuildError::new(error.to_string()))?;
         if self.is_locked {
-            return Group::with(
-                "goro locked",
-                self.options,
-                Place::Locked(Threads::new(class)),
-            );
+            let threads = Threads::new(class);
+            return Group::with("goro locked", self.options, Place::Locked, threads);
         }
         if let Some((hold, lane)) = self.os_thread {
             let shared = hold.shared();
@@ -101,7 +98,7 @@ impl Builder {
                 shared: Arc::clone(shared),
                 hold: Some(hold),
             };
-            return Group::with("goro", self.options, place);
+            return Group::with("goro", self.options, place, Threads::new(None));
         }
         let place = match self.runtime {
             Some(shared) => Place::Green {
@@ -112,7 +109,7 @@ impl Builder {
             },
             None => default_place(class)?,
         };
-        Group::with("goro", self.options, place)
+        Group::with("goro", self.options, place, Threads::new(None))
     }
 }
 

@@ -1,18 +1,99 @@
 //! Tasks that have an OS thread each.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io;
+use std::panic::Location;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use super::Body;
+use multi_core::{Result, TaskOptions};
+
+use super::{Body, Go, Group, Inner, Spawner};
 use crate::stack::Class;
 use crate::sync::{AtomicBool, Ordering::*, OsMutex, lock};
 
 /// Stack of a locked task's thread unless the builder says otherwise: what `std::thread` gives.
 const STACK_BYTES: usize = 2 * 1024 * 1024;
 
-/// The threads of one locked group.
+thread_local! {
+    /// Whether this thread is a locked task's.
+    static LOCKED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the caller is a locked task.
+pub(crate) fn is_locked() -> bool {
+    LOCKED.get()
+}
+
+impl Group {
+    /// Starts one task with an OS thread of its own, which ends with it, among the group's others: as in a
+    /// [locked](Group::locked) group.
+    ///
+    /// ```
+    /// let mut group = multi_goro::Group::new();
+    /// let (tx, rx) = multi_goro::chan(0);
+    /// group.go_locked(move || Ok(tx.send(std::thread::current().id())?));
+    /// group.go(move || {
+    ///     assert_ne!(rx.recv()?, std::thread::current().id());
+    ///     Ok(())
+    /// });
+    /// group.wait()?;
+    /// # Ok::<(), multi_goro::BoxError>(())
+    /// ```
+    #[track_caller]
+    pub fn go_locked<F>(&self, task: F)
+    where
+        F: FnOnce() -> Result + Send + 'static,
+    {
+        self.go_locked_with(TaskOptions::new().started_at(Location::caller()), task);
+    }
+
+    /// As [`go_locked`](Self::go_locked), with a name (the thread's, too), a timeout, a token of its own.
+    #[track_caller]
+    pub fn go_locked_with<F>(&self, options: TaskOptions, task: F)
+    where
+        F: FnOnce() -> Result + Send + 'static,
+    {
+        self.inner
+            .go_locked(options.started_at(Location::caller()), task);
+    }
+}
+
+impl Spawner {
+    /// Starts one task with an OS thread of its own: see [`Group::go_locked`].
+    #[track_caller]
+    pub fn go_locked<F>(&self, task: F)
+    where
+        F: FnOnce() -> Result + Send + 'static,
+    {
+        self.go_locked_with(TaskOptions::new().started_at(Location::caller()), task);
+    }
+
+    /// Starts one task with an OS thread of its own, and with options: see [`Group::go_locked_with`].
+    #[track_caller]
+    pub fn go_locked_with<F>(&self, options: TaskOptions, task: F)
+    where
+        F: FnOnce() -> Result + Send + 'static,
+    {
+        self.inner
+            .go_locked(options.started_at(Location::caller()), task);
+    }
+}
+
+impl Inner {
+    fn go_locked<F>(self: &Arc<Self>, options: TaskOptions, task: F)
+    where
+        F: FnOnce() -> Result + Send + 'static,
+    {
+        let here = Arc::clone(self);
+        self.ledger.launch(options, move |ticket| {
+            here.start_locked(Go { ticket, task });
+        });
+    }
+}
+
+/// The threads of one group's locked tasks.
 pub(super) struct Threads {
     stack_bytes: usize,
     state: OsMutex<State>,
@@ -52,6 +133,7 @@ impl Threads {
             builder.spawn(move || {
                 let body = lock(&parcel).take().expect("taken once");
                 drop(parcel);
+                LOCKED.set(true);
                 body.ticket().lineage().enter();
                 let end = body.run();
                 // It may run destructors of the task's, of which nobody knows what they wait for.

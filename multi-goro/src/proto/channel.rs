@@ -11,11 +11,13 @@
 //!
 //! - receivers wait only while the buffer is empty and no sender waits but one of the same select;
 //! - senders wait only while the buffer is full;
-//! - nobody waits once the channel is closed.
+//! - nobody waits once the channel is closed;
+//! - nobody looks out for a receiver while one waits, but until the operation that queued it is over.
 
 #![expect(unsafe_code, reason = "values are put into the hands of who waits")]
 
 use std::collections::VecDeque;
+use std::ptr::NonNull;
 
 use super::wait_queue::{Ticket, WaitQueue};
 
@@ -52,8 +54,17 @@ pub(crate) struct Core<T, S> {
     capacity: usize,
     senders: WaitQueue<S>,
     receivers: WaitQueue<S>,
+    /// Who waits for a receiver to appear.
+    lookouts: Vec<Lookout>,
     is_closed: bool,
 }
+
+/// Somebody who waits for a receiver to appear, known by an address. Who takes it out of the core tells it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Lookout(pub(crate) NonNull<()>);
+
+// SAFETY: an address; what is done with it is up to who takes it out.
+unsafe impl Send for Lookout {}
 
 /// What became of a value to send.
 #[must_use]
@@ -88,6 +99,7 @@ impl<T, S: Seat<T>> Core<T, S> {
             capacity,
             senders: WaitQueue::new(),
             receivers: WaitQueue::new(),
+            lookouts: Vec::new(),
             is_closed: false,
         }
     }
@@ -153,6 +165,27 @@ impl<T, S: Seat<T>> Core<T, S> {
     pub(crate) fn wait_to_receive(&mut self, receiver: S) -> Ticket {
         debug_assert!(!self.is_closed && self.buffer.is_empty());
         self.receivers.push(receiver)
+    }
+
+    /// Who has waited longest to receive. A select among them may have been won elsewhere just now.
+    pub(crate) fn receiver(&self) -> Option<&S> {
+        self.receivers.front()
+    }
+
+    /// Waits for a receiver to appear, or for the channel to be closed.
+    pub(crate) fn look_out(&mut self, lookout: Lookout) {
+        debug_assert!(!self.is_closed && self.receiver().is_none());
+        self.lookouts.push(lookout);
+    }
+
+    /// Whether somebody is to be told of a receiver that was queued, or of the end.
+    pub(crate) fn has_lookouts(&self) -> bool {
+        !self.lookouts.is_empty()
+    }
+
+    /// Who is to be told, all of them, before the lock is free.
+    pub(crate) fn take_lookouts(&mut self) -> Vec<Lookout> {
+        std::mem::take(&mut self.lookouts)
     }
 
     /// Gives up waiting; false if somebody has taken the seat. Then an unpark is on its way, if the seat was won.
@@ -260,6 +293,20 @@ mod tests {
         assert!(matches!(core.send(3), Sent::Closed(3)));
         assert!(matches!(core.receive(), Received::Value(1, None)));
         assert!(matches!(core.receive(), Received::Closed));
+    }
+
+    #[test]
+    fn lookouts_are_taken_once_and_see_who_has_waited_longest() {
+        let mut core = Core::new(0);
+        assert!(core.receiver().is_none());
+        core.look_out(Lookout(NonNull::dangling()));
+        let first = core.wait_to_receive(place("first", None));
+        core.wait_to_receive(place("second", None));
+        assert_eq!(core.take_lookouts(), [Lookout(NonNull::dangling())]);
+        assert!(!core.has_lookouts());
+        assert_eq!(core.receiver().map(|seat| seat.0), Some("first"));
+        assert!(core.leave_receivers(first));
+        assert_eq!(core.receiver().map(|seat| seat.0), Some("second"));
     }
 
     #[test]
@@ -379,6 +426,7 @@ mod models {
             Received::Empty => {
                 let place = Place::new(None);
                 core.wait_to_receive(place.clone());
+                tell(&mut core, 1);
                 drop(core);
                 place.park();
                 place.value()
@@ -387,10 +435,64 @@ mod models {
     }
 
     fn close(channel: &Shared) {
-        let waiting = lock(channel).close();
+        let mut core = lock(channel);
+        let waiting = core.close();
+        tell(&mut core, 2);
+        drop(core);
         for seat in waiting {
             seat.unpark();
         }
+    }
+
+    /// Tells who looks out: 1, there is a receiver; 2, the channel is closed.
+    fn tell(core: &mut Core<u32, Place>, what: u32) {
+        for Lookout(look) in core.take_lookouts() {
+            // SAFETY: the place of somebody in `look_out`, which does not leave before the unpark; loom checks its use.
+            let look = unsafe { look.cast::<Place>().as_ref() };
+            // SAFETY: as above.
+            unsafe { look.deliver(what) };
+            // Kept alive for the unpark itself, which may end that wait.
+            look.clone().unpark();
+        }
+    }
+
+    /// What is seen of the channel's receivers: 0, one that waits; else as it is told.
+    fn look_out(channel: &Shared) -> u32 {
+        let mut core = lock(channel);
+        if core.is_closed() {
+            return 2;
+        }
+        if core.receiver().is_some() {
+            return 0;
+        }
+        let look = Place::new(None);
+        core.look_out(Lookout(NonNull::from(&look).cast()));
+        drop(core);
+        look.park();
+        look.value().unwrap()
+    }
+
+    /// Somebody looks out for a receiver while one comes and the channel is closed: it is told one or the other, once.
+    /// Bounds: three threads, capacity 0, 2 pre-emptions.
+    #[test]
+    fn who_looks_out_is_told_of_a_receiver_or_the_end() {
+        let mut bounds = loom::model::Builder::new();
+        bounds.preemption_bound = Some(2);
+        bounds.check(|| {
+            let channel: Shared = Arc::new(OsMutex::new(Core::new(0)));
+            let looking = {
+                let channel = Arc::clone(&channel);
+                thread::spawn(move || look_out(&channel))
+            };
+            let receiving = {
+                let channel = Arc::clone(&channel);
+                thread::spawn(move || receive(&channel))
+            };
+            close(&channel);
+            assert_eq!(receiving.join().unwrap(), None);
+            assert!(looking.join().unwrap() <= 2);
+            assert!(!lock(&channel).has_lookouts());
+        });
     }
 
     fn values_arrive_in_order(capacity: usize) {

@@ -27,7 +27,7 @@ use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
 
 use crate::sync::{
-    AtomicU32, Ordering::*, OsGuard, OsMutex, heavy_fence, light_fence, lock, pause,
+    AtomicU32, Ordering::*, OsGuard, OsMutex, heavy_fence, light_fence, lock_busy, pause,
 };
 
 /// No home yet.
@@ -118,7 +118,7 @@ impl Door {
 
     /// Goes in with the shared lock, waiting for it.
     pub(crate) fn enter_shared(&self, visitor: Visitor) -> OsGuard<'_, Streak> {
-        let mut streak = lock(&self.shared);
+        let mut streak = lock_busy(&self.shared);
         // Relaxed: changed under the lock only.
         let home = self.home.load(Relaxed);
         if home == SHARED {

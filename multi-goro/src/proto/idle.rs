@@ -67,6 +67,13 @@ impl Idle {
         &self.words[worker].0
     }
 
+    /// How many workers are not asleep, about.
+    pub(crate) fn awake(&self) -> usize {
+        // Relaxed: a hint.
+        let asleep = sleeping(self.counts.0.load(Relaxed)) as usize;
+        self.words.len().saturating_sub(asleep)
+    }
+
     /// Becomes the one searcher; false if there is one.
     pub(crate) fn start_search(&self) -> bool {
         // Relaxed: a hint, validated by the CAS.
@@ -103,6 +110,16 @@ impl Idle {
             return None;
         }
         self.wake_one()
+    }
+
+    /// After an offer that anybody may take: whether somebody sleeps and nobody searches.
+    #[inline]
+    pub(crate) fn wants_offers(&self) -> bool {
+        // As fence A in `announce`, which follows if this is true.
+        light_fence();
+        // Relaxed: ordered by the fence.
+        let counts = self.counts.0.load(Relaxed);
+        searching(counts) == 0 && sleeping(counts) > 0
     }
 
     #[cold]

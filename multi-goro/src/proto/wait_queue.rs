@@ -36,6 +36,11 @@ impl<W> WaitQueue<W> {
         Ticket(ticket)
     }
 
+    /// Who has waited longest.
+    pub(crate) fn front(&self) -> Option<&W> {
+        self.entries.front().and_then(|(_, waiter)| waiter.as_ref())
+    }
+
     /// Takes who has waited longest. The caller now owes it an unpark.
     pub(crate) fn pop(&mut self) -> Option<W> {
         let (_, waiter) = self.entries.pop_front()?;

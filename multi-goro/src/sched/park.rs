@@ -4,9 +4,11 @@
 
 use std::mem::offset_of;
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::current::{self, Turn};
+use super::shared::Shared;
 use super::task::Header;
 use super::worker::Worker;
 use crate::proto::task_word::{Park, TaskWord, Unpark};
@@ -15,19 +17,22 @@ use crate::sys;
 /// Where one task or thread parks.
 pub(super) struct ParkCell {
     pub(super) word: TaskWord,
+    /// Whether it is the first field of a task's [`Header`].
+    is_task: bool,
 }
 
 const _: () = assert!(offset_of!(Header, park) == 0);
 
 thread_local! {
     /// Where a plain thread parks. Has no destructor, and so works as long as the thread does.
-    static THREAD: ParkCell = ParkCell { word: TaskWord::new() };
+    static THREAD: ParkCell = ParkCell { word: TaskWord::new(), is_task: false };
 }
 
 impl ParkCell {
     pub(super) fn of_task() -> Self {
         Self {
             word: TaskWord::new(),
+            is_task: true,
         }
     }
 }
@@ -55,6 +60,29 @@ impl Waiter {
             Some((_, task)) => Self(task.cast()),
             None => Self(THREAD.with(|cell| NonNull::from(cell))),
         }
+    }
+
+    /// A task that has announced itself and parks, or is about to.
+    pub(super) fn of_task(task: NonNull<Header>) -> Self {
+        Self(task.cast())
+    }
+
+    /// The runtime of a task that waits; none for a thread.
+    ///
+    /// # Safety
+    ///
+    /// - The waiter is in a queue whose lock the caller holds, and does not leave it, or owes an unpark that the caller has.
+    pub(crate) unsafe fn runtime(self) -> Option<Arc<Shared>> {
+        // SAFETY: alive, by the caller's promise.
+        if !unsafe { self.0.as_ref() }.is_task {
+            return None;
+        }
+        // SAFETY: the first field of a header, which is as alive.
+        let header = unsafe { self.0.cast::<Header>().as_ref() };
+        // SAFETY: `shared` points into an `Arc`, which is alive while it has tasks.
+        unsafe { Arc::increment_strong_count(header.shared.as_ptr()) };
+        // SAFETY: the count that was just added.
+        Some(unsafe { Arc::from_raw(header.shared.as_ptr()) })
     }
 
     /// Delivers an unpark.

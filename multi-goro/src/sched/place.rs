@@ -172,7 +172,7 @@ impl Worker {
         first.map(|task| task.0)
     }
 
-    /// Looks for unstarted tasks of others. The searcher only.
+    /// Looks for unstarted tasks of others, and for what tasks offer. The searcher only.
     pub(super) fn steal(&self) -> Option<NonNull<Header>> {
         if let Some(task) = self.take_injected() {
             return Some(task);
@@ -186,6 +186,7 @@ impl Worker {
                 let victim = &self.shared.remotes[victim].0;
                 victim.ring.steal_half(&self.remote().ring, &self.owner)
             })
+            .or_else(|| self.take_offer())
     }
 
     fn next_random(&self) -> u64 {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::bound::Bound;
 use super::current;
+use super::offers::OfferList;
 use super::task::{Header, Info, Job, Lane, TaskRef};
 use super::worker::{self, Worker};
 use crate::proto::idle::Idle;
@@ -49,6 +50,8 @@ pub(super) struct Remote {
     pub(super) ring: Ring<Header>,
     /// Its started tasks that others have unparked.
     pub(super) inbox: Inbox<Header>,
+    /// What its tasks offer to idle workers.
+    pub(super) offers: OfferList,
     /// Its newest child, unstarted: run next by the worker itself, taken by others only when the worker is stuck.
     pub(super) newest: AtomicPtr<Header>,
     /// Rounds of the scheduler. Standing still, it says that the worker is stuck in one task.
@@ -394,6 +397,7 @@ impl Remote {
         let remote = Self {
             ring,
             inbox: Inbox::new(),
+            offers: OfferList::new(),
             newest: AtomicPtr::new(ptr::null_mut()),
             rounds: AtomicU32::new(0),
             spawned: AtomicU64::new(0),

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use multi_core::Lineage;
 
 use super::locals::{self, Locals};
+use super::offers::Offers;
 use super::park::ParkCell;
 use super::shared::Shared;
 use crate::proto::inbox::Linked;
@@ -60,6 +61,8 @@ pub(crate) struct Header {
     /// Where it was left; null before its first run.
     pub(super) sp: Cell<*mut u8>,
     pub(super) stack: Cell<Option<Stack>>,
+    /// Its deque while it is in a fork-join.
+    pub(super) offers: Cell<Option<NonNull<Offers>>>,
     /// Changes before the first run only.
     pub(super) lane: Cell<Lane>,
     /// Its `task_local!` values, once it has any.
@@ -125,6 +128,7 @@ impl Header {
                 class,
                 sp: Cell::new(ptr::null_mut()),
                 stack: Cell::new(None),
+                offers: Cell::new(None),
                 lane: Cell::new(Lane::Normal),
                 locals: Cell::new(None),
                 timer: Cell::new(NO_TIMER),

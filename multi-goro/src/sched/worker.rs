@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use super::bound::Allowance;
 use super::current::{CURRENT, take_number, this_worker};
+use super::linger::Linger;
+use super::offers::OfferDesk;
 use super::shared::{Remote, Shared};
 use super::task::{Header, Lane};
 use super::timers::Timers;
@@ -47,6 +49,9 @@ pub(crate) struct Worker {
     pub(super) refused: RefCell<Option<(NonNull<Header>, io::Error)>>,
     /// Where the thread's own stack was left.
     pub(super) root: Cell<*mut u8>,
+    /// Where that stack lies, and its size in bytes, for the sanitizer.
+    #[cfg(asan)]
+    root_stack: (*const u8, usize),
     pub(super) round: Cell<u32>,
     pub(super) random: Cell<u64>,
     /// Operations since the last yield of [`spend`].
@@ -55,6 +60,10 @@ pub(crate) struct Worker {
     pub(super) stays: Cell<u32>,
     /// What a foreign loop allows for one call; none for a worker with a thread of its own.
     pub(super) allowance: Option<Allowance>,
+    /// The owner's side of the deques of its tasks.
+    pub(super) desk: OfferDesk,
+    /// Whether to stay awake for a moment before a sleep.
+    pub(super) linger: Linger,
     /// The rounds of the others when this worker last watched them.
     pub(super) watched: RefCell<Vec<u32>>,
 }
@@ -87,11 +96,15 @@ impl Worker {
             current: Cell::new(None),
             refused: RefCell::new(None),
             root: Cell::new(ptr::null_mut()),
+            #[cfg(asan)]
+            root_stack: sys::thread_stack(),
             round: Cell::new(0),
             spent: Cell::new(0),
             random: Cell::new(0x9e37_79b9_7f4a_7c15 ^ (index as u64 + 1)),
             stays: Cell::new(0),
+            desk: OfferDesk::new(),
             allowance,
+            linger: Linger::default(),
             watched: RefCell::new(vec![0; shared.worker_count()]),
             shared,
         }
@@ -105,6 +118,10 @@ impl Worker {
         let mut searching = false;
         loop {
             let mut task = worker.pick();
+            // Before the search, whose end costs a fence.
+            if task.is_none() && !searching && worker.linger() {
+                task = worker.pick();
+            }
             if task.is_none() && (searching || worker.shared.idle.start_search()) {
                 searching = true;
                 task = worker.steal();
@@ -113,7 +130,7 @@ impl Worker {
                 if searching {
                     searching = false;
                     worker.shared.idle.end_search();
-                    if worker.shared.has_unstarted() {
+                    if worker.shared.has_unstarted() || worker.shared.has_offers() {
                         // Who published it may have relied on us.
                         worker.shared.announce();
                     }
@@ -195,10 +212,14 @@ impl Worker {
 
     /// Leaves the stack whose pointer goes to `save` for the thread's own.
     pub(super) fn to_root(&self, save: *mut *mut u8) {
+        #[cfg(asan)]
+        arch::sanitizer::leave(self.root_stack.0, self.root_stack.1);
         self.current.set(None);
         // SAFETY: `save` is a live task's or a dead one's placeholder; `root` was left by `run` on this thread, whose
         // stack is suspended whenever a task runs.
         unsafe { arch::switch(save, self.root.get()) };
+        #[cfg(asan)]
+        arch::sanitizer::arrive();
     }
 
     /// Leaves the stack whose pointer goes to `save` for a task's.
@@ -211,10 +232,14 @@ impl Worker {
             }
             return;
         }
+        #[cfg(asan)]
+        tell_leaving(header);
         self.current.set(Some(task));
         // SAFETY: `save` is a live task's, the root's, or a dead task's placeholder; the task's pointer is of a fresh stack or
         // was left on this thread: a started task stays on its worker.
         unsafe { arch::switch(save, header.sp.get()) };
+        #[cfg(asan)]
+        arch::sanitizer::arrive();
     }
 
     /// Gives an unstarted task a stack; false if there is none, and then the task is in `refused`.
@@ -232,6 +257,11 @@ impl Worker {
                 return false;
             }
         };
+        #[cfg(asan)]
+        {
+            let bytes = stack.class().bytes();
+            arch::sanitizer::wipe(stack.top().wrapping_sub(bytes), bytes);
+        }
         // SAFETY: a whole stack, page-aligned at its top, that nobody uses.
         let sp = unsafe {
             arch::prepare(
@@ -280,7 +310,15 @@ impl Worker {
 
     /// Whether anything is there for this worker to take.
     pub(super) fn nothing_to_do(&self) -> bool {
-        self.remote().inbox.is_empty() && !self.shared.has_unstarted()
+        self.remote().inbox.is_empty()
+            && !self.shared.has_unstarted()
+            && (self.desk.is_weary() || !self.shared.has_offers())
+    }
+
+    /// Whether something came while the worker stayed awake for it.
+    fn linger(&self) -> bool {
+        let is_there = || !self.nothing_to_do();
+        self.linger.look(|| self.shared.idle.awake(), is_there)
     }
 
     /// Sleeps until there may be something to do; `searching` ends with that.
@@ -301,9 +339,11 @@ impl Worker {
             let timeout = timer.into_iter().chain(watch).min();
             if timeout.is_none_or(|timeout| !timeout.is_zero()) {
                 sys::futex_wait(idle.word(self.index), Idle::ASLEEP, timeout);
+                self.desk.take_heart();
             }
         }
         let woken = idle.get_up(self.index);
+        self.linger.woken(woken == Woken::ForInbox);
         if watching {
             self.watch();
         }
@@ -321,6 +361,16 @@ impl Worker {
     }
 }
 
+/// Tells the sanitizer which stack the thread goes to with a task.
+#[cfg(asan)]
+fn tell_leaving(task: &Header) {
+    // SAFETY: the cell is this worker's, and is read only.
+    let stack = unsafe { &*task.stack.as_ptr() };
+    let stack = stack.as_ref().expect("a started task has a stack");
+    let bytes = stack.class().bytes();
+    arch::sanitizer::leave(stack.top().wrapping_sub(bytes), bytes);
+}
+
 /// What a worker does after a sleep.
 enum Slept {
     /// There was something to tidy up first: the worker is what it was.
@@ -335,6 +385,8 @@ enum Slept {
 extern "C" fn task_root(worker: *mut ()) -> ! {
     // SAFETY: `prepare` passes the worker, which outlives its tasks.
     let worker = unsafe { &*worker.cast_const().cast::<Worker>() };
+    #[cfg(asan)]
+    arch::sanitizer::arrive();
     loop {
         let task = worker.current.get().expect("a task is running");
         // SAFETY: the running task is ours, and runs once.

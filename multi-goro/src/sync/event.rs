@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use multi_core::Event;
+use multi_core::clock::ticks;
 
 use super::{AtomicU64, Ordering::*, OsMutex, lock};
 use crate::sched::{Waiters, wait_in};
+use crate::sys;
 
 /// An event count whose waiters are tasks of any runtime and plain threads.
 #[derive(Debug)]
@@ -25,6 +27,24 @@ impl TaskEvent {
     }
 }
 
+/// The time as of the kernel's last tick, some milliseconds ago at most: a fifth of what the exact one costs.
+fn coarse_ticks() -> u64 {
+    /// What to add to the kernel's clock, wrapping; zero until known.
+    static OFFSET: AtomicU64 = AtomicU64::new(0);
+    // Relaxed: a number on its own; every thread would store nearly the same.
+    let mut offset = OFFSET.load(Relaxed);
+    if offset == 0 {
+        // Read first, so that the sum is never ahead.
+        let exact = ticks(Instant::now());
+        offset = exact.wrapping_sub(sys::monotonic_ns());
+        // Relaxed: as above.
+        OFFSET.store(offset, Relaxed);
+    }
+    let now = sys::monotonic_coarse_ns().wrapping_add(offset);
+    // The last tick may lie before the moment that ticks are counted from.
+    if now > u64::MAX / 2 { 0 } else { now }
+}
+
 impl Event for TaskEvent {
     fn key(&self) -> u64 {
         // Acquire: pairs with the Release in `notify`, so that a condition looked at next is at least as new as the key.
@@ -38,6 +58,10 @@ impl Event for TaskEvent {
             // Woken or late: the caller looks at its condition either way.
             let _wake = wait_in(&self.waiting, waiting, |all| all, || (), until);
         }
+    }
+
+    fn ticks(&self) -> u64 {
+        coarse_ticks()
     }
 
     fn fresh(&self) -> Arc<dyn Event> {

@@ -1,0 +1,78 @@
+//! Who receives on a channel: now, or as soon as somebody does.
+
+#![expect(
+    unsafe_code,
+    reason = "who looks out is known by the address of its look, on its stack"
+)]
+
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use super::{Channel, Place};
+use crate::proto::channel::{Core, Lookout};
+use crate::sched::{Shared, Waiter, Wake, current_runtime, enter, park};
+
+/// Who was seen receiving on a channel.
+pub(crate) enum Receiving {
+    /// A task of this runtime.
+    Task(Arc<Shared>),
+    /// A plain thread.
+    Thread,
+    /// Nobody will: the channel is closed.
+    Closed,
+}
+
+/// What lies on the stack of who looks out.
+struct Look {
+    waiter: Waiter,
+    seen: Receiving,
+}
+
+impl Receiving {
+    fn by(runtime: Option<Arc<Shared>>) -> Self {
+        runtime.map_or(Self::Thread, Self::Task)
+    }
+}
+
+impl<T> Channel<T> {
+    /// Who receives now, or else who will be the first to.
+    pub(super) fn who_receives(&self) -> Receiving {
+        let mut core = enter(&self.core);
+        if core.is_closed() {
+            return Receiving::Closed;
+        }
+        if let Some(seat) = core.receiver() {
+            // SAFETY: queued, so its owner waits, or takes it back under the lock that we hold.
+            return Receiving::by(unsafe { seat.waiter.runtime() });
+        }
+        let mut look = Look {
+            waiter: Waiter::current(),
+            seen: Receiving::Closed,
+        };
+        let at = NonNull::from(&mut look);
+        core.look_out(Lookout(at.cast()));
+        drop(core);
+        let Wake::Unparked = park(None) else {
+            unreachable!("a wait without a deadline timed out")
+        };
+        // SAFETY: unparked by who took the look out, after the last touch; nobody else has the address.
+        let look = unsafe { &mut *at.as_ptr() };
+        std::mem::replace(&mut look.seen, Receiving::Closed)
+    }
+}
+
+/// Tells everybody who looks out: that the caller receives, or that the channel is closed. Under the lock.
+#[cold]
+pub(super) fn tell_lookouts<T>(core: &mut Core<T, Place<T>>) {
+    for Lookout(look) in core.take_lookouts() {
+        let look = look.cast::<Look>().as_ptr();
+        // SAFETY: announced by `who_receives`, taken out by us alone: it is not touched by others before the unpark.
+        let waiter = unsafe { &*look }.waiter;
+        if !core.is_closed() {
+            // SAFETY: as above.
+            unsafe { &mut *look }.seen = Receiving::by(current_runtime());
+        }
+        // SAFETY: the one unpark of that wait, which has no deadline; the look is not touched afterwards.
+        unsafe { waiter.unpark() };
+    }
+}
