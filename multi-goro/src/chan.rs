@@ -23,6 +23,7 @@
 #![expect(unsafe_code, reason = "a value's place is on the stack of who waits")]
 
 mod error;
+pub(crate) mod future;
 mod lookout;
 #[doc(hidden)]
 pub mod select;

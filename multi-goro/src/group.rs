@@ -3,6 +3,7 @@
 mod builder;
 mod locked;
 mod scope;
+mod stackless;
 
 use std::io;
 use std::panic::Location;
@@ -337,12 +338,7 @@ impl Inner {
                 lane,
                 hold: _,
             } => {
-                let ticket = body.ticket();
-                let info = Info {
-                    name: ticket.name().map(Into::into),
-                    started_at: Some(ticket.started_at()),
-                    lineage: ticket.lineage(),
-                };
+                let info = info_of(body.ticket());
                 shared.spawn_in(*lane, *class, info, body);
             }
             Place::Locked => self.start_locked(body),
@@ -406,6 +402,15 @@ impl std::fmt::Debug for Place {
                 .finish_non_exhaustive(),
             Self::Locked => f.write_str("Locked"),
         }
+    }
+}
+
+/// What the scheduler is told of a task.
+fn info_of(ticket: &Ticket) -> Info {
+    Info {
+        name: ticket.name().map(Into::into),
+        started_at: Some(ticket.started_at()),
+        lineage: ticket.lineage(),
     }
 }
 

@@ -25,6 +25,7 @@
 //! | a task with an OS thread of its own | [`Group::go_locked`], [`Group::locked`] for a group of them |
 //! | tasks on one given OS thread, the main thread included | [`OsThread`], [`ThreadLoop`] |
 //! | two halves of a computation, in parallel where a worker is idle | [`join`](fn@join) |
+//! | tasks that are futures, without a stack | [`Group::go_async`], [`Group::go_when`] |
 //! | values between tasks, and threads | [`chan`](fn@chan) |
 //! | waiting for one of several channels, or for a time | [`select!`] |
 //! | letting time pass, letting others run | [`sleep`], [`Ticker`], [`yield_now`] |
@@ -111,6 +112,8 @@ mod arch;
 mod blocking;
 #[cfg(not(loom))]
 pub mod chan;
+#[cfg(not(loom))]
+pub mod future;
 #[cfg(not(loom))]
 mod group;
 #[cfg(not(loom))]

@@ -19,6 +19,7 @@ pub(crate) mod home_lock;
 pub(crate) mod idle;
 pub(crate) mod inbox;
 pub(crate) mod offer_word;
+pub(crate) mod poll_word;
 pub(crate) mod ring;
 pub(crate) mod task_word;
 pub(crate) mod wait_queue;

@@ -9,6 +9,7 @@ mod locals;
 mod offers;
 mod park;
 mod place;
+mod polled;
 mod shared;
 mod task;
 mod timers;
@@ -21,7 +22,8 @@ pub(crate) use current::{
 };
 pub(crate) use locals::with_locals;
 pub(crate) use offers::Offer;
-pub(crate) use park::{Waiter, Wake, park};
+pub(crate) use park::{OwnedWaiter, Waiter, Wake, park};
+pub(crate) use polled::Verdict;
 pub(crate) use shared::{Shared, current_runtime, process_id};
 pub(crate) use task::{Header, Info, Job, Lane};
 pub(crate) use waiters::{Waiters, wait_in};

@@ -10,7 +10,7 @@
 //! Invariants, true between operations, of seats whose claim is open:
 //!
 //! - receivers wait only while the buffer is empty and no sender waits but one of the same select;
-//! - senders wait only while the buffer is full;
+//! - senders wait only while the buffer is full, or more than that by values that were given back;
 //! - nobody waits once the channel is closed;
 //! - nobody looks out for a receiver while one waits, but until the operation that queued it is over.
 
@@ -136,7 +136,9 @@ impl<T, S: Seat<T>> Core<T, S> {
 
     pub(crate) fn receive(&mut self) -> Received<T, S> {
         if let Some(value) = self.buffer.pop_front() {
-            let sender = win(&mut self.senders);
+            // Given back values may fill it beyond its capacity.
+            let has_room = self.buffer.len() < self.capacity;
+            let sender = has_room.then(|| win(&mut self.senders)).flatten();
             if let Some(sender) = &sender {
                 // SAFETY: just taken out and won, under the lock; unparked by our caller.
                 self.buffer.push_back(unsafe { sender.collect() });
@@ -153,6 +155,18 @@ impl<T, S: Seat<T>> Core<T, S> {
             return Received::Closed;
         }
         Received::Empty
+    }
+
+    /// Takes back a value that was put into the hands of a receiver which then left: it is the next to be received. Returns who has it
+    /// now, to be unparked, if somebody waited.
+    pub(crate) fn give_back(&mut self, value: T) -> Option<S> {
+        let Some(receiver) = win(&mut self.receivers) else {
+            self.buffer.push_front(value);
+            return None;
+        };
+        // SAFETY: just taken out and won, under the lock; unparked by our caller.
+        unsafe { receiver.deliver(value) };
+        Some(receiver)
     }
 
     /// Queues a sender whose value was [`Sent::Full`]; the value is in its place.
@@ -186,6 +200,16 @@ impl<T, S: Seat<T>> Core<T, S> {
     /// Who is to be told, all of them, before the lock is free.
     pub(crate) fn take_lookouts(&mut self) -> Vec<Lookout> {
         std::mem::take(&mut self.lookouts)
+    }
+
+    /// A sender's seat, if it is in the queue.
+    pub(crate) fn sender_at(&mut self, ticket: Ticket) -> Option<&mut S> {
+        self.senders.get_mut(ticket)
+    }
+
+    /// A receiver's seat, if it is in the queue.
+    pub(crate) fn receiver_at(&mut self, ticket: Ticket) -> Option<&mut S> {
+        self.receivers.get_mut(ticket)
     }
 
     /// Gives up waiting; false if somebody has taken the seat. Then an unpark is on its way, if the seat was won.

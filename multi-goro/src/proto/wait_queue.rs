@@ -60,6 +60,15 @@ impl<W> WaitQueue<W> {
         }
     }
 
+    /// A waiter that is in the queue; `None` if somebody has taken it.
+    pub(crate) fn get_mut(&mut self, ticket: Ticket) -> Option<&mut W> {
+        let index = self
+            .entries
+            .binary_search_by_key(&ticket.0, |(t, _)| *t)
+            .ok()?;
+        self.entries[index].1.as_mut()
+    }
+
     /// Leaves early. `None` if somebody has taken the waiter already: then an unpark is on its way to it.
     pub(crate) fn remove(&mut self, ticket: Ticket) -> Option<W> {
         let index = self
@@ -85,7 +94,9 @@ mod tests {
     fn queue_is_fair_and_lets_waiters_leave() {
         let mut queue = WaitQueue::new();
         let tickets: Vec<_> = (0..6).map(|n| queue.push(n)).collect();
+        assert_eq!(queue.get_mut(tickets[2]), Some(&mut 2));
         assert_eq!(queue.remove(tickets[2]), Some(2));
+        assert_eq!(queue.get_mut(tickets[2]), None);
         assert_eq!(queue.remove(tickets[2]), None);
         assert_eq!(queue.remove(tickets[0]), Some(0));
         assert_eq!(queue.pop(), Some(1));

@@ -2,12 +2,15 @@
 
 #![expect(unsafe_code, reason = "who waits is known by address while it waits")]
 
-use std::mem::offset_of;
+use std::mem::{ManuallyDrop, offset_of};
+use std::num::NonZero;
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Instant;
 
 use super::current::{self, Turn};
+use super::polled;
 use super::shared::Shared;
 use super::task::Header;
 use super::worker::Worker;
@@ -47,11 +50,70 @@ pub(crate) enum Wake {
 }
 
 /// Somebody who is about to park, or parked: what goes into a queue of waiters.
+///
+/// The address of a `ParkCell`; or a waker, of somebody who waits without parking, with a mark that such an address cannot have
+/// ([`OwnedWaiter`]).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Waiter(NonNull<ParkCell>);
 
-// SAFETY: the address of a `ParkCell`, of which others touch only the word; `unpark`'s obligation keeps it alive.
+// SAFETY: the address of a `ParkCell`, of which others touch only the word; `unpark`'s obligation keeps it alive. Wakers are for
+// any thread.
 unsafe impl Send for Waiter {}
+
+/// A waiter that is a waker, in the hands of who is to drop it.
+#[derive(Debug)]
+pub(crate) struct OwnedWaiter(Waiter);
+
+/// Marks a [`Waker`] in a box.
+const BOXED: usize = 1;
+/// Marks a polled task of ours, with a reference to it: a waker without its table.
+const POLLED: usize = 2;
+const MARKS: usize = BOXED | POLLED;
+
+const _: () = assert!(align_of::<ParkCell>() > MARKS && align_of::<Waker>() > MARKS);
+
+impl OwnedWaiter {
+    /// A waiter whose unpark is to wake `waker`.
+    pub(crate) fn of(waker: &Waker) -> Self {
+        Self::of_task(waker).unwrap_or_else(|| {
+            let boxed = NonNull::from(Box::leak(Box::new(waker.clone())));
+            Self(Waiter(boxed.cast().map_addr(|address| address | BOXED)))
+        })
+    }
+
+    /// As [`of`](Self::of), for the waker of a polled task; runs nobody's code.
+    pub(crate) fn of_task(waker: &Waker) -> Option<Self> {
+        let task = polled::task_of(waker)?;
+        let _kept = ManuallyDrop::new(waker.clone());
+        Some(Self(Waiter(
+            task.cast().map_addr(|address| address | POLLED),
+        )))
+    }
+
+    /// For a queue, from which it is taken once: by who unparks it, or by who reclaims it.
+    pub(crate) fn into_waiter(self) -> Waiter {
+        ManuallyDrop::new(self).0
+    }
+
+    /// Makes it a waker again.
+    fn into_waker(self) -> Waker {
+        let waiter = self.into_waiter();
+        let address = waiter.address();
+        if waiter.mark() == BOXED {
+            // SAFETY: leaked in `of`, and given up with `self`.
+            *unsafe { Box::from_raw(address.cast::<Waker>().as_ptr()) }
+        } else {
+            // SAFETY: its reference was taken in `of_task`, and is given up with `self`.
+            unsafe { polled::waker_of(address.cast()) }
+        }
+    }
+}
+
+impl Drop for OwnedWaiter {
+    fn drop(&mut self) {
+        drop(Self(self.0).into_waker());
+    }
+}
 
 impl Waiter {
     /// The caller: the running task, or the thread where there is none.
@@ -67,22 +129,57 @@ impl Waiter {
         Self(task.cast())
     }
 
-    /// The runtime of a task that waits; none for a thread.
+    /// The runtime of a task that waits; none for a thread, and for what waits without being a task.
     ///
     /// # Safety
     ///
     /// - The waiter is in a queue whose lock the caller holds, and does not leave it, or owes an unpark that the caller has.
     pub(crate) unsafe fn runtime(self) -> Option<Arc<Shared>> {
+        let cell = match self.mark() {
+            BOXED => return None,
+            // Also of a polled task the cell is the first field: it is one of its header.
+            _ => self.address(),
+        };
         // SAFETY: alive, by the caller's promise.
-        if !unsafe { self.0.as_ref() }.is_task {
+        if !unsafe { cell.as_ref() }.is_task {
             return None;
         }
         // SAFETY: the first field of a header, which is as alive.
-        let header = unsafe { self.0.cast::<Header>().as_ref() };
+        let header = unsafe { cell.cast::<Header>().as_ref() };
         // SAFETY: `shared` points into an `Arc`, which is alive while it has tasks.
         unsafe { Arc::increment_strong_count(header.shared.as_ptr()) };
         // SAFETY: the count that was just added.
         Some(unsafe { Arc::from_raw(header.shared.as_ptr()) })
+    }
+
+    fn mark(self) -> usize {
+        self.0.addr().get() & MARKS
+    }
+
+    /// The address without the mark.
+    fn address(self) -> NonNull<ParkCell> {
+        self.0.map_addr(|address| {
+            NonZero::new(address.get() & !MARKS).expect("an address beside its mark")
+        })
+    }
+
+    /// Whether its unpark wakes `waker`. To be asked by who may reclaim it.
+    pub(crate) fn is_for(self, waker: &Waker) -> bool {
+        if self.mark() == POLLED {
+            return polled::task_of(waker).is_some_and(|task| task == self.address().cast());
+        }
+        debug_assert_eq!(self.mark(), BOXED);
+        // SAFETY: boxed by `OwnedWaiter::of`, and there until it is unparked or reclaimed.
+        unsafe { self.address().cast::<Waker>().as_ref() }.will_wake(waker)
+    }
+
+    /// Takes a waiter that is a waker back.
+    ///
+    /// # Safety
+    ///
+    /// - It came from [`OwnedWaiter::into_waiter`], and was taken from where it was announced by the caller alone, who does not unpark it.
+    pub(crate) unsafe fn reclaim(self) -> OwnedWaiter {
+        OwnedWaiter(self)
     }
 
     /// Delivers an unpark.
@@ -113,6 +210,12 @@ impl Waiter {
     ///
     /// - As for [`unpark`](Self::unpark).
     unsafe fn unpark_as(self, turn: Turn) {
+        if self.mark() != 0 {
+            let waker = OwnedWaiter(self).into_waker();
+            // Anybody's code; should it panic, that is not the caller's, who may have others to unpark.
+            drop(multi_core::panic::catch(|| waker.wake()));
+            return;
+        }
         // SAFETY: the waiter does not leave before it has consumed this unpark.
         let cell = unsafe { self.0.as_ref() };
         if cell.word.is_parked() && current::is_home(self.0.cast()) {

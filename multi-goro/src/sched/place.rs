@@ -20,6 +20,10 @@ impl Worker {
     /// Queues a child of the running task: it runs here next, unless it is displaced by a newer one, and then anywhere.
     pub(super) fn spawn(&self, task: TaskRef) {
         bump(&self.remote().spawned);
+        self.put_newest(task);
+    }
+
+    fn put_newest(&self, task: TaskRef) {
         // AcqRel: Release publishes the child to the Acquire swap of a thief in `take_from_stuck`; Acquire takes over
         // what we ourselves, or nobody, put there.
         let displaced = self.remote().newest.swap(task.0.as_ptr(), AcqRel);
@@ -36,6 +40,24 @@ impl Worker {
         bump(&self.remote().spawned);
         task.set_lane(Lane::Background);
         self.push_ready(task.0);
+    }
+
+    /// Queues a polled task of this runtime that was woken here: as a child.
+    pub(super) fn put_first(&self, task: NonNull<Header>) {
+        match TaskRef(task).lane() {
+            Lane::Normal => self.put_newest(TaskRef(task)),
+            Lane::Background => self.push_ready(task),
+        }
+    }
+
+    /// Queues a polled task of this runtime that was woken while it was polled here: behind the others.
+    pub(super) fn put_behind(&self, task: NonNull<Header>) {
+        if self.shared.bound().is_some() {
+            // There is nobody else to take it.
+            self.push_ready(task);
+        } else {
+            self.publish(task);
+        }
     }
 
     /// Puts an unstarted task where others can steal it.

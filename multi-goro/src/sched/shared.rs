@@ -256,12 +256,33 @@ impl Shared {
 
     /// As [`spawn`](Self::spawn), in a lane; only a bound runtime has more than one.
     pub(crate) fn spawn_in<J: Job>(self: &Arc<Self>, lane: Lane, class: Class, info: Info, job: J) {
+        self.start_in(
+            lane,
+            job,
+            |shared, job| Header::create(shared, class, info, job),
+            |error, job, count| {
+                let end = job.refuse(error);
+                count();
+                J::end(end);
+            },
+        );
+    }
+
+    /// Starts the task that `make` makes of `parts`; or has them refused by `refuse`, which is to call its last argument once the
+    /// task no longer counts.
+    pub(super) fn start_in<P>(
+        self: &Arc<Self>,
+        lane: Lane,
+        parts: P,
+        make: impl FnOnce(NonNull<Self>, P) -> TaskRef,
+        refuse: impl FnOnce(io::Error, P, &dyn Fn()),
+    ) {
         debug_assert!(lane == Lane::Normal || self.bound.is_some());
         let address = NonNull::new(Arc::as_ptr(self).cast_mut()).expect("an Arc has an address");
         if let Some((worker, _)) = current::on_task()
             && worker.belongs_to(self)
         {
-            let task = Header::create(address, class, info, job);
+            let task = make(address, parts);
             // The task that runs here keeps the runtime open.
             match lane {
                 Lane::Normal => worker.spawn(task),
@@ -274,17 +295,22 @@ impl Shared {
         // Pairs with the fence in `may_leave`: either we see that the runtime is closing, or the worker sees this task.
         fence(SeqCst);
         if let Err(error) = self.check() {
-            let end = job.refuse(error);
-            // Relaxed: counted down by the thread that counted up.
-            self.outside.0.fetch_sub(1, Relaxed);
-            J::end(end);
+            refuse(error, parts, &|| {
+                // Relaxed: counted down by the thread that counted up.
+                self.outside.0.fetch_sub(1, Relaxed);
+            });
             return;
         }
-        let task = Header::create(address, class, info, job);
+        let task = make(address, parts);
+        task.set_lane(lane);
+        self.put(task);
+    }
+
+    /// Queues an unstarted task, from elsewhere than its workers.
+    pub(super) fn put(&self, task: TaskRef) {
         if self.bound.is_some() {
             // There is one worker for it.
-            task.set_lane(lane);
-            // SAFETY: made just now, and in no queue.
+            // SAFETY: unstarted, and in no queue.
             unsafe { current::post(self, 0, task.0) };
         } else {
             self.injector.push([task]);

@@ -84,10 +84,23 @@ pub(crate) enum Lane {
 /// Not among the timers.
 pub(super) const NO_TIMER: usize = usize::MAX;
 
-struct Calls {
-    run: unsafe fn(NonNull<Header>, &dyn Fn()),
-    refuse: unsafe fn(NonNull<Header>, io::Error, &dyn Fn()),
-    free: unsafe fn(NonNull<Header>),
+/// What depends on a task's closure, or future.
+pub(super) struct Calls {
+    pub(super) run: unsafe fn(NonNull<Header>, &dyn Fn()) -> Ran,
+    pub(super) refuse: unsafe fn(NonNull<Header>, io::Error, &dyn Fn()),
+    pub(super) free: unsafe fn(NonNull<Header>),
+    /// Of polled tasks: frees the cell, when the last reference is gone. Of others the same as `free`.
+    pub(super) destroy: unsafe fn(NonNull<Header>),
+}
+
+/// How a run of a task ended.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ran {
+    /// So did the task.
+    Ended,
+    /// It is a polled one, and waits without a stack: see `polled::rest`.
+    Waits,
 }
 
 #[repr(C)]
@@ -109,9 +122,38 @@ impl TaskRef {
         // SAFETY: unstarted and held, so alive and ours.
         unsafe { self.0.as_ref() }.lane.set(lane);
     }
+
+    /// Its holder only.
+    pub(super) fn lane(self) -> Lane {
+        // SAFETY: as in `set_lane`.
+        unsafe { self.0.as_ref() }.lane.get()
+    }
 }
 
 impl Header {
+    pub(super) fn new(
+        shared: NonNull<Shared>,
+        class: Class,
+        info: Info,
+        calls: &'static Calls,
+    ) -> Self {
+        Self {
+            park: ParkCell::of_task(),
+            link: AtomicPtr::new(ptr::null_mut()),
+            shared,
+            worker: AtomicU32::new(u32::MAX),
+            class,
+            sp: Cell::new(ptr::null_mut()),
+            stack: Cell::new(None),
+            offers: Cell::new(None),
+            lane: Cell::new(Lane::Normal),
+            locals: Cell::new(None),
+            timer: Cell::new(NO_TIMER),
+            info,
+            calls,
+        }
+    }
+
     /// Makes the cell of a task that counts on `shared` staying alive until it has ended.
     pub(super) fn create<J: Job>(
         shared: NonNull<Shared>,
@@ -120,25 +162,17 @@ impl Header {
         job: J,
     ) -> TaskRef {
         let task = Box::new(Task {
-            header: Self {
-                park: ParkCell::of_task(),
-                link: AtomicPtr::new(ptr::null_mut()),
+            header: Self::new(
                 shared,
-                worker: AtomicU32::new(u32::MAX),
                 class,
-                sp: Cell::new(ptr::null_mut()),
-                stack: Cell::new(None),
-                offers: Cell::new(None),
-                lane: Cell::new(Lane::Normal),
-                locals: Cell::new(None),
-                timer: Cell::new(NO_TIMER),
                 info,
-                calls: &Calls {
+                &Calls {
                     run: Task::<J>::run,
                     refuse: Task::<J>::refuse,
                     free: Task::<J>::free,
+                    destroy: Task::<J>::free,
                 },
-            },
+            ),
             job: UnsafeCell::new(ManuallyDrop::new(job)),
         });
         TaskRef(NonNull::from(Box::leak(task)).cast())
@@ -148,12 +182,13 @@ impl Header {
     ///
     /// # Safety
     ///
-    /// - `task` came from [`create`](Self::create), is owned by the caller, and is run or refused once.
-    pub(super) unsafe fn run(task: NonNull<Self>, count: &dyn Fn()) {
+    /// - `task` came from [`create`](Self::create), is owned by the caller, and is run or refused once; or it is a polled one, taken
+    ///   from a queue.
+    pub(super) unsafe fn run(task: NonNull<Self>, count: &dyn Fn()) -> Ran {
         // SAFETY: alive, by the caller's promise.
         let run = unsafe { task.as_ref() }.calls.run;
         // SAFETY: `calls` was made for this task's type.
-        unsafe { run(task, count) };
+        unsafe { run(task, count) }
     }
 
     /// As [`run`](Self::run), for a task that cannot have a stack.
@@ -178,6 +213,23 @@ impl Header {
         let free = unsafe { task.as_ref() }.calls.free;
         // SAFETY: `calls` was made for this task's type.
         unsafe { free(task) };
+    }
+
+    /// Frees the cell of a polled task that has ended.
+    ///
+    /// # Safety
+    ///
+    /// - The last reference to it was given up.
+    pub(super) unsafe fn destroy(task: NonNull<Self>) {
+        // SAFETY: alive, by the caller's promise.
+        let destroy = unsafe { task.as_ref() }.calls.destroy;
+        // SAFETY: `calls` was made for this task's type.
+        unsafe { destroy(task) };
+    }
+
+    /// Makes a task that ran, and gave its stack back, an unstarted one.
+    pub(super) fn unstart(&self) {
+        self.sp.set(ptr::null_mut());
     }
 
     /// The worker the task started on.
@@ -205,7 +257,7 @@ impl<J: Job> Task<J> {
     /// # Safety
     ///
     /// - As for `Header::run`, with a `Task<J>`.
-    unsafe fn run(task: NonNull<Header>, count: &dyn Fn()) {
+    unsafe fn run(task: NonNull<Header>, count: &dyn Fn()) -> Ran {
         // SAFETY: run or refused once.
         let end = unsafe { Self::take(task) }.run();
         // SAFETY: alive, by the caller's promise.
@@ -215,6 +267,7 @@ impl<J: Job> Task<J> {
         J::end(end);
         // What the end dropped may have used some again.
         locals::drop_locals(header);
+        Ran::Ended
     }
 
     /// # Safety

@@ -13,8 +13,9 @@ use super::bound::Allowance;
 use super::current::{CURRENT, take_number, this_worker};
 use super::linger::Linger;
 use super::offers::OfferDesk;
+use super::polled;
 use super::shared::{Remote, Shared};
-use super::task::{Header, Lane};
+use super::task::{Header, Lane, Ran};
 use super::timers::Timers;
 use crate::arch;
 use crate::proto::idle::{Idle, Woken};
@@ -390,16 +391,22 @@ extern "C" fn task_root(worker: *mut ()) -> ! {
     loop {
         let task = worker.current.get().expect("a task is running");
         // SAFETY: the running task is ours, and runs once.
-        unsafe { Header::run(task, &|| bump(&worker.remote().finished)) };
+        let ran = unsafe { Header::run(task, &|| bump(&worker.remote().finished)) };
         // SAFETY: the running task is alive.
         let stack = unsafe { task.as_ref() }
             .stack
             .take()
             .expect("a running task has a stack");
         worker.current.set(None);
-        // SAFETY: it has run.
-        unsafe { Header::free(task) };
-        bump(&worker.remote().gone);
+        match ran {
+            Ran::Ended => {
+                // SAFETY: it has run.
+                unsafe { Header::free(task) };
+                bump(&worker.remote().gone);
+            }
+            // SAFETY: it has waited just now, and its stack is ours again.
+            Ran::Waits => unsafe { polled::rest(worker, task) },
+        }
 
         let Some(next) = worker.pick() else {
             worker.release(stack);
