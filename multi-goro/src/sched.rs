@@ -3,6 +3,7 @@
 use multi_core::Lineage;
 
 mod bound;
+mod cells;
 mod current;
 mod linger;
 mod locals;

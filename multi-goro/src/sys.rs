@@ -29,7 +29,7 @@ pub(crate) fn process_id() -> u32 {
     std::process::id()
 }
 
-/// The clock behind `Instant`, in nanoseconds, `clock_gettime(CLOCK_MONOTONIC)`, clock_gettime(2).
+/// The clock behind `Instant`, in nanoseconds, `clock_gettime(CLOCK_MONOTONIC)`, `clock_gettime(2)`.
 pub(crate) fn monotonic_ns() -> u64 {
     clock_ns(libc::CLOCK_MONOTONIC)
 }

@@ -273,6 +273,7 @@ impl Lent {
         self.bound().unsettle();
         let worker = &*self.worker;
         worker.stacks.borrow_mut().clear(&worker.shared.stacks);
+        worker.cells.clear(&worker.shared.depot);
     }
 
     /// Leaves the worker and its tasks where they are, for ever.

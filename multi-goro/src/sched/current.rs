@@ -10,6 +10,7 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 use super::bound::Bound;
+use super::cells::Size;
 use super::shared::Shared;
 use super::task::{Header, Info};
 use super::worker::Worker;
@@ -198,5 +199,35 @@ pub(super) unsafe fn post(shared: &Shared, home: usize, task: NonNull<Header>) {
     unsafe { shared.remotes[home].0.inbox.post(task) };
     if shared.idle.posted(home) {
         shared.wake(home);
+    }
+}
+
+/// A cell for a task of `shared`, from this worker's own if it is one of that runtime's.
+pub(super) fn take_cell(shared: NonNull<Shared>, size: Size) -> NonNull<u8> {
+    // SAFETY: the caller has the runtime.
+    let shared = unsafe { shared.as_ref() };
+    match this_worker() {
+        Some(worker) if ptr::eq(&raw const *worker.shared, shared) => {
+            worker.cells.take(&shared.depot, size)
+        }
+        _ => shared.depot.take(size),
+    }
+}
+
+/// Takes a cell back.
+///
+/// # Safety
+///
+/// - `cell` came from [`take_cell`] with the same runtime, which is alive, and the same size, and is not used any more.
+pub(super) unsafe fn give_cell(shared: NonNull<Shared>, size: Size, cell: NonNull<u8>) {
+    // SAFETY: alive, by the caller's promise.
+    let shared = unsafe { shared.as_ref() };
+    match this_worker() {
+        Some(worker) if ptr::eq(&raw const *worker.shared, shared) => {
+            // SAFETY: the caller's promise.
+            unsafe { worker.cells.give(&shared.depot, size, cell) };
+        }
+        // SAFETY: the caller's promise.
+        _ => unsafe { shared.depot.give(size, cell) },
     }
 }

@@ -66,7 +66,7 @@ impl Worker {
         if let Err(task) = ring.push(&self.owner, task) {
             // Full: half goes to everybody, in order, and the new one behind it.
             let half = (0..SLOT_COUNT / 2).map_while(|_| ring.pop(&self.owner));
-            let moved: Vec<_> = half.chain([task]).map(TaskRef).collect();
+            let moved = half.chain([task]).map(TaskRef);
             self.shared.injector().push(moved);
         }
         self.shared.announce();

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::bound::Bound;
+use super::cells::Depot;
 use super::current;
 use super::offers::OfferList;
 use super::task::{Header, Info, Job, Lane, TaskRef};
@@ -34,6 +35,7 @@ pub(crate) struct Shared {
     pub(super) idle: Idle,
     injector: Injector,
     pub(super) stacks: Pool,
+    pub(super) depot: Depot,
     /// The stack class of tasks that ask for none.
     class: Class,
     /// Tasks started from elsewhere than a worker.
@@ -157,6 +159,7 @@ impl Shared {
                 len: AtomicUsize::new(0),
             },
             stacks: Pool::new(),
+            depot: Depot::new(),
             class,
             outside: Padded(AtomicU64::new(0)),
             bound,

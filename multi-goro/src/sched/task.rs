@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 use multi_core::Lineage;
 
+use super::cells::{self, InCell};
+use super::current;
 use super::locals::{self, Locals};
 use super::offers::Offers;
 use super::park::ParkCell;
@@ -161,7 +163,7 @@ impl Header {
         info: Info,
         job: J,
     ) -> TaskRef {
-        let task = Box::new(Task {
+        let task = Task {
             header: Self::new(
                 shared,
                 class,
@@ -174,8 +176,14 @@ impl Header {
                 },
             ),
             job: UnsafeCell::new(ManuallyDrop::new(job)),
-        });
-        TaskRef(NonNull::from(Box::leak(task)).cast())
+        };
+        let place = match Task::<J>::SIZE {
+            Some(size) => current::take_cell(shared, size).cast(),
+            None => cells::boxed(),
+        };
+        // SAFETY: a place for a task of this type, that nobody uses.
+        unsafe { place.write(task) };
+        TaskRef(place.cast())
     }
 
     /// Runs the closure to its end, calling `count` between the two halves of the end.
@@ -284,8 +292,16 @@ impl<J: Job> Task<J> {
     ///
     /// - As for `Header::free`, with a `Task<J>`.
     unsafe fn free(task: NonNull<Header>) {
-        // SAFETY: from `create`; the closure is gone, and the caller gives the cell up.
-        drop(unsafe { Box::from_raw(task.cast::<Self>().as_ptr()) });
+        // SAFETY: alive, by the caller's promise.
+        let shared = unsafe { task.as_ref() }.shared;
+        // SAFETY: from `create`; the caller gives it up. The closure is gone, and `ManuallyDrop` lets it be.
+        unsafe { task.cast::<Self>().drop_in_place() };
+        match Self::SIZE {
+            // SAFETY: from `create`, which took it as of this size from this runtime.
+            Some(size) => unsafe { current::give_cell(shared, size, task.cast()) },
+            // SAFETY: from `create`, which put it into a box of its own.
+            None => unsafe { cells::unbox(task.cast::<Self>()) },
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::bound::Allowance;
+use super::cells::Cells;
 use super::current::{CURRENT, take_number, this_worker};
 use super::linger::Linger;
 use super::offers::OfferDesk;
@@ -45,6 +46,7 @@ pub(crate) struct Worker {
     /// The nearest deadline, kept beside the heap for the look at each round.
     pub(super) has_timers: Cell<bool>,
     pub(super) stacks: RefCell<Cache>,
+    pub(super) cells: Cells,
     pub(super) current: Cell<Option<NonNull<Header>>>,
     /// A task for which there was no stack, and why; told on the thread's own stack.
     pub(super) refused: RefCell<Option<(NonNull<Header>, io::Error)>>,
@@ -94,6 +96,7 @@ impl Worker {
             timers: RefCell::default(),
             has_timers: Cell::new(false),
             stacks: RefCell::new(Cache::new()),
+            cells: Cells::new(),
             current: Cell::new(None),
             refused: RefCell::new(None),
             root: Cell::new(ptr::null_mut()),
@@ -148,6 +151,7 @@ impl Worker {
         }
         CURRENT.set(ptr::null());
         worker.stacks.borrow_mut().clear(&worker.shared.stacks);
+        worker.cells.clear(&worker.shared.depot);
         // The others sleep until somebody tells them that the last task has ended.
         worker.shared.rouse();
     }
