@@ -2,36 +2,57 @@
 //! through all of them.
 //!
 //!     cargo run --release -p multi-goro --example pipeline -- 100000
+//!     cargo run --release -p multi-goro --example pipeline -- 1000000 --stackless
+//!     cargo run --release -p multi-goro --example pipeline -- 1000000 --go-when
+//!
+//! A stage is a task with a stack; or a future, which has none while it waits; or a task for one value, which waits for that without
+//! a stack and starts its own successor.
 
 #![expect(clippy::print_stdout, reason = "prints its result")]
 
 use std::num::NonZero;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use multi_goro::sync::WaitGroup;
-use multi_goro::{Group, Receiver, Result, Sender, chan};
+use multi_goro::{Group, Receiver, Result, Runtime, Sender, Spawner, chan};
 
-/// Values sent through, one after the other.
-const VALUES: u32 = 3;
+/// Values sent through, one after the other, once the first is through.
+const VALUES: u32 = 5;
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Stackful,
+    Stackless,
+    GoWhen,
+}
 
 fn main() -> Result {
-    let stages = match std::env::args().nth(1) {
-        Some(text) => text.parse::<NonZero<u32>>()?.get(),
-        None => 1_000,
-    };
+    let mut stages = 1_000;
+    let mut kind = Kind::Stackful;
+    for arg in std::env::args().skip(1) {
+        match &*arg {
+            "--stackless" => kind = Kind::Stackless,
+            "--go-when" => kind = Kind::GoWhen,
+            number => stages = number.parse::<NonZero<u32>>()?.get(),
+        }
+    }
+    // A value is in one place at a time: there is nothing to do for a second worker.
+    let runtime = Runtime::builder().workers(1).build()?;
+    runtime.run(|| run(runtime.group(), stages, kind))
+}
+
+fn run(mut group: Group, stages: u32, kind: Kind) -> Result {
     let memory = resident_bytes()?;
     let start = Instant::now();
-    let mut group = Group::new();
-    let (tx, rx) = build(&group, stages);
+    let (tx, rx) = build(&group, stages, kind);
+    // When this one is through every stage has begun.
+    pass(&tx, &rx, 0)?;
     let created = start.elapsed();
     let memory = resident_bytes()?.saturating_sub(memory);
 
     let mut transits = Vec::new();
-    for value in 0..VALUES {
+    for value in 1..=VALUES {
         let start = Instant::now();
-        tx.send(value)?;
-        assert_eq!(rx.recv()?, value);
+        pass(&tx, &rx, value)?;
         transits.push(start.elapsed());
     }
     transits.sort();
@@ -44,35 +65,56 @@ fn main() -> Result {
 
     let each = |total: Duration| total.as_nanos() / u128::from(stages);
     println!("{stages} stages");
-    println!("created and waiting: {} ns per stage", each(created));
-    println!("transit of a value:  {} ns per stage", each(transit));
+    println!("created, first value: {} ns per stage", each(created));
+    println!("transit of a value:   {} ns per stage", each(transit));
     println!(
-        "memory:              {} bytes per stage",
+        "memory:               {} bytes per stage",
         memory / u64::from(stages)
     );
     Ok(())
 }
 
-/// A chain of stages, all of them waiting for their first value, and its two ends.
-fn build(group: &Group, stages: u32) -> (Sender<u32>, Receiver<u32>) {
-    let waiting = Arc::new(WaitGroup::new());
+fn pass(tx: &Sender<u32>, rx: &Receiver<u32>, value: u32) -> Result {
+    tx.send(value)?;
+    assert_eq!(rx.recv()?, value);
+    Ok(())
+}
+
+/// A chain of stages and its two ends.
+fn build(group: &Group, stages: u32, kind: Kind) -> (Sender<u32>, Receiver<u32>) {
     let (first, mut last) = chan(0);
     for _ in 0..stages {
         let (tx, next) = chan(0);
         let rx = std::mem::replace(&mut last, next);
-        let here = Arc::clone(&waiting);
-        waiting.add(1);
-        group.go(move || {
-            here.done();
-            drop(here);
-            for value in rx {
-                tx.send(value)?;
-            }
-            Ok(())
-        });
+        match kind {
+            Kind::Stackful => group.go(move || {
+                for value in rx {
+                    tx.send(value)?;
+                }
+                Ok(())
+            }),
+            Kind::Stackless => group.go_async(async move {
+                while let Ok(value) = rx.recv_async().await {
+                    tx.send_async(value).await?;
+                }
+                Ok(())
+            }),
+            Kind::GoWhen => stage(group.spawner(), rx, tx),
+        }
     }
-    waiting.wait();
     (first, last)
+}
+
+/// A stage for one value, which starts the stage for the next.
+fn stage(spawner: Spawner, rx: Receiver<u32>, tx: Sender<u32>) {
+    let next = rx.when_recv();
+    spawner.clone().go_when(next, move |value| {
+        if let Ok(value) = value {
+            tx.send(value)?;
+            stage(spawner, rx, tx);
+        }
+        Ok(())
+    });
 }
 
 /// The memory that this process occupies now.

@@ -32,6 +32,10 @@ impl<W> WaitQueue<W> {
     pub(crate) fn push(&mut self, waiter: W) -> Ticket {
         let ticket = self.next;
         self.next += 1;
+        if self.entries.capacity() == 0 {
+            // Most queues never hold more than one, and there may be millions of them: one for each stage of a pipeline.
+            self.entries.reserve_exact(1);
+        }
         self.entries.push_back((ticket, Some(waiter)));
         Ticket(ticket)
     }
