@@ -71,25 +71,29 @@ pub fn chan<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
 }
 
 struct Channel<T> {
-    core: HomeLock<Core<T, Place<T>>>,
+    core: HomeLock<Core<T, Place>>,
     /// Living ends of each side; the channel closes when either falls to zero.
     senders: AtomicUsize,
     receivers: AtomicUsize,
 }
 
 /// A waiting sender's or receiver's place for a value, on its own stack.
-struct Place<T> {
+///
+/// Stands in a queue of a channel of `T` with the address of an `Option<T>`, whose type it does not keep: so that a select need not know it either.
+#[derive(Debug, Clone, Copy)]
+struct Place {
     waiter: Waiter,
-    value: NonNull<Option<T>>,
+    value: NonNull<()>,
     /// The claim on the waiter and which of its seats this is, if it has taken several.
     claim: Option<(NonNull<Claim>, u32)>,
 }
 
-// SAFETY: the value, which is `Send`, is reached under the lock and before its owner is unparked, who then has it alone.
-unsafe impl<T: Send> Send for Place<T> {}
+// SAFETY: the value is reached under the lock and before its owner is unparked, who then has it alone. Only a `Core<T, Place>` reaches
+// it, and is `Send` as its buffer is: if `T` is.
+unsafe impl Send for Place {}
 
 // SAFETY: touches the place only, which lives until its owner has been unparked or has left the queue.
-unsafe impl<T> Seat<T> for Place<T> {
+unsafe impl<T> Seat<T> for Place {
     fn is_won(&self) -> bool {
         self.claim.is_none_or(|(claim, case)| {
             // SAFETY: who waits takes back its seats, under this very lock, before it lets go of its claim.
@@ -99,12 +103,12 @@ unsafe impl<T> Seat<T> for Place<T> {
 
     unsafe fn deliver(&self, value: T) {
         // SAFETY: the owner waits until it is unparked, which the caller does later.
-        unsafe { self.value.write(Some(value)) };
+        unsafe { self.value.cast::<Option<T>>().write(Some(value)) };
     }
 
     unsafe fn collect(&self) -> T {
         // SAFETY: as in `deliver`.
-        let place = unsafe { &mut *self.value.as_ptr() };
+        let place = unsafe { self.value.cast::<Option<T>>().as_mut() };
         place.take().expect("a waiting sender has a value")
     }
 }
@@ -119,7 +123,7 @@ impl<T> Channel<T> {
                 return Ok(());
             }
             Sent::Handed(receiver) => {
-                let is_rendezvous = core.capacity() == 0;
+                let is_rendezvous = core.gate.capacity() == 0;
                 drop(core);
                 // SAFETY: taken from the queue by this send alone; receivers wait for it as `receive` does.
                 unsafe { receiver.wake(is_rendezvous) };
@@ -136,15 +140,15 @@ impl<T> Channel<T> {
         };
         let mut place = Some(value);
         let slot = NonNull::from(&mut place);
-        let ticket = core.wait_to_send(Place {
+        let ticket = core.gate.wait_to_send(Place {
             waiter: Waiter::current(),
-            value: slot,
+            value: slot.cast(),
             claim: None,
         });
         drop(core);
         let mut timed_out = false;
         if park(deadline) == Wake::TimedOut {
-            timed_out = enter(&self.core).leave_senders(ticket);
+            timed_out = enter(&self.core).gate.leave_senders(ticket);
             if !timed_out {
                 // Somebody has taken our place, and is about to tell us.
                 let Wake::Unparked = park(None) else {
@@ -182,17 +186,17 @@ impl<T> Channel<T> {
         };
         let mut place = None;
         let slot = NonNull::from(&mut place);
-        let ticket = core.wait_to_receive(Place {
+        let ticket = core.gate.wait_to_receive(Place {
             waiter: Waiter::current(),
-            value: slot,
+            value: slot.cast(),
             claim: None,
         });
-        if core.has_lookouts() {
-            tell_lookouts(&mut core);
+        if core.gate.has_lookouts() {
+            tell_lookouts(&mut core.gate);
         }
         drop(core);
         if park(deadline) == Wake::TimedOut {
-            if enter(&self.core).leave_receivers(ticket) {
+            if enter(&self.core).gate.leave_receivers(ticket) {
                 return Err(TryRecvError::Empty);
             }
             let Wake::Unparked = park(None) else {
@@ -206,7 +210,7 @@ impl<T> Channel<T> {
     fn close(&self) {
         let mut core = enter(&self.core);
         let waiting = core.close();
-        tell_lookouts(&mut core);
+        tell_lookouts(&mut core.gate);
         drop(core);
         for seat in waiting {
             // SAFETY: taken from a queue by this close alone; both sides wait for it.
@@ -217,14 +221,14 @@ impl<T> Channel<T> {
     fn describe(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let core = enter(&self.core);
         f.debug_struct(name)
-            .field("len", &core.len())
-            .field("capacity", &core.capacity())
-            .field("is_closed", &core.is_closed())
+            .field("len", &core.gate.len())
+            .field("capacity", &core.gate.capacity())
+            .field("is_closed", &core.gate.is_closed())
             .finish_non_exhaustive()
     }
 }
 
-impl<T> Place<T> {
+impl Place {
     /// # Safety
     ///
     /// - As for [`Waiter::unpark`].
@@ -411,7 +415,7 @@ macro_rules! both_ends {
             /// Whether the channel is closed, or all of one side is gone.
             #[must_use]
             pub fn is_closed(&self) -> bool {
-                enter(&self.channel.core).is_closed()
+                enter(&self.channel.core).gate.is_closed()
             }
 
             /// Who receives now, or else who will be the first to: waits for that.
@@ -422,7 +426,7 @@ macro_rules! both_ends {
             /// Values in the buffer.
             #[must_use]
             pub fn len(&self) -> usize {
-                enter(&self.channel.core).len()
+                enter(&self.channel.core).gate.len()
             }
 
             /// Whether the buffer is empty.
@@ -434,7 +438,7 @@ macro_rules! both_ends {
             /// Values that fit in the buffer.
             #[must_use]
             pub fn capacity(&self) -> usize {
-                enter(&self.channel.core).capacity()
+                enter(&self.channel.core).gate.capacity()
             }
         }
 

@@ -19,7 +19,7 @@ mod worker;
 
 pub(crate) use bound::{Lent, Unseated};
 pub(crate) use current::{
-    can_switch, enter, is_on, on_task, spend, stay, with_current_info, yield_now,
+    can_switch, enter, is_on, on_task, spend, stay, visitor, with_current_info, yield_now,
 };
 pub(crate) use locals::with_locals;
 pub(crate) use offers::Offer;

@@ -332,3 +332,49 @@ fn many_producers_and_consumers_lose_and_double_nothing() {
         }
     }
 }
+
+/// A select over a channel that one worker has for itself, one that it shares with a plain thread, and one that a thread joins late:
+/// every value arrives once, in its channel's order.
+#[test]
+fn select_over_channels_of_one_worker_and_of_several() {
+    let _dog = watchdog(60);
+    let runtime = Runtime::builder().workers(1).build().unwrap();
+    let count = 3_000_usize;
+    for round in 0..60_u64 {
+        let ends: Vec<_> = (0..3).map(|n| chan::<usize>(n)).collect();
+        let got = thread::scope(|s| {
+            let [own, shared, joined] = [0, 1, 2].map(|n| ends[n].0.clone());
+            let send = move |to: &Sender<usize>, from, until| -> multi_goro::Result {
+                (from..until).try_for_each(|k| Ok(to.send(k)?))
+            };
+            let late = joined.clone();
+            s.spawn(move || send(&shared, 0, count).unwrap());
+            let mut group = runtime.group();
+            let first = group.spawn(move || send(&joined, 0, count / 2));
+            s.spawn(move || {
+                first.join().unwrap();
+                thread::sleep(Duration::from_micros(round * 5));
+                send(&late, count / 2, count).unwrap();
+            });
+            group.go(move || send(&own, 0, count));
+            let rx: Vec<_> = ends.iter().map(|(_, rx)| rx.clone()).collect();
+            let got = group.spawn(move || {
+                let mut next = [0; 3];
+                for _ in 0..3 * count {
+                    let (n, k) = select! {
+                        recv(rx[0]) -> k => (0, k?),
+                        recv(rx[1]) -> k => (1, k?),
+                        recv(rx[2]) -> k => (2, k?),
+                    };
+                    assert_eq!(k, next[n], "channel {n}");
+                    next[n] += 1;
+                }
+                Ok(next)
+            });
+            let got = got.join().unwrap();
+            group.wait().unwrap();
+            got
+        });
+        assert_eq!(got, [count; 3]);
+    }
+}

@@ -42,10 +42,12 @@ impl<T> Seat<T> {
         }
     }
 
-    fn place(self: Pin<&Self>, waiter: Waiter) -> Place<T> {
+    fn place(self: Pin<&Self>, waiter: Waiter) -> Place {
         Place {
             waiter,
-            value: NonNull::new(self.value.get()).expect("the address of a field"),
+            value: NonNull::new(self.value.get())
+                .expect("the address of a field")
+                .cast(),
             claim: None,
         }
     }
@@ -115,7 +117,7 @@ impl<T> Seat<T> {
     /// Looks, under the lock, at what the queue has of this seat.
     fn look<'c>(
         &self,
-        queued: impl FnOnce(Ticket) -> Option<&'c mut Place<T>>,
+        queued: impl FnOnce(Ticket) -> Option<&'c mut Place>,
         spare: &mut Spare<'_>,
     ) -> Look
     where
@@ -160,7 +162,7 @@ impl<T> Channel<T> {
         let mut spare = Spare::new(waker);
         loop {
             let mut core = enter(&self.core);
-            match seat.look(|ticket| core.receiver_at(ticket), &mut spare) {
+            match seat.look(|ticket| core.gate.receiver_at(ticket), &mut spare) {
                 Look::Free => {}
                 Look::Used => {
                     // SAFETY: found out just now.
@@ -191,10 +193,10 @@ impl<T> Channel<T> {
                 Received::Empty => {}
             }
             if let Some(waiter) = spare.take() {
-                let ticket = core.wait_to_receive(seat.place(waiter));
+                let ticket = core.gate.wait_to_receive(seat.place(waiter));
                 seat.waiting.set(Some((ticket, waiter)));
-                if core.has_lookouts() {
-                    tell_lookouts(&mut core);
+                if core.gate.has_lookouts() {
+                    tell_lookouts(&mut core.gate);
                 }
                 return Poll::Pending;
             }
@@ -207,7 +209,7 @@ impl<T> Channel<T> {
         let mut spare = Spare::new(waker);
         loop {
             let mut core = enter(&self.core);
-            match seat.look(|ticket| core.sender_at(ticket), &mut spare) {
+            match seat.look(|ticket| core.gate.sender_at(ticket), &mut spare) {
                 Look::Free => {}
                 Look::Used => {
                     // SAFETY: found out just now.
@@ -244,7 +246,7 @@ impl<T> Channel<T> {
                 Sent::Full(value) => unsafe { seat.put(value) },
             }
             if let Some(waiter) = spare.take() {
-                let ticket = core.wait_to_send(seat.place(waiter));
+                let ticket = core.gate.wait_to_send(seat.place(waiter));
                 seat.waiting.set(Some((ticket, waiter)));
                 return Poll::Pending;
             }
@@ -255,7 +257,7 @@ impl<T> Channel<T> {
 
     /// A receive is dropped. What it was given goes back.
     fn abandon_recv(&self, seat: &Seat<T>) {
-        if !seat.leave(|ticket| enter(&self.core).leave_receivers(ticket)) {
+        if !seat.leave(|ticket| enter(&self.core).gate.leave_receivers(ticket)) {
             return;
         }
         // SAFETY: found out just now.
@@ -271,7 +273,7 @@ impl<T> Channel<T> {
 
     /// A send is dropped, and its value with it, unless somebody has it.
     fn abandon_send(&self, seat: &Seat<T>) {
-        let _was_used = seat.leave(|ticket| enter(&self.core).leave_senders(ticket));
+        let _was_used = seat.leave(|ticket| enter(&self.core).gate.leave_senders(ticket));
     }
 }
 

@@ -9,7 +9,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use super::{Channel, Place};
-use crate::proto::channel::{Core, Lookout};
+use crate::proto::channel::{Gate, Lookout};
 use crate::sched::{Shared, Waiter, Wake, current_runtime, enter, park};
 
 /// Who was seen receiving on a channel.
@@ -38,10 +38,10 @@ impl<T> Channel<T> {
     /// Who receives now, or else who will be the first to.
     pub(super) fn who_receives(&self) -> Receiving {
         let mut core = enter(&self.core);
-        if core.is_closed() {
+        if core.gate.is_closed() {
             return Receiving::Closed;
         }
-        if let Some(seat) = core.receiver() {
+        if let Some(seat) = core.gate.receiver() {
             // SAFETY: queued, so its owner waits, or takes it back under the lock that we hold.
             return Receiving::by(unsafe { seat.waiter.runtime() });
         }
@@ -50,7 +50,7 @@ impl<T> Channel<T> {
             seen: Receiving::Closed,
         };
         let at = NonNull::from(&mut look);
-        core.look_out(Lookout(at.cast()));
+        core.gate.look_out(Lookout(at.cast()));
         drop(core);
         let Wake::Unparked = park(None) else {
             unreachable!("a wait without a deadline timed out")
@@ -63,12 +63,12 @@ impl<T> Channel<T> {
 
 /// Tells everybody who looks out: that the caller receives, or that the channel is closed. Under the lock.
 #[cold]
-pub(super) fn tell_lookouts<T>(core: &mut Core<T, Place<T>>) {
-    for Lookout(look) in core.take_lookouts() {
+pub(super) fn tell_lookouts(gate: &mut Gate<Place>) {
+    for Lookout(look) in gate.take_lookouts() {
         let look = look.cast::<Look>().as_ptr();
         // SAFETY: announced by `who_receives`, taken out by us alone: it is not touched by others before the unpark.
         let waiter = unsafe { &*look }.waiter;
-        if !core.is_closed() {
+        if !gate.is_closed() {
             // SAFETY: as above.
             unsafe { &mut *look }.seen = Receiving::by(current_runtime());
         }

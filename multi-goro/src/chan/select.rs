@@ -6,21 +6,22 @@
 
 mod arms;
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::lookout::tell_lookouts;
 use super::{Channel, Deadline, Place, Receiver, RecvError, SendError, Sender};
-use crate::proto::channel::{Core, Received, Sent};
+use crate::proto::channel::{Gate, Received, Sent};
 use crate::proto::claim::Claim;
-use crate::proto::home_lock::HomeGuard;
+use crate::proto::home_lock::{Door, Streak, Visitor};
 use crate::proto::wait_queue::Ticket;
-use crate::sched::{self, Waiter, Wake, enter, park};
+use crate::sched::{self, Waiter, Wake, park};
+use crate::sync::OsGuard;
 
-/// Cases of one select. The macro has as many names.
+/// Cases of one select: as many as the bits of a set of them. The macro has as many names.
 const CASES_MAX: usize = 32;
 
 /// How long a select waits when no case is ready.
@@ -34,14 +35,6 @@ pub enum Patience {
     For(Duration),
 }
 
-/// Who is announced, and by which claim it is won.
-#[derive(Debug, Clone, Copy)]
-pub struct Mark {
-    waiter: Waiter,
-    claim: NonNull<Claim>,
-    case: u32,
-}
-
 /// Only this file has one: what asks for it keeps rules that types do not.
 #[derive(Debug, Clone, Copy)]
 pub struct Inside(());
@@ -53,34 +46,18 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// One case, whatever its channel carries. Of the methods that speak of the core, all but the first want its lock held.
+/// What of a case depends on what its channel carries.
 pub trait Operation: sealed::Sealed {
-    /// The channel's identity, and the order in which locks are taken.
-    #[doc(hidden)]
-    fn address(&self, _: Inside) -> usize;
-    /// Takes the channel's lock.
-    #[doc(hidden)]
-    fn lock(&self, _: Inside);
-    /// Uses the lock that another case of the same channel holds.
-    #[doc(hidden)]
-    fn share(&self, other: &dyn Operation, _: Inside);
-    /// The core whose lock is held.
-    #[doc(hidden)]
-    fn core(&self, _: Inside) -> Option<NonNull<()>>;
-    /// Lets the lock go.
-    #[doc(hidden)]
-    fn unlock(&self, _: Inside);
-    /// Carries the case out if it is ready. Who has waited for that is told by `tell`, with the lock free.
+    /// Carries the case out if it is ready, and notes whom to tell. Its channel's lock is held.
     #[doc(hidden)]
     fn act(&self, _: Inside) -> bool;
-    #[doc(hidden)]
-    fn tell(&self, _: Inside);
-    /// Takes a seat in the channel's queue.
-    #[doc(hidden)]
-    fn announce(&self, mark: Mark, _: Inside);
-    /// Takes the seat back, if nobody else has; takes the lock itself.
-    #[doc(hidden)]
-    fn withdraw(&self, _: Inside);
+}
+
+/// One case as a select sees it.
+#[derive(Clone, Copy)]
+pub struct Arm<'a> {
+    base: &'a Base<'a>,
+    operation: &'a dyn Operation,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -89,33 +66,133 @@ enum Side {
     Receive,
 }
 
-type Locked<T> = Core<T, Place<T>>;
-
-/// A case on a channel of `T`. A send that holds no value is never ready.
-pub struct Case<'a, T> {
-    channel: &'a Channel<T>,
+/// What of a case does not depend on what its channel carries. No drop glue, so that a case may be dropped after its value.
+struct Base<'a> {
+    /// The channel's identity, and the order in which doors are passed, by address.
+    door: &'a Door,
+    /// Behind the door.
+    gate: NonNull<Gate<Place>>,
     side: Side,
+    /// A send without a value is never ready.
+    is_idle: bool,
     /// The value to send, or to be received. Reached by others while the seat is queued, so by address only.
-    value: NonNull<Option<T>>,
-    _value: PhantomData<&'a mut Option<T>>,
-    guard: RefCell<Option<HomeGuard<'a, Locked<T>>>>,
-    /// The core while the lock is held, by this case or another of the same channel.
-    core: Cell<Option<NonNull<Locked<T>>>>,
+    value: NonNull<()>,
     ticket: Cell<Option<Ticket>>,
-    owed: Cell<Option<(Place<T>, bool)>>,
+    /// Whose wait the case has ended, and whether that one goes on next.
+    owed: Cell<Option<(Place, bool)>>,
+}
+
+impl Base<'_> {
+    /// What is behind the door, for who has passed it.
+    ///
+    /// # Safety
+    ///
+    /// - The caller is inside, and lets go of what it got before it gets at the core in another way, or leaves.
+    #[expect(clippy::mut_from_ref, reason = "a lock without its guard")]
+    unsafe fn gate(&self) -> &mut Gate<Place> {
+        // SAFETY: alive with the channel that is borrowed; the caller's promise.
+        unsafe { &mut *self.gate.as_ptr() }
+    }
+
+    /// Whether it is worth trying.
+    ///
+    /// # Safety
+    ///
+    /// - As for [`gate`](Self::gate).
+    unsafe fn may_act(&self) -> bool {
+        // SAFETY: the caller's promise.
+        let gate = unsafe { self.gate() };
+        match self.side {
+            Side::Send => !self.is_idle && gate.may_send(),
+            Side::Receive => gate.may_receive(),
+        }
+    }
+
+    /// Takes a seat in the channel's queue.
+    ///
+    /// # Safety
+    ///
+    /// - As for [`gate`](Self::gate).
+    unsafe fn announce(&self, waiter: Waiter, claim: &Claim, case: u32) {
+        // One seat at most, so that `withdraw` gives back all.
+        if self.is_idle || self.ticket.get().is_some() {
+            return;
+        }
+        let seat = Place {
+            waiter,
+            value: self.value,
+            claim: Some((NonNull::from(claim), case)),
+        };
+        // SAFETY: the caller's promise.
+        let gate = unsafe { self.gate() };
+        self.ticket.set(Some(match self.side {
+            Side::Send => gate.wait_to_send(seat),
+            Side::Receive => {
+                let ticket = gate.wait_to_receive(seat);
+                if gate.has_lookouts() {
+                    tell_lookouts(gate);
+                }
+                ticket
+            }
+        }));
+    }
+
+    /// Takes the seat back, if nobody else has.
+    fn withdraw(&self, visitor: Visitor) {
+        let Some(ticket) = self.ticket.take() else {
+            return;
+        };
+        let take_back = || {
+            // SAFETY: called inside, and this is all that is done there.
+            let gate = unsafe { self.gate() };
+            // False: somebody has met the seat, and has won it or dropped it.
+            let _was_queued = match self.side {
+                Side::Send => gate.leave_senders(ticket),
+                Side::Receive => gate.leave_receivers(ticket),
+            };
+        };
+        if self.door.enter_home(visitor) {
+            take_back();
+            self.door.leave_home();
+        } else {
+            let _guard = self.door.enter_shared(visitor);
+            take_back();
+        }
+    }
+
+    /// Tells who has waited for what the case did.
+    fn tell(&self) {
+        if let Some((seat, next)) = self.owed.take() {
+            // SAFETY: taken from its queue, and won, by `act`; whose seat it is waits for this unpark.
+            unsafe { seat.wake(next) };
+        }
+    }
+}
+
+/// A case on a channel of `T`.
+pub struct Case<'a, T> {
+    base: Base<'a>,
+    channel: &'a Channel<T>,
+    _value: PhantomData<&'a mut Option<T>>,
 }
 
 impl<'a, T> Case<'a, T> {
     fn new(channel: &'a Channel<T>, side: Side, value: &'a mut Option<T>) -> Self {
+        let core = channel.core.value();
+        // SAFETY: no reference is made; the core is part of the channel.
+        let gate = unsafe { &raw mut (*core).gate };
         Self {
+            base: Base {
+                door: channel.core.door(),
+                gate: NonNull::new(gate).expect("part of a channel"),
+                side,
+                is_idle: side == Side::Send && value.is_none(),
+                value: NonNull::from(value).cast(),
+                ticket: Cell::new(None),
+                owed: Cell::new(None),
+            },
             channel,
-            side,
-            value: NonNull::from(value),
             _value: PhantomData,
-            guard: RefCell::new(None),
-            core: Cell::new(None),
-            ticket: Cell::new(None),
-            owed: Cell::new(None),
         }
     }
 
@@ -130,139 +207,70 @@ impl<'a, T> Case<'a, T> {
         Self::new(&sender.channel, Side::Send, value)
     }
 
-    fn take(&self) -> Option<T> {
+    /// What a select is given.
+    pub fn arm(&'a self) -> Arm<'a> {
+        Arm {
+            base: &self.base,
+            operation: self,
+        }
+    }
+
+    /// Puts something into the value's place and returns what was there.
+    fn exchange(&self, value: Option<T>) -> Option<T> {
+        let place = self.base.value.cast::<Option<T>>();
         // SAFETY: borrowed for as long as this case lives, and nobody else has the seat: it was never queued, or was used
         // before the select ended.
-        unsafe { self.value.as_ptr().replace(None) }
-    }
-
-    fn is_idle(&self) -> bool {
-        // SAFETY: as in `take`; asked before the seat is queued.
-        self.side == Side::Send && unsafe { self.value.as_ref() }.is_none()
-    }
-
-    /// Runs `use_core` on the core.
-    fn with_core<R>(&self, use_core: impl FnOnce(&mut Locked<T>) -> R) -> R {
-        let mut core = self.core.get().expect("the lock is held");
-        // SAFETY: set while the lock is held by a case of this select, on this thread; nothing below gets at it a second time.
-        use_core(unsafe { core.as_mut() })
+        unsafe { place.replace(value) }
     }
 
     /// How a receive that was chosen ended.
     pub fn received(&self) -> Result<T, RecvError> {
-        self.take().ok_or(RecvError)
+        self.exchange(None).ok_or(RecvError)
     }
 
     /// How a send that was chosen ended.
     pub fn sent(&self) -> Result<(), SendError<T>> {
-        self.take().map_or(Ok(()), |value| Err(SendError(value)))
+        self.exchange(None)
+            .map_or(Ok(()), |value| Err(SendError(value)))
     }
 }
 
 impl<T> sealed::Sealed for Case<'_, T> {}
 
 impl<T> Operation for Case<'_, T> {
-    fn address(&self, _: Inside) -> usize {
-        ptr::from_ref(self.channel).addr()
-    }
-
-    fn lock(&self, _: Inside) {
-        let mut guard = enter(&self.channel.core);
-        self.core.set(Some(NonNull::from(&mut *guard)));
-        *self.guard.borrow_mut() = Some(guard);
-    }
-
-    fn share(&self, other: &dyn Operation, inside: Inside) {
-        debug_assert_eq!(self.address(inside), other.address(inside));
-        // The same channel, so the same type.
-        self.core.set(other.core(inside).map(NonNull::cast));
-    }
-
-    fn core(&self, _: Inside) -> Option<NonNull<()>> {
-        self.core.get().map(NonNull::cast)
-    }
-
-    fn unlock(&self, _: Inside) {
-        self.core.set(None);
-        drop(self.guard.borrow_mut().take());
-    }
-
     fn act(&self, _: Inside) -> bool {
-        if self.is_idle() {
-            return false;
-        }
-        match self.side {
+        // SAFETY: inside, by the caller's token; let go of when this returns.
+        let core = unsafe { &mut *self.channel.core.value() };
+        let (is_done, value) = match self.base.side {
             Side::Send => {
-                let value = self.take().expect("looked at just now");
-                let (is_done, value) = self.with_core(|core| match core.send(value) {
+                let Some(value) = self.exchange(None) else {
+                    return false;
+                };
+                match core.send(value) {
                     Sent::Buffered => (true, None),
                     Sent::Handed(receiver) => {
-                        self.owed.set(Some((receiver, core.capacity() == 0)));
+                        let is_rendezvous = core.gate.capacity() == 0;
+                        self.base.owed.set(Some((receiver, is_rendezvous)));
                         (true, None)
                     }
                     Sent::Full(value) => (false, Some(value)),
                     Sent::Closed(value) => (true, Some(value)),
-                });
-                // SAFETY: as in `take`.
-                unsafe { self.value.write(value) };
-                is_done
-            }
-            Side::Receive => {
-                let (is_done, value) = self.with_core(|core| match core.receive() {
-                    Received::Value(value, sender) => {
-                        self.owed.set(sender.map(|sender| (sender, false)));
-                        (true, Some(value))
-                    }
-                    Received::Empty => (false, None),
-                    Received::Closed => (true, None),
-                });
-                // SAFETY: as in `take`; a receive starts without a value, so none is overwritten.
-                unsafe { self.value.write(value) };
-                is_done
-            }
-        }
-    }
-
-    fn tell(&self, _: Inside) {
-        if let Some((seat, next)) = self.owed.take() {
-            // SAFETY: taken from its queue, and won, by `act`; whose seat it is waits for this unpark.
-            unsafe { seat.wake(next) };
-        }
-    }
-
-    fn announce(&self, mark: Mark, _: Inside) {
-        // One seat at most, so that `withdraw` gives back all.
-        if self.ticket.get().is_some() || self.is_idle() {
-            return;
-        }
-        let seat = Place {
-            waiter: mark.waiter,
-            value: self.value,
-            claim: Some((mark.claim, mark.case)),
-        };
-        let ticket = self.with_core(|core| match self.side {
-            Side::Send => core.wait_to_send(seat),
-            Side::Receive => {
-                let ticket = core.wait_to_receive(seat);
-                if core.has_lookouts() {
-                    tell_lookouts(core);
                 }
-                ticket
             }
-        });
-        self.ticket.set(Some(ticket));
-    }
-
-    fn withdraw(&self, _: Inside) {
-        let Some(ticket) = self.ticket.take() else {
-            return;
+            Side::Receive => match core.receive() {
+                Received::Value(value, sender) => {
+                    self.base.owed.set(sender.map(|sender| (sender, false)));
+                    (true, Some(value))
+                }
+                Received::Empty => (false, None),
+                Received::Closed => (true, None),
+            },
         };
-        let mut core = enter(&self.channel.core);
-        // False: somebody has met the seat, and has won it or dropped it.
-        let _was_queued = match self.side {
-            Side::Send => core.leave_senders(ticket),
-            Side::Receive => core.leave_receivers(ticket),
-        };
+        // Nothing is dropped: the place was emptied above, or is a receive's, which starts empty.
+        let before = self.exchange(value);
+        debug_assert!(before.is_none());
+        drop(before);
+        is_done
     }
 }
 
@@ -272,66 +280,88 @@ impl<T> fmt::Debug for Case<'_, T> {
     }
 }
 
+impl fmt::Debug for Arm<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Arm").finish_non_exhaustive()
+    }
+}
+
 /// Carries out one of the cases and returns which; their number if the patience ran out first.
-pub fn select(cases: &[&dyn Operation], patience: Patience) -> usize {
-    let count = cases.len();
+pub fn select(arms: &[Arm<'_>], patience: Patience) -> usize {
+    let count = arms.len();
     assert!(
         count <= CASES_MAX,
         "a select of more than {CASES_MAX} cases"
     );
-    let mut order = [0; CASES_MAX];
-    let order = &mut order[..count];
-    shuffle(order);
-
-    // One look at one case: enough where cases are mostly ready, and cheap where they are not.
-    if let Some(&first) = order.first() {
-        let case = cases[first];
-        case.lock(INSIDE);
-        let is_done = case.act(INSIDE);
-        case.unlock(INSIDE);
-        if is_done {
-            case.tell(INSIDE);
-            sched::spend();
-            return first;
+    let visitor = sched::visitor();
+    let entered = match Entered::home(arms, visitor) {
+        Some(entered) => entered,
+        None => {
+            // One look at one case: enough where cases are mostly ready, and cheap where they are not.
+            let first = below(count);
+            let look = Entered::shared(&arms[first..=first], visitor);
+            // SAFETY: inside.
+            let is_done =
+                unsafe { arms[first].base.may_act() } && arms[first].operation.act(INSIDE);
+            look.leave();
+            if is_done {
+                arms[first].base.tell();
+                sched::spend();
+                return first;
+            }
+            Entered::shared(arms, visitor)
         }
-    }
-
-    // All locks at once: whether any case is ready is asked, and all seats are taken, in one instant.
-    lock_all(cases);
-    for &mut index in &mut *order {
-        if cases[index].act(INSIDE) {
-            unlock_all(cases);
-            cases[index].tell(INSIDE);
-            sched::spend();
-            return index;
-        }
+    };
+    // All at once: whether any case is ready is asked, and all seats are taken, in one instant.
+    if let Some(done) = act_on_any(arms) {
+        entered.leave();
+        arms[done].base.tell();
+        sched::spend();
+        return done;
     }
     let deadline = match patience {
         Patience::None | Patience::For(Duration::ZERO) => {
-            unlock_all(cases);
+            entered.leave();
             return count;
         }
         Patience::For(duration) => Deadline::after(duration).at(),
         Patience::Endless => None,
     };
     let claim = Claim::new();
-    wait(cases, &claim, deadline).unwrap_or(count)
+    let waiter = Waiter::current();
+    for (arm, case) in arms.iter().zip(0..) {
+        // SAFETY: inside all doors.
+        unsafe { arm.base.announce(waiter, &claim, case) };
+    }
+    entered.leave();
+    wait(arms, &claim, deadline, visitor).unwrap_or(count)
 }
 
-/// Announces every case, whose locks are held, and waits for one to be won.
-fn wait(cases: &[&dyn Operation], claim: &Claim, deadline: Option<Instant>) -> Option<usize> {
-    let waiter = Waiter::current();
-    for (case, index) in cases.iter().zip(0..) {
-        case.announce(
-            Mark {
-                waiter,
-                claim: NonNull::from(claim),
-                case: index,
-            },
-            INSIDE,
-        );
+/// Carries out one of the cases that are ready, each as likely as the others. All doors are passed.
+fn act_on_any(arms: &[Arm<'_>]) -> Option<usize> {
+    let mut ready = 0_u32;
+    for (nth, arm) in arms.iter().enumerate() {
+        // SAFETY: inside all doors.
+        ready |= u32::from(unsafe { arm.base.may_act() }) << nth;
     }
-    unlock_all(cases);
+    while ready != 0 {
+        let nth = pick(ready);
+        if arms[nth].operation.act(INSIDE) {
+            return Some(nth);
+        }
+        // Who waited there has been won elsewhere.
+        ready &= !(1 << nth);
+    }
+    None
+}
+
+/// Waits for one of the announced cases to be won, and takes the other seats back.
+fn wait(
+    arms: &[Arm<'_>],
+    claim: &Claim,
+    deadline: Option<std::time::Instant>,
+    visitor: Visitor,
+) -> Option<usize> {
     let mut has_winner = true;
     if park(deadline) == Wake::TimedOut {
         has_winner = !claim.give_up();
@@ -343,43 +373,90 @@ fn wait(cases: &[&dyn Operation], claim: &Claim, deadline: Option<Instant>) -> O
         }
     }
     let winner = has_winner.then(|| claim.winner() as usize);
-    for (index, case) in cases.iter().enumerate() {
+    for (index, arm) in arms.iter().enumerate() {
         // The winner's seat is gone already.
         if winner != Some(index) {
-            case.withdraw(INSIDE);
+            arm.base.withdraw(visitor);
         }
     }
     winner
 }
 
-/// Takes the lock of every channel, once, in the order of their addresses: no two selects wait for each other.
-fn lock_all(cases: &[&dyn Operation]) {
-    let mut sorted = [(0, 0); CASES_MAX];
-    let sorted = &mut sorted[..cases.len()];
-    for (place, (index, case)) in sorted.iter_mut().zip(cases.iter().enumerate()) {
-        *place = (case.address(INSIDE), index);
-    }
-    sorted.sort_unstable();
-    let mut last: Option<(usize, usize)> = None;
-    for &mut (address, index) in sorted {
-        match last {
-            Some((same, holder)) if same == address => cases[index].share(cases[holder], INSIDE),
-            _ => {
-                cases[index].lock(INSIDE);
-                last = Some((address, index));
+/// Inside the doors of several arms.
+#[must_use]
+struct Entered<'a> {
+    arms: &'a [Arm<'a>],
+    /// Of which arms the door was passed as the home.
+    home: u32,
+    shared: Vec<OsGuard<'a, Streak>>,
+}
+
+impl<'a> Entered<'a> {
+    /// Passes all doors if this thread is the home of all. Nothing is waited for, and so they may come in any order; and a door
+    /// may be passed twice, if nothing is done between the two times that it is left.
+    fn home(arms: &'a [Arm<'a>], visitor: Visitor) -> Option<Self> {
+        for (nth, arm) in arms.iter().enumerate() {
+            if !arm.base.door.enter_home(visitor) {
+                for arm in &arms[..nth] {
+                    arm.base.door.leave_home();
+                }
+                return None;
             }
         }
+        Some(Self {
+            arms,
+            home: u32::MAX,
+            shared: Vec::new(),
+        })
+    }
+
+    /// Passes each door once, in the order of their addresses: no two selects wait for each other. A home that is inside one door and
+    /// waits at another keeps that order, too.
+    #[cold]
+    fn shared(arms: &'a [Arm<'a>], visitor: Visitor) -> Self {
+        let mut sorted: Vec<(*const Door, usize)> = arms
+            .iter()
+            .enumerate()
+            .map(|(nth, arm)| (ptr::from_ref(arm.base.door), nth))
+            .collect();
+        sorted.sort_unstable();
+        sorted.dedup_by_key(|(door, _)| *door);
+        let mut home = 0;
+        let mut shared = Vec::with_capacity(sorted.len());
+        for (_, nth) in sorted {
+            let door = arms[nth].base.door;
+            if door.enter_home(visitor) {
+                home |= 1 << nth;
+            } else {
+                shared.push(door.enter_shared(visitor));
+            }
+        }
+        Self { arms, home, shared }
+    }
+
+    fn leave(self) {
+        for (nth, arm) in self.arms.iter().enumerate() {
+            if self.home >> nth & 1 != 0 {
+                arm.base.door.leave_home();
+            }
+        }
+        drop(self.shared);
     }
 }
 
-fn unlock_all(cases: &[&dyn Operation]) {
-    for case in cases {
-        case.unlock(INSIDE);
+/// One of the members of a set, which is not empty, each as likely as the others.
+fn pick(mut set: u32) -> usize {
+    let count = set.count_ones();
+    if count > 1 {
+        for _ in 0..below(count as usize) {
+            set &= set - 1;
+        }
     }
+    set.trailing_zeros() as usize
 }
 
-/// A random order, each as likely as the others.
-fn shuffle(order: &mut [usize]) {
+/// A random number below `end`.
+fn below(end: usize) -> usize {
     thread_local! {
         static STATE: Cell<u64> = const { Cell::new(0) };
     }
@@ -389,15 +466,11 @@ fn shuffle(order: &mut [usize]) {
             // Any start but zero will do; threads differ by their address.
             random = ptr::from_ref(state).addr() as u64 | 1;
         }
-        for n in 0..order.len() {
-            // xorshift64; the upper half, scaled to 0..=n.
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            let other = (((random >> 32) * (n as u64 + 1)) >> 32) as usize;
-            order[n] = order[other];
-            order[other] = n;
-        }
+        // xorshift64; the upper half, scaled.
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
         state.set(random);
-    });
+        (((random >> 32) * end as u64) >> 32) as usize
+    })
 }

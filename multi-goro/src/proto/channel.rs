@@ -50,8 +50,16 @@ pub(crate) unsafe trait Seat<T> {
 /// The state of one channel.
 #[derive(Debug)]
 pub(crate) struct Core<T, S> {
+    pub(crate) gate: Gate<S>,
     buffer: VecDeque<T>,
+}
+
+/// The part of it that does not depend on what is sent: whether one can go on, and who cannot.
+#[derive(Debug)]
+pub(crate) struct Gate<S> {
     capacity: usize,
+    /// Values in the buffer.
+    len: usize,
     senders: WaitQueue<S>,
     receivers: WaitQueue<S>,
     /// Who waits for a receiver to appear.
@@ -95,18 +103,95 @@ pub(crate) enum Received<T, S> {
 impl<T, S: Seat<T>> Core<T, S> {
     pub(crate) fn new(capacity: usize) -> Self {
         Self {
+            gate: Gate {
+                capacity,
+                len: 0,
+                senders: WaitQueue::new(),
+                receivers: WaitQueue::new(),
+                lookouts: Vec::new(),
+                is_closed: false,
+            },
             buffer: VecDeque::new(),
-            capacity,
-            senders: WaitQueue::new(),
-            receivers: WaitQueue::new(),
-            lookouts: Vec::new(),
-            is_closed: false,
         }
     }
 
+    pub(crate) fn send(&mut self, value: T) -> Sent<T, S> {
+        if self.gate.is_closed {
+            return Sent::Closed(value);
+        }
+        if let Some(receiver) = win(&mut self.gate.receivers) {
+            debug_assert!(self.buffer.is_empty(), "a receiver waits beside a value");
+            // SAFETY: just taken out and won, under the lock; unparked by our caller.
+            unsafe { receiver.deliver(value) };
+            return Sent::Handed(receiver);
+        }
+        if self.gate.len < self.gate.capacity {
+            self.buffer.push_back(value);
+            self.gate.len += 1;
+            return Sent::Buffered;
+        }
+        Sent::Full(value)
+    }
+
+    pub(crate) fn receive(&mut self) -> Received<T, S> {
+        if let Some(value) = self.buffer.pop_front() {
+            // Given back values may fill it beyond its capacity.
+            let has_room = self.buffer.len() < self.gate.capacity;
+            let sender = has_room.then(|| win(&mut self.gate.senders)).flatten();
+            match &sender {
+                // SAFETY: just taken out and won, under the lock; unparked by our caller.
+                Some(sender) => self.buffer.push_back(unsafe { sender.collect() }),
+                None => self.gate.len -= 1,
+            }
+            return Received::Value(value, sender);
+        }
+        if let Some(sender) = win(&mut self.gate.senders) {
+            debug_assert_eq!(self.gate.capacity, 0, "a sender waits beside room");
+            // SAFETY: as above.
+            let value = unsafe { sender.collect() };
+            return Received::Value(value, Some(sender));
+        }
+        if self.gate.is_closed {
+            return Received::Closed;
+        }
+        Received::Empty
+    }
+
+    /// Takes back a value that was put into the hands of a receiver which then left: it is the next to be received. Returns who has it
+    /// now, to be unparked, if somebody waited.
+    pub(crate) fn give_back(&mut self, value: T) -> Option<S> {
+        let Some(receiver) = win(&mut self.gate.receivers) else {
+            self.buffer.push_front(value);
+            self.gate.len += 1;
+            return None;
+        };
+        // SAFETY: just taken out and won, under the lock; unparked by our caller.
+        unsafe { receiver.deliver(value) };
+        Some(receiver)
+    }
+
+    /// Closes the channel and returns who waited, all to be unparked: senders with their values, receivers without one.
+    pub(crate) fn close(&mut self) -> Vec<S> {
+        self.gate.is_closed = true;
+        let mut waiting = Vec::new();
+        while let Some(seat) = win(&mut self.gate.receivers).or_else(|| win(&mut self.gate.senders))
+        {
+            waiting.push(seat);
+        }
+        waiting
+    }
+
+    /// Empties the buffer: nobody is left to receive.
+    pub(crate) fn drain(&mut self) -> VecDeque<T> {
+        self.gate.len = 0;
+        std::mem::take(&mut self.buffer)
+    }
+}
+
+impl<S> Gate<S> {
     /// Values in the buffer.
     pub(crate) fn len(&self) -> usize {
-        self.buffer.len()
+        self.len
     }
 
     pub(crate) fn capacity(&self) -> usize {
@@ -117,67 +202,25 @@ impl<T, S: Seat<T>> Core<T, S> {
         self.is_closed
     }
 
-    pub(crate) fn send(&mut self, value: T) -> Sent<T, S> {
-        if self.is_closed {
-            return Sent::Closed(value);
-        }
-        if let Some(receiver) = win(&mut self.receivers) {
-            debug_assert!(self.buffer.is_empty(), "a receiver waits beside a value");
-            // SAFETY: just taken out and won, under the lock; unparked by our caller.
-            unsafe { receiver.deliver(value) };
-            return Sent::Handed(receiver);
-        }
-        if self.buffer.len() < self.capacity {
-            self.buffer.push_back(value);
-            return Sent::Buffered;
-        }
-        Sent::Full(value)
+    /// False if a send would find no room; otherwise it may still, if those who wait have been won elsewhere.
+    pub(crate) fn may_send(&self) -> bool {
+        self.is_closed || self.len < self.capacity || !self.receivers.is_empty()
     }
 
-    pub(crate) fn receive(&mut self) -> Received<T, S> {
-        if let Some(value) = self.buffer.pop_front() {
-            // Given back values may fill it beyond its capacity.
-            let has_room = self.buffer.len() < self.capacity;
-            let sender = has_room.then(|| win(&mut self.senders)).flatten();
-            if let Some(sender) = &sender {
-                // SAFETY: just taken out and won, under the lock; unparked by our caller.
-                self.buffer.push_back(unsafe { sender.collect() });
-            }
-            return Received::Value(value, sender);
-        }
-        if let Some(sender) = win(&mut self.senders) {
-            debug_assert_eq!(self.capacity, 0, "a sender waits beside room");
-            // SAFETY: as above.
-            let value = unsafe { sender.collect() };
-            return Received::Value(value, Some(sender));
-        }
-        if self.is_closed {
-            return Received::Closed;
-        }
-        Received::Empty
-    }
-
-    /// Takes back a value that was put into the hands of a receiver which then left: it is the next to be received. Returns who has it
-    /// now, to be unparked, if somebody waited.
-    pub(crate) fn give_back(&mut self, value: T) -> Option<S> {
-        let Some(receiver) = win(&mut self.receivers) else {
-            self.buffer.push_front(value);
-            return None;
-        };
-        // SAFETY: just taken out and won, under the lock; unparked by our caller.
-        unsafe { receiver.deliver(value) };
-        Some(receiver)
+    /// False if a receive would find nothing; otherwise it may still, as above.
+    pub(crate) fn may_receive(&self) -> bool {
+        self.is_closed || self.len > 0 || !self.senders.is_empty()
     }
 
     /// Queues a sender whose value was [`Sent::Full`]; the value is in its place.
     pub(crate) fn wait_to_send(&mut self, sender: S) -> Ticket {
-        debug_assert!(!self.is_closed && self.buffer.len() >= self.capacity);
+        debug_assert!(!self.is_closed && self.len >= self.capacity);
         self.senders.push(sender)
     }
 
     /// Queues a receiver that found the channel [`Received::Empty`].
     pub(crate) fn wait_to_receive(&mut self, receiver: S) -> Ticket {
-        debug_assert!(!self.is_closed && self.buffer.is_empty());
+        debug_assert!(!self.is_closed && self.len == 0);
         self.receivers.push(receiver)
     }
 
@@ -220,21 +263,6 @@ impl<T, S: Seat<T>> Core<T, S> {
     /// As [`leave_senders`](Self::leave_senders), for a receiver.
     pub(crate) fn leave_receivers(&mut self, ticket: Ticket) -> bool {
         self.receivers.remove(ticket).is_some()
-    }
-
-    /// Closes the channel and returns who waited, all to be unparked: senders with their values, receivers without one.
-    pub(crate) fn close(&mut self) -> Vec<S> {
-        self.is_closed = true;
-        let mut waiting = Vec::new();
-        while let Some(seat) = win(&mut self.receivers).or_else(|| win(&mut self.senders)) {
-            waiting.push(seat);
-        }
-        waiting
-    }
-
-    /// Empties the buffer: nobody is left to receive.
-    pub(crate) fn drain(&mut self) -> VecDeque<T> {
-        std::mem::take(&mut self.buffer)
     }
 }
 
@@ -279,8 +307,8 @@ mod tests {
         let mut core = Core::new(1);
         assert!(matches!(core.send(1), Sent::Buffered));
         assert!(matches!(core.send(2), Sent::Full(2)));
-        core.wait_to_send(place("a", Some(2)));
-        core.wait_to_send(place("b", Some(3)));
+        core.gate.wait_to_send(place("a", Some(2)));
+        core.gate.wait_to_send(place("b", Some(3)));
         for (value, who) in [(1, Some("a")), (2, Some("b")), (3, None)] {
             match core.receive() {
                 Received::Value(got, sender) => {
@@ -296,10 +324,10 @@ mod tests {
     fn rendezvous_hands_over_both_ways() {
         let mut core = Core::new(0);
         let receiver = place("r", None);
-        core.wait_to_receive(receiver.clone());
+        core.gate.wait_to_receive(receiver.clone());
         assert!(matches!(core.send(7), Sent::Handed(Place("r", _))));
         assert_eq!(*receiver.1.borrow(), Some(7));
-        core.wait_to_send(place("s", Some(8)));
+        core.gate.wait_to_send(place("s", Some(8)));
         assert!(matches!(
             core.receive(),
             Received::Value(8, Some(Place("s", _)))
@@ -310,7 +338,7 @@ mod tests {
     fn close_gives_everybody_back_and_lets_the_buffer_drain() {
         let mut core = Core::new(1);
         assert!(matches!(core.send(1), Sent::Buffered));
-        core.wait_to_send(place("s", Some(2)));
+        core.gate.wait_to_send(place("s", Some(2)));
         let waiting = core.close();
         assert_eq!(waiting.len(), 1);
         assert_eq!(*waiting[0].1.borrow(), Some(2));
@@ -322,26 +350,26 @@ mod tests {
     #[test]
     fn lookouts_are_taken_once_and_see_who_has_waited_longest() {
         let mut core = Core::new(0);
-        assert!(core.receiver().is_none());
-        core.look_out(Lookout(NonNull::dangling()));
-        let first = core.wait_to_receive(place("first", None));
-        core.wait_to_receive(place("second", None));
-        assert_eq!(core.take_lookouts(), [Lookout(NonNull::dangling())]);
-        assert!(!core.has_lookouts());
-        assert_eq!(core.receiver().map(|seat| seat.0), Some("first"));
-        assert!(core.leave_receivers(first));
-        assert_eq!(core.receiver().map(|seat| seat.0), Some("second"));
+        assert!(core.gate.receiver().is_none());
+        core.gate.look_out(Lookout(NonNull::dangling()));
+        let first = core.gate.wait_to_receive(place("first", None));
+        core.gate.wait_to_receive(place("second", None));
+        assert_eq!(core.gate.take_lookouts(), [Lookout(NonNull::dangling())]);
+        assert!(!core.gate.has_lookouts());
+        assert_eq!(core.gate.receiver().map(|seat| seat.0), Some("first"));
+        assert!(core.gate.leave_receivers(first));
+        assert_eq!(core.gate.receiver().map(|seat| seat.0), Some("second"));
     }
 
     #[test]
     fn seat_that_leaves_is_not_served() {
         let mut core = Core::new(0);
-        let ticket = core.wait_to_receive(place("r", None));
-        assert!(core.leave_receivers(ticket));
-        assert!(!core.leave_receivers(ticket));
+        let ticket = core.gate.wait_to_receive(place("r", None));
+        assert!(core.gate.leave_receivers(ticket));
+        assert!(!core.gate.leave_receivers(ticket));
         assert!(matches!(core.send(1), Sent::Full(1)));
-        let ticket = core.wait_to_send(place("s", Some(1)));
-        assert!(core.leave_senders(ticket));
+        let ticket = core.gate.wait_to_send(place("s", Some(1)));
+        assert!(core.gate.leave_senders(ticket));
         assert!(matches!(core.receive(), Received::Empty));
     }
 }
@@ -428,7 +456,7 @@ mod models {
             Sent::Closed(value) => Err(value),
             Sent::Full(value) => {
                 let place = Place::new(Some(value));
-                core.wait_to_send(place.clone());
+                core.gate.wait_to_send(place.clone());
                 drop(core);
                 place.park();
                 place.value().map_or(Ok(()), Err)
@@ -449,7 +477,7 @@ mod models {
             Received::Closed => None,
             Received::Empty => {
                 let place = Place::new(None);
-                core.wait_to_receive(place.clone());
+                core.gate.wait_to_receive(place.clone());
                 tell(&mut core, 1);
                 drop(core);
                 place.park();
@@ -470,7 +498,7 @@ mod models {
 
     /// Tells who looks out: 1, there is a receiver; 2, the channel is closed.
     fn tell(core: &mut Core<u32, Place>, what: u32) {
-        for Lookout(look) in core.take_lookouts() {
+        for Lookout(look) in core.gate.take_lookouts() {
             // SAFETY: the place of somebody in `look_out`, which does not leave before the unpark; loom checks its use.
             let look = unsafe { look.cast::<Place>().as_ref() };
             // SAFETY: as above.
@@ -486,11 +514,11 @@ mod models {
         if core.is_closed() {
             return 2;
         }
-        if core.receiver().is_some() {
+        if core.gate.receiver().is_some() {
             return 0;
         }
         let look = Place::new(None);
-        core.look_out(Lookout(NonNull::from(&look).cast()));
+        core.gate.look_out(Lookout(NonNull::from(&look).cast()));
         drop(core);
         look.park();
         look.value().unwrap()

@@ -151,7 +151,7 @@ mod models {
             }
         }
         let seat = |case| Place(Arc::clone(&wait), case);
-        let tickets = [0, 1].map(|case| cores[case as usize].wait_to_receive(seat(case)));
+        let tickets = [0, 1].map(|case| cores[case as usize].gate.wait_to_receive(seat(case)));
         drop(cores);
         let mut is_owed = true;
         if wait.word.block() == Park::Go {
@@ -170,7 +170,7 @@ mod models {
             }
         }
         for (channel, ticket) in channels.iter().zip(tickets) {
-            lock(channel).leave_receivers(ticket);
+            lock(channel).gate.leave_receivers(ticket);
         }
         let mut got: Vec<u32> = wait
             .places
@@ -216,7 +216,7 @@ mod models {
                                 places: [UnsafeCell::new(Some(1)), UnsafeCell::new(Some(1))],
                                 thread: thread::current(),
                             });
-                            core.wait_to_send(Place(wait, 1));
+                            core.gate.wait_to_send(Place(wait, 1));
                         }
                         Sent::Buffered | Sent::Closed(_) => unreachable!(),
                     }
@@ -292,16 +292,16 @@ mod models {
                     Sent::Buffered | Sent::Closed(_) => unreachable!(),
                 }
                 let seat = |case: usize| Place(Arc::clone(&wait), case as u32);
-                let sending = cores[s].wait_to_send(seat(s));
-                let receiving = cores[r].wait_to_receive(seat(r));
+                let sending = cores[s].gate.wait_to_send(seat(s));
+                let receiving = cores[r].gate.wait_to_receive(seat(r));
                 drop(cores);
                 if wait.word.block() == Park::Go {
                     while !wait.word.consume() {
                         thread::park();
                     }
                 }
-                lock(&channels[s]).leave_senders(sending);
-                lock(&channels[r]).leave_receivers(receiving);
+                lock(&channels[s]).gate.leave_senders(sending);
+                lock(&channels[r]).gate.leave_receivers(receiving);
                 (wait.claim.winner() == r as u32).then(|| {
                     // SAFETY: checked by loom.
                     wait.places[r]

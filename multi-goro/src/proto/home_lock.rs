@@ -183,6 +183,16 @@ impl<T> HomeLock<T> {
         };
         HomeGuard { lock: self, shared }
     }
+
+    /// For who goes through several doors at once.
+    pub(crate) fn door(&self) -> &Door {
+        &self.door
+    }
+
+    /// The value, for who is inside.
+    pub(crate) fn value(&self) -> *mut T {
+        self.value.get()
+    }
 }
 
 /// The right to the value of a [`HomeLock`], until it is dropped.

@@ -75,6 +75,13 @@ impl<W> WaitQueue<W> {
 
     /// Leaves early. `None` if somebody has taken the waiter already: then an unpark is on its way to it.
     pub(crate) fn remove(&mut self, ticket: Ticket) -> Option<W> {
+        if self
+            .entries
+            .front()
+            .is_some_and(|(first, _)| *first == ticket.0)
+        {
+            return self.pop();
+        }
         let index = self
             .entries
             .binary_search_by_key(&ticket.0, |(t, _)| *t)

@@ -45,7 +45,13 @@ pub(super) fn take_number() {
 /// Takes a lock that may have its home on this worker. The guard is to be dropped before anything that may switch.
 #[inline]
 pub(crate) fn enter<T>(lock: &HomeLock<T>) -> HomeGuard<'_, T> {
-    lock.enter(VISITOR.get())
+    lock.enter(visitor())
+}
+
+/// Who the caller is to the locks of its thread's home.
+#[inline]
+pub(crate) fn visitor() -> Visitor {
+    VISITOR.get()
 }
 
 /// The task that calls, if one does. For the caller's own use while it runs.

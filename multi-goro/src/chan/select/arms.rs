@@ -125,7 +125,7 @@ macro_rules! __select {
     // Before an arm runs, everything that borrows for the cases is gone.
     (@write_with $names:tt $cases:tt [$(($n:tt $name:ident $end:ident $got:pat => $body:expr))*] ($patience:expr) ($late:expr)) => {
         $crate::__select!(@bind $cases {
-            let chosen = $crate::chan::select::select(&[$(&$name),*], $patience);
+            let chosen = $crate::chan::select::select(&[$($name.arm()),*], $patience);
             match chosen {
                 $($n => {
                     let ended = $name.$end();
