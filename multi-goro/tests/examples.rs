@@ -31,12 +31,32 @@ fn number(text: &str, label: &str) -> u64 {
 
 #[test]
 fn pipeline_measures_every_stage() {
-    let text = example("pipeline", &["500"]);
-    assert!(text.starts_with("500 stages\n"), "{text}");
-    assert!(number(&text, "created and waiting: ") > 0);
-    assert!(number(&text, "transit of a value:  ") > 0);
-    // A started task has a page of stack at least.
-    assert!(number(&text, "memory:              ") > 0);
+    for kind in [&[][..], &["--stackless"], &["--go-when"]] {
+        let text = example("pipeline", &[&["500"], kind].concat());
+        assert!(text.starts_with("500 stages\n"), "{text}");
+        for label in [
+            "created, first value: ",
+            "transit of a value:   ",
+            "memory:               ",
+        ] {
+            assert!(number(&text, label) > 0, "{text}");
+        }
+    }
+}
+
+#[test]
+fn tasks_wait_by_the_thousand() {
+    for kind in [&[][..], &["--stackful"], &["--own-channels"]] {
+        let text = example("million", &[&["2000"], kind].concat());
+        assert!(text.starts_with("2000 tasks\n"), "{text}");
+        for label in [
+            "created and waiting: ",
+            "memory:              ",
+            "woken and ended:     ",
+        ] {
+            assert!(number(&text, label) > 0, "{text}");
+        }
+    }
 }
 
 #[test]
