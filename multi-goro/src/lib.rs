@@ -28,7 +28,7 @@
 //! | tasks that are futures, without a stack | [`Group::go_async`], [`Group::go_when`] |
 //! | values between tasks, and threads | [`chan`](fn@chan) |
 //! | waiting for one of several channels, or for a time | [`select!`] |
-//! | letting time pass, letting others run | [`sleep`], [`Ticker`], [`yield_now`] |
+//! | letting time pass, letting others run | [`sleep`], [`Ticker`], [`yield_now`], [`checkpoint`] |
 //! | locks for tasks | [`sync`] |
 //! | calls that block the thread | [`blocking`] |
 //! | values that each task has for itself; code during which no other task may run | [`task_local!`], [`no_switch`] |
@@ -83,8 +83,9 @@
 //!
 //! # Trade-offs
 //!
-//! - Nothing interrupts a task. One that computes for long keeps its worker; tasks that have not started are taken over by other
-//!   workers, those that have must wait. [`yield_now`] now and then, or [`Group::locked`], where the kernel shares the processors.
+//! - Nothing interrupts a task. One that computes or blocks for more than 10 ms keeps its worker: tasks that have not started begin on
+//!   a spare worker, and it is named on standard error; those of its worker that have started, and their timers, must wait. Call
+//!   [`checkpoint`] now and then, or use [`Group::locked`], where the kernel shares the processors.
 //! - A task that has run stays on its worker, so a bad spread of long tasks is not mended later. In return thread-locals, and
 //!   everything else that is tied to a thread, work in tasks.
 //! - A stack is 64 KiB of addresses and the pages that were touched, one at least. It does not grow: an overflow is caught by
@@ -146,6 +147,7 @@ pub use crate::{
     no_switch::no_switch,
     os_thread::{LockToReceiverError, OsThread, OsThreadError, ThreadLoop},
     runtime::{Runtime, RuntimeBuilder, num_tasks},
+    sched::StuckTask,
     task_local::{AccessError, TaskLocal},
     time::{Ticker, sleep, sleep_until},
 };
@@ -160,4 +162,22 @@ pub use multi_core::prelude::*;
 #[cfg(not(loom))]
 pub fn yield_now() {
     sched::yield_now();
+}
+
+/// Lets other tasks of this worker run if the caller has had its share, a millisecond. For long computations: it may be called in an
+/// inner loop, since most calls only count down (a nanosecond or two; the clock is read some sixteen times a millisecond).
+///
+/// Nothing else interrupts a task: without it, or [`yield_now`], the started tasks of its worker wait until it is done. On a
+/// plain thread it does nothing, since the system interrupts that.
+///
+/// ```
+/// let mut sum = 0_u64;
+/// for n in 0..1_000_000 {
+///     sum = sum.wrapping_add(n);
+///     multi_goro::checkpoint();
+/// }
+/// ```
+#[cfg(not(loom))]
+pub fn checkpoint() {
+    sched::checkpoint();
 }

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Under `cfg(loom)` the crate is these files alone. Each has its models at its end, with their bounds. The models were tried on
-//! weakened copies: each fence of `idle` removed, the Release of the parking word, the inbox, the ring's tail and the deque's bottom
+//! weakened copies: each fence of `idle`, `watch` and `shown` removed, the Release of the parking word, the inbox, the ring's tail and the deque's bottom
 //! made Relaxed, the deque's two fences removed, the claim's compare-and-swap made a load and a store, and each fence
 //! and the Release of the home lock, is found. What loom cannot see is a load that moves behind a later store: the Release with
 //! which a thief moves the ring's head or the deque's top is there for that, and is argued where it stands.
@@ -21,5 +21,7 @@ pub(crate) mod inbox;
 pub(crate) mod offer_word;
 pub(crate) mod poll_word;
 pub(crate) mod ring;
+pub(crate) mod shown;
 pub(crate) mod task_word;
 pub(crate) mod wait_queue;
+pub(crate) mod watch;

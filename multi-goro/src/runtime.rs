@@ -14,12 +14,14 @@ use std::thread::{self, JoinHandle};
 use multi_core::{BuildError, Event, Lineage};
 
 use crate::group::Group;
-use crate::sched::{self, Info, Job, Shared};
+use crate::sched::{self, Info, Job, OnStuck, Shared, StuckTask};
 use crate::stack::{self, Class};
 use crate::sync::{OsMutex, TaskEvent, lock};
 
 /// Most workers a runtime can have; far more than there are processors.
 const WORKERS_MAX: usize = 1024;
+/// Spare workers of a runtime that was not told, if it has fewer workers.
+const SPARES_MIN: usize = 4;
 /// The environment variable that sets the number of workers where the program does not.
 const WORKERS_VARIABLE: &str = "MULTI_WORKERS";
 
@@ -52,7 +54,9 @@ impl Runtime {
     pub fn builder() -> RuntimeBuilder {
         RuntimeBuilder {
             workers: None,
+            spare_workers: None,
             stack_bytes: stack::DEFAULT_BYTES,
+            on_stuck: OnStuck::default(),
         }
     }
 
@@ -203,7 +207,9 @@ impl Job for Lent {
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct RuntimeBuilder {
     workers: Option<usize>,
+    spare_workers: Option<usize>,
     stack_bytes: usize,
+    on_stuck: OnStuck,
 }
 
 impl RuntimeBuilder {
@@ -220,6 +226,39 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Starts up to `count` threads more while as many workers are stuck in a task (for more than 10 ms) and others wait to
+    /// start; they rest once the stuck ones are back. A task that began on one of them stays there. Default: as many as
+    /// workers, at least 4. With 0 a task may have to wait for another to end or to wait.
+    pub fn spare_workers(mut self, count: usize) -> Self {
+        self.spare_workers = Some(count);
+        self
+    }
+
+    /// Whether a task that keeps its worker for more than 10 ms, while others wait to start, is named on standard error: once
+    /// each time that it does so, and only now and then if there are many. Default: yes.
+    pub fn report_stuck(mut self, report: bool) -> Self {
+        self.on_stuck = if report {
+            OnStuck::Print
+        } else {
+            OnStuck::Ignore
+        };
+        self
+    }
+
+    /// Calls `tell` for each task that would be reported, instead of printing. It runs on a thread of the runtime that the workers
+    /// need, and must not wait.
+    ///
+    /// ```
+    /// let runtime = multi_goro::Runtime::builder()
+    ///     .on_stuck(|task| eprintln!("{:?} is slow", task.name()))
+    ///     .build()?;
+    /// # Ok::<(), multi_goro::BoxError>(())
+    /// ```
+    pub fn on_stuck(mut self, tell: impl Fn(&StuckTask) + Send + Sync + 'static) -> Self {
+        self.on_stuck = OnStuck::Tell(Arc::new(tell));
+        self
+    }
+
     /// Starts the workers.
     ///
     /// # Errors
@@ -233,7 +272,9 @@ impl RuntimeBuilder {
         };
         let class = Class::for_bytes(self.stack_bytes)
             .map_err(|error| BuildError::new(error.to_string()))?;
-        let (shared, threads) = Shared::start(workers, class)
+        let spares = self.spare_workers.unwrap_or(workers.max(SPARES_MIN));
+        let spares = spares.min(WORKERS_MAX);
+        let (shared, threads) = Shared::start(workers, spares, class, self.on_stuck)
             .map_err(|error| BuildError::new(format!("the green runtime cannot start: {error}")))?;
         ask_lineage_first();
         Ok(Runtime {

@@ -7,6 +7,7 @@ mod cells;
 mod current;
 mod linger;
 mod locals;
+mod monitor;
 mod offers;
 mod park;
 mod place;
@@ -19,9 +20,12 @@ mod worker;
 
 pub(crate) use bound::{Lent, Unseated};
 pub(crate) use current::{
-    can_switch, enter, is_on, on_task, spend, stay, visitor, with_current_info, yield_now,
+    can_switch, checkpoint, enter, is_on, on_task, spend, stay, visitor, with_current_info,
+    yield_now,
 };
 pub(crate) use locals::with_locals;
+pub(crate) use monitor::OnStuck;
+pub use monitor::StuckTask;
 pub(crate) use offers::Offer;
 pub(crate) use park::{OwnedWaiter, Waiter, Wake, park};
 pub(crate) use polled::Verdict;

@@ -242,6 +242,47 @@ pub(crate) fn wait_readable(fd: BorrowedFd<'_>) {
     unsafe { libc::poll(&raw mut entry, 1, -1) };
 }
 
+/// A thread of this process, as the kernel knows it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Thread {
+    id: libc::pid_t,
+    clock: libc::clockid_t,
+}
+
+/// The calling thread: its number, `gettid`, and the clock of its processor time, `pthread_getcpuclockid`,
+/// `pthread_getcpuclockid(3)`.
+pub(crate) fn this_thread() -> io::Result<Thread> {
+    // SAFETY: takes and touches nothing.
+    let id = unsafe { libc::gettid() };
+    // SAFETY: takes and touches nothing.
+    let thread = unsafe { libc::pthread_self() };
+    let mut clock = 0;
+    // SAFETY: the thread is the calling one, and `clock` is writable.
+    match unsafe { libc::pthread_getcpuclockid(thread, &raw mut clock) } {
+        0 => Ok(Thread { id, clock }),
+        code => Err(io::Error::from_raw_os_error(code)),
+    }
+}
+
+impl Thread {
+    pub(crate) fn id(self) -> i32 {
+        self.id
+    }
+
+    /// What the thread has used of a processor, `clock_gettime`, `clock_gettime(2)`. An error once it has ended.
+    pub(crate) fn used(self) -> io::Result<Duration> {
+        let mut time = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        // SAFETY: `time` is writable.
+        check(unsafe { libc::clock_gettime(self.clock, &raw mut time) })?;
+        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+        let nanos = u32::try_from(time.tv_nsec).unwrap_or(0);
+        Ok(Duration::new(seconds, nanos))
+    }
+}
+
 /// What a fault handler is given: the faulting address, and what the previous handler wants to see.
 #[derive(Debug)]
 pub(crate) struct Fault {

@@ -108,6 +108,35 @@ const CASES: &[Case] = &[
         check: succeeded,
     },
     Case {
+        name: "hogs_are_named_on_standard_error",
+        child: || hogs(true),
+        check: |output| {
+            succeeded(output);
+            let text = stderr(output);
+            for name in ["hog 0", "hog 1"] {
+                let start =
+                    format!("multi-goro: task \"{name}\" started at multi-goro/tests/solo.rs:");
+                let lines: Vec<_> = text.lines().filter(|l| l.starts_with(&start)).collect();
+                assert_eq!(lines.len(), 1, "{text}");
+                assert!(lines[0].contains("while others wait to start"), "{text}");
+                assert!(lines[0].contains("call checkpoint()"), "{text}");
+            }
+        },
+    },
+    Case {
+        name: "hogs_are_not_named_if_nobody_wants_it",
+        child: || hogs(false),
+        check: |output| {
+            succeeded(output);
+            assert_eq!(stderr(output), "");
+        },
+    },
+    Case {
+        name: "no_thread_of_an_idle_runtime_wakes_up",
+        child: idle_runtime,
+        check: succeeded,
+    },
+    Case {
         name: "bad_workers_variable_is_named",
         child: bad_variable,
         check: |output| {
@@ -510,6 +539,87 @@ fn use_up_stacks(runtime: &Runtime) -> (Group, multi_goro::Sender<()>) {
     (group, tx)
 }
 
+/// Two tasks keep two workers until a third has run.
+fn hogs(report: bool) {
+    let runtime = Runtime::builder()
+        .workers(2)
+        .report_stuck(report)
+        .build()
+        .expect("two workers");
+    let (begun, begins) = std::sync::mpsc::channel();
+    let (end, ends) = std::sync::mpsc::channel::<()>();
+    let ends = std::sync::Arc::new(std::sync::Mutex::new(ends));
+    let mut group = runtime.group();
+    for nth in 0..2 {
+        let (begun, ends) = (begun.clone(), ends.clone());
+        let name = format!("hog {nth}");
+        group.go_with(multi_goro::TaskOptions::new().name(name), move || {
+            begun.send(())?;
+            // A lock of std, held and waited for: it keeps the worker.
+            let _ended = ends.lock().map(|ends| ends.recv());
+            Ok(())
+        });
+    }
+    for _ in 0..2 {
+        begins.recv().expect("both begin");
+    }
+    // Longer than one is stuck, so that both are when the first task waits to start.
+    std::thread::sleep(Duration::from_millis(50));
+    for _ in 0..6 {
+        assert_eq!(runtime.run(|| 7), 7);
+        std::thread::sleep(Duration::from_millis(30));
+    }
+    drop(end);
+    group.wait().expect("both end");
+}
+
+/// How often threads of runtimes have gone to sleep.
+fn sleeps() -> u64 {
+    let mut sum = 0;
+    for task in std::fs::read_dir("/proc/self/task").expect("proc") {
+        let path = task.expect("a thread").path();
+        let name = std::fs::read_to_string(path.join("comm")).expect("a name");
+        if !name.starts_with("goro-") {
+            continue;
+        }
+        let status = std::fs::read_to_string(path.join("status")).expect("a status");
+        let count = status
+            .lines()
+            .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))
+            .and_then(|count| count.trim().parse::<u64>().ok());
+        sum += count.expect("a count of switches");
+    }
+    sum
+}
+
+fn idle_runtime() {
+    let runtime = Runtime::builder().workers(2).build().expect("two workers");
+    runtime.run(|| {
+        let mut group = Group::new();
+        for _ in 0..1000 {
+            group.go(|| Ok(()));
+        }
+        group.wait().expect("fine");
+    });
+    // A started task that waits keeps nobody awake.
+    let (tx, rx) = chan::<()>(0);
+    let mut group = runtime.group();
+    group.go(move || {
+        let _closed = rx.recv();
+        Ok(())
+    });
+    loop {
+        std::thread::sleep(Duration::from_millis(100));
+        let before = sleeps();
+        std::thread::sleep(Duration::from_millis(200));
+        if sleeps() == before {
+            break;
+        }
+    }
+    drop(tx);
+    group.wait().expect("fine");
+}
+
 fn threads() -> usize {
     std::fs::read_dir("/proc/self/task").expect("proc").count()
 }
@@ -524,6 +634,7 @@ fn no_thread_left() {
         }
         group.wait().expect("fine");
     }
+    hogs(false);
     for _ in 0..100 {
         let mut group = Group::locked();
         for _ in 0..4 {

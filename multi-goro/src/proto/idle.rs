@@ -1,14 +1,16 @@
 //! Who sleeps, who searches, and whom to wake: see `sched/README.md` for the protocol and its proof.
 
-use crate::sync::{AtomicU32, Ordering::*, OsMutex, Padded, heavy_fence, light_fence, lock};
+use crate::sync::{AtomicU32, Ordering::*, OsMutex, Padded, fence, light_fence, lock};
 
 const AWAKE: u32 = 0;
 /// The worker sleeps on this value, or is about to.
 const ASLEEP: u32 = 1;
 /// Woken because there is something to take; it counts as searching.
 const WOKEN_TO_SEARCH: u32 = 2;
-/// Woken because there is something in its own inbox.
+/// Woken because there is something in its own inbox, or by name.
 const WOKEN_FOR_INBOX: u32 = 3;
+/// As asleep, but not on the list: it is not woken to take what anybody may take.
+const APART: u32 = 4;
 
 const SEARCHING: u32 = 1;
 const SLEEPING: u32 = 1 << 16;
@@ -30,9 +32,6 @@ pub(crate) struct Idle {
     sleepers: OsMutex<Vec<usize>>,
     /// What each worker sleeps on. Changed under the lock only.
     words: Box<[Padded<AtomicU32>]>,
-    /// The sleeping worker that gets up now and then to look after those awake, by index + 1; 0 for none. Changed under the
-    /// lock only.
-    watcher: AtomicU32,
 }
 
 /// Why a worker is awake again.
@@ -43,14 +42,11 @@ pub(crate) enum Woken {
     Alone,
     /// To look for something to take. It is counted as searching, and must end that.
     ToSearch,
-    /// For its inbox, or to watch.
+    /// For its inbox, or because it was called by name.
     ForInbox,
 }
 
 impl Idle {
-    /// The value a sleeping worker's word has.
-    pub(crate) const ASLEEP: u32 = ASLEEP;
-
     pub(crate) fn new(workers: usize) -> Self {
         Self {
             counts: Padded(AtomicU32::new(0)),
@@ -58,7 +54,6 @@ impl Idle {
             words: (0..workers)
                 .map(|_| Padded(AtomicU32::new(AWAKE)))
                 .collect(),
-            watcher: AtomicU32::new(0),
         }
     }
 
@@ -67,11 +62,10 @@ impl Idle {
         &self.words[worker].0
     }
 
-    /// How many workers are not asleep, about.
-    pub(crate) fn awake(&self) -> usize {
+    /// How many workers sleep on the list, about.
+    pub(crate) fn asleep(&self) -> usize {
         // Relaxed: a hint.
-        let asleep = sleeping(self.counts.0.load(Relaxed)) as usize;
-        self.words.len().saturating_sub(asleep)
+        sleeping(self.counts.0.load(Relaxed)) as usize
     }
 
     /// Becomes the one searcher; false if there is one.
@@ -95,16 +89,14 @@ impl Idle {
         debug_assert!(searching(before) > 0);
         // Fence D. Pairs with fence A in `announce`: either that publisher sees that we search no more, or our next look sees
         // what it published.
-        heavy_fence();
+        fence(SeqCst);
     }
 
-    /// After publishing something that anybody may take: returns a worker to wake (by its word), if one is needed.
+    /// After publishing something that anybody may take, and a light fence, fence A: returns a worker to wake (by its word), if
+    /// one is needed. Otherwise the caller sees to it that the monitor is awake: what is seen here may be out of date.
     #[must_use]
     pub(crate) fn announce(&self) -> Option<usize> {
-        // Fence A. Pairs with fence B in `fall_asleep`: either we see that worker asleep, or it sees what we published; and with
-        // fence D in `end_search`.
-        light_fence();
-        // Relaxed: ordered by the fence.
+        // Relaxed: ordered by the caller's fence A; see there.
         let counts = self.counts.0.load(Relaxed);
         if searching(counts) > 0 || sleeping(counts) == 0 {
             return None;
@@ -115,11 +107,17 @@ impl Idle {
     /// After an offer that anybody may take: whether somebody sleeps and nobody searches.
     #[inline]
     pub(crate) fn wants_offers(&self) -> bool {
-        // As fence A in `announce`, which follows if this is true.
+        // As fence A before `announce`, which follows if this is true.
         light_fence();
         // Relaxed: ordered by the fence.
         let counts = self.counts.0.load(Relaxed);
         searching(counts) == 0 && sleeping(counts) > 0
+    }
+
+    /// Whether a worker is there that could take something: one sleeps on the list, or searches. For the monitor.
+    pub(crate) fn is_anybody_free(&self) -> bool {
+        // Relaxed: a hint, looked at every few milliseconds.
+        self.counts.0.load(Relaxed) != 0
     }
 
     #[cold]
@@ -143,30 +141,56 @@ impl Idle {
     #[must_use]
     pub(crate) fn posted(&self, worker: usize) -> bool {
         // Fence C. Pairs with fence B in `fall_asleep`: either we see it asleep, or it sees the post.
-        light_fence();
-        // Relaxed: ordered by the fence.
-        if self.word(worker).load(Relaxed) != ASLEEP {
-            return false;
-        }
-        self.wake_this(worker)
+        fence(SeqCst);
+        self.is_asleep(worker) && self.wake_this(worker)
     }
 
+    /// Whether a worker sleeps, on the list or apart. A hint, but for who has a fence before it.
+    pub(crate) fn is_asleep(&self, worker: usize) -> bool {
+        // Relaxed: ordered by fence C in `posted`; a hint for others.
+        matches!(self.word(worker).load(Relaxed), ASLEEP | APART)
+    }
+
+    /// Wakes a worker by name: whether it must be woken (by its word). With no fence: what the worker looks at after
+    /// [`fall_asleep`](Self::fall_asleep) is seen by it if it was set before this call.
+    #[must_use]
     #[cold]
-    fn wake_this(&self, worker: usize) -> bool {
+    pub(crate) fn wake_this(&self, worker: usize) -> bool {
         let mut sleepers = lock(&self.sleepers);
-        let Some(place) = sleepers.iter().position(|w| *w == worker) else {
-            return false;
-        };
-        sleepers.remove(place);
-        // Relaxed, both: as in `wake_one`.
-        self.counts.0.fetch_sub(SLEEPING, Relaxed);
+        // Relaxed, all: as in `wake_one`.
+        match self.word(worker).load(Relaxed) {
+            ASLEEP => self.strike_out(&mut sleepers, worker),
+            APART => {}
+            _ => return false,
+        }
+        // Relaxed: as above.
         self.word(worker).store(WOKEN_FOR_INBOX, Relaxed);
         true
     }
 
-    /// Registers a worker as asleep, and no longer as `searching` if it was. It must now look everywhere once more, then sleep while its word is
-    /// [`ASLEEP`](Self::ASLEEP), and call [`get_up`](Self::get_up) in any case.
-    pub(crate) fn fall_asleep(&self, worker: usize, searching: bool) {
+    /// Takes a worker off the list of sleepers.
+    fn strike_out(&self, sleepers: &mut Vec<usize>, worker: usize) {
+        let place = sleepers.iter().position(|w| *w == worker);
+        sleepers.remove(place.expect("a worker that is asleep is listed"));
+        // Relaxed: as in `wake_one`.
+        self.counts.0.fetch_sub(SLEEPING, Relaxed);
+    }
+
+    /// Takes a worker off the list if it sleeps there: it sleeps on, apart.
+    pub(crate) fn set_apart(&self, worker: usize) {
+        let mut sleepers = lock(&self.sleepers);
+        // Relaxed: changed under the lock only.
+        if self.word(worker).load(Relaxed) == ASLEEP {
+            self.strike_out(&mut sleepers, worker);
+            // Relaxed: as above.
+            self.word(worker).store(APART, Relaxed);
+        }
+    }
+
+    /// Registers a worker as asleep, and no longer as `searching` if it was. It must now look everywhere once more, then sleep
+    /// while its word is what this returns, and call [`get_up`](Self::get_up) in any case.
+    #[must_use = "the value to sleep on"]
+    pub(crate) fn fall_asleep(&self, worker: usize, searching: bool) -> u32 {
         let change = SLEEPING - if searching { SEARCHING } else { 0 };
         let mut sleepers = lock(&self.sleepers);
         sleepers.push(worker);
@@ -174,8 +198,21 @@ impl Idle {
         self.counts.0.fetch_add(change, Relaxed);
         self.word(worker).store(ASLEEP, Relaxed);
         drop(sleepers);
-        // Fence B. Pairs with fence A in `announce` and fence C in `posted`.
-        heavy_fence();
+        // Fence B. Pairs with fence C in `posted`, and with fence A where light fences are real.
+        fence(SeqCst);
+        ASLEEP
+    }
+
+    /// As [`fall_asleep`](Self::fall_asleep), for a worker that is to be woken for its inbox or by name only. It looks there once more.
+    #[must_use = "the value to sleep on"]
+    pub(crate) fn fall_asleep_apart(&self, worker: usize) -> u32 {
+        let sleepers = lock(&self.sleepers);
+        // Relaxed: as in `fall_asleep`.
+        self.word(worker).store(APART, Relaxed);
+        drop(sleepers);
+        // Fence B, as in `fall_asleep`.
+        fence(SeqCst);
+        APART
     }
 
     /// Ends a sleep, whoever ended it.
@@ -186,54 +223,16 @@ impl Idle {
         let woken = match word.load(Relaxed) {
             WOKEN_TO_SEARCH => Woken::ToSearch,
             WOKEN_FOR_INBOX => Woken::ForInbox,
+            APART => Woken::Alone,
             state => {
                 debug_assert_eq!(state, ASLEEP);
-                let place = sleepers.iter().position(|w| *w == worker);
-                sleepers.remove(place.expect("a sleeping worker is listed"));
-                // Relaxed: as above.
-                self.counts.0.fetch_sub(SLEEPING, Relaxed);
+                self.strike_out(&mut sleepers, worker);
                 Woken::Alone
             }
         };
         // Relaxed: as above.
         word.store(AWAKE, Relaxed);
-        // Also after a sleep that ended by itself: what this worker does next may take long, and somebody must watch meanwhile.
-        if self.watcher.load(Relaxed) == worker as u32 + 1 {
-            // Relaxed: as above.
-            self.watcher.store(0, Relaxed);
-        }
         woken
-    }
-
-    /// Asks a worker that has fallen asleep whether it is to watch the others: one does while some are awake.
-    pub(crate) fn start_watch(&self, worker: usize) -> bool {
-        let sleepers = lock(&self.sleepers);
-        let me = worker as u32 + 1;
-        // Relaxed: changed under the lock only.
-        let watcher = self.watcher.load(Relaxed);
-        let watch = sleepers.len() < self.words.len() && (watcher == 0 || watcher == me);
-        if watch || watcher == me {
-            // Relaxed: as above.
-            self.watcher.store(if watch { me } else { 0 }, Relaxed);
-        }
-        watch
-    }
-
-    /// Finds somebody to watch, if nobody does and somebody sleeps: returns a worker to wake (by its word).
-    #[must_use]
-    pub(crate) fn call_watcher(&self) -> Option<usize> {
-        // Relaxed, both: hints; a watcher missed now is called at the next occasion.
-        if self.watcher.load(Relaxed) != 0 || sleeping(self.counts.0.load(Relaxed)) == 0 {
-            return None;
-        }
-        self.wake_watcher()
-    }
-
-    #[cold]
-    fn wake_watcher(&self) -> Option<usize> {
-        let worker = *lock(&self.sleepers).first()?;
-        // Its next sleep is one with a time limit, since we are awake.
-        self.wake_this(worker).then_some(worker)
     }
 }
 
@@ -246,38 +245,41 @@ mod tests {
         let idle = Idle::new(3);
         assert!(idle.start_search());
         assert!(!idle.start_search());
-        idle.fall_asleep(1, false);
+        let _word = idle.fall_asleep(1, false);
         assert_eq!(idle.announce(), None, "the searcher will find it");
         idle.end_search();
         assert_eq!(idle.announce(), Some(1));
         assert_eq!(idle.announce(), None, "the woken one counts as searching");
         assert_eq!(idle.get_up(1), Woken::ToSearch);
-        idle.fall_asleep(1, true);
+        let _word = idle.fall_asleep(1, true);
         assert!(idle.posted(1));
         assert!(!idle.posted(1));
         assert_eq!(idle.get_up(1), Woken::ForInbox);
-        idle.fall_asleep(1, false);
+        let _word = idle.fall_asleep(1, false);
         assert_eq!(idle.get_up(1), Woken::Alone);
         assert_eq!(idle.announce(), None, "nobody sleeps");
     }
 
     #[test]
-    fn one_sleeper_watches_while_others_are_awake() {
+    fn who_sleeps_apart_is_woken_by_name_only() {
         let idle = Idle::new(3);
-        assert_eq!(idle.call_watcher(), None, "nobody sleeps");
-        idle.fall_asleep(0, false);
-        assert!(idle.start_watch(0));
-        idle.fall_asleep(1, false);
-        assert!(!idle.start_watch(1), "one is enough");
-        assert_eq!(idle.call_watcher(), None);
-        idle.fall_asleep(2, false);
-        assert!(!idle.start_watch(0), "nobody is awake");
-        assert!(idle.posted(2));
-        assert_eq!(idle.get_up(2), Woken::ForInbox);
-        assert_eq!(idle.call_watcher(), Some(0));
+        let _word = idle.fall_asleep_apart(0);
+        assert!(idle.is_asleep(0));
+        assert!(!idle.is_anybody_free());
+        assert_eq!(idle.announce(), None);
+        assert!(idle.posted(0));
         assert_eq!(idle.get_up(0), Woken::ForInbox);
-        idle.fall_asleep(0, false);
-        assert!(idle.start_watch(0));
+        assert!(!idle.wake_this(0), "it is awake");
+        let _word = idle.fall_asleep(0, false);
+        assert!(idle.is_anybody_free());
+        idle.set_apart(0);
+        assert_eq!(idle.announce(), None);
+        assert!(idle.wake_this(0));
+        assert_eq!(idle.get_up(0), Woken::ForInbox);
+        let _word = idle.fall_asleep(0, false);
+        idle.set_apart(0);
+        assert_eq!(idle.get_up(0), Woken::Alone);
+        assert!(!idle.is_anybody_free());
     }
 }
 
@@ -299,6 +301,7 @@ mod models {
                     let (idle, work) = (Arc::clone(&idle), Arc::clone(&work));
                     thread::spawn(move || {
                         work.store(1, Relaxed);
+                        light_fence();
                         idle.announce()
                     })
                 };
@@ -310,7 +313,7 @@ mod models {
                     idle.end_search();
                     return;
                 }
-                idle.fall_asleep(0, searching);
+                let _word = idle.fall_asleep(0, searching);
                 let seen = work.load(Relaxed) == 1;
                 let woken = publisher.join().unwrap().is_some();
                 assert!(seen || woken, "asleep with work and nobody to wake it");
@@ -327,12 +330,13 @@ mod models {
         loom::model(|| {
             let idle = Arc::new(Idle::new(2));
             let work = Arc::new(AtomicU32::new(1));
-            idle.fall_asleep(1, false);
+            let _word = idle.fall_asleep(1, false);
             assert!(idle.start_search());
             let publisher = {
                 let (idle, work) = (Arc::clone(&idle), Arc::clone(&work));
                 thread::spawn(move || {
                     work.fetch_add(1, Relaxed);
+                    light_fence();
                     idle.announce()
                 })
             };
@@ -357,7 +361,7 @@ mod models {
                     idle.posted(0)
                 })
             };
-            idle.fall_asleep(0, false);
+            let _word = idle.fall_asleep(0, false);
             let seen = inbox.load(Relaxed) == 1;
             let woken = poster.join().unwrap();
             assert!(seen || woken);
@@ -375,18 +379,19 @@ mod models {
         bounds.check(|| {
             let idle = Arc::new(Idle::new(2));
             let work = Arc::new(AtomicU32::new(0));
-            idle.fall_asleep(1, false);
+            let _word = idle.fall_asleep(1, false);
             assert!(idle.start_search());
             let publishers: Vec<_> = (0..2)
                 .map(|_| {
                     let (idle, work) = (Arc::clone(&idle), Arc::clone(&work));
                     thread::spawn(move || {
                         work.fetch_add(1, Relaxed);
+                        light_fence();
                         idle.announce()
                     })
                 })
                 .collect();
-            idle.fall_asleep(0, true);
+            let _word = idle.fall_asleep(0, true);
             let seen = work.load(Relaxed) > 0;
             let woken = publishers
                 .into_iter()

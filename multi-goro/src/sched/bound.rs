@@ -150,7 +150,7 @@ impl Unseated {
             thread: AtomicUsize::new(0),
             bell: has_bell.then(Bell::new).transpose()?,
         };
-        let (shared, mut owners) = Shared::make(1, class, Some(bound))?;
+        let (shared, mut owners) = Shared::make(1, 0, class, Some(bound))?;
         let owner = owners.pop().expect("one worker was asked for");
         Ok(Self { shared, owner })
     }
@@ -252,7 +252,8 @@ impl Lent {
             self.bell().arm(next);
             self.armed.set(next);
         }
-        worker.shared.idle.fall_asleep(0, false);
+        // It is the bell that is slept on.
+        let _word = worker.shared.idle.fall_asleep(0, false);
         let has_more = worker.has_ready() || !worker.nothing_to_do();
         if has_more {
             self.bell().ring();

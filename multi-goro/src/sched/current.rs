@@ -8,6 +8,7 @@
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::bound::Bound;
 use super::cells::Size;
@@ -126,6 +127,71 @@ pub(crate) fn can_switch() -> bool {
 pub(super) fn may_switch(worker: &Worker) -> bool {
     // While a panic unwinds, the thread's panic count belongs to the running task: nobody else may run on the thread.
     worker.stays.get() == 0 && !std::thread::panicking()
+}
+
+/// How long a task that calls [`checkpoint`] runs before others have their turn: long against a switch and the caches that it
+/// cools (some microseconds), short against what people notice.
+const SHARE: Duration = Duration::from_millis(1);
+/// Most calls of [`checkpoint`] between two looks at the clock.
+const CHECKS_MAX: u32 = 1 << 14;
+
+/// What is known of the time that the running task has had.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Share {
+    round: u32,
+    began: Instant,
+    looked: Instant,
+    /// Calls between two looks at the clock.
+    step: u32,
+}
+
+impl Share {
+    pub(super) fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            round: 0,
+            began: now,
+            looked: now,
+            step: 1,
+        }
+    }
+}
+
+/// Lets others run if the running task has had its share of the worker. Mostly it only counts down.
+#[inline]
+pub(crate) fn checkpoint() {
+    if let Some(worker) = this_worker() {
+        match worker.checks.get() {
+            0 => look_at_the_clock(worker),
+            left => worker.checks.set(left - 1),
+        }
+    }
+}
+
+/// The calls in between are as many as fit in a sixteenth of the share, found out by doubling.
+#[cold]
+fn look_at_the_clock(worker: &Worker) {
+    let now = Instant::now();
+    let mut share = worker.share.get();
+    if share.round != worker.round.get() {
+        // The task has just begun, or gone on.
+        share = Share {
+            round: worker.round.get(),
+            began: now,
+            looked: now,
+            step: 1,
+        };
+    } else if now - share.looked < SHARE / 16 {
+        share.step = (share.step * 2).min(CHECKS_MAX);
+    } else if now - share.looked > SHARE / 8 {
+        share.step = (share.step / 2).max(1);
+    }
+    share.looked = now;
+    worker.share.set(share);
+    worker.checks.set(share.step);
+    if now - share.began >= SHARE {
+        yield_now();
+    }
 }
 
 /// When a task goes on that its own worker has made ready.

@@ -246,15 +246,14 @@ impl Worker {
     }
 
     /// Somebody sleeps. The last calls may have been in vain: what was offered was too small to be worth a wake. Then the next offers
-    /// are left to the watcher, which comes by every few milliseconds.
+    /// are left to the monitor, which looks every few milliseconds.
     #[cold]
     fn call_for_takers(&self) {
         let desk = &self.desk;
         if let Some(quiet) = desk.quiet.get().checked_sub(1) {
             desk.quiet.set(quiet);
-            if let Some(watcher) = self.shared.idle.call_watcher() {
-                self.shared.wake(watcher);
-            }
+            // As fence A before `announce`: passed in `wants_offers`.
+            self.shared.call_monitor();
             return;
         }
         desk.quiet.set(desk.patience.get());

@@ -5,7 +5,7 @@ use std::ptr::{self, NonNull};
 use super::task::{Header, Lane, TaskRef};
 use super::worker::{Worker, bump};
 use crate::proto::ring::SLOT_COUNT;
-use crate::sync::Ordering::*;
+use crate::sync::{Ordering::*, light_fence};
 
 /// Rounds between two looks at the shared queue before everything else. Go's figure: a prime, so that it does not fall into
 /// step with a pattern of the program.
@@ -24,14 +24,16 @@ impl Worker {
     }
 
     fn put_newest(&self, task: TaskRef) {
-        // AcqRel: Release publishes the child to the Acquire swap of a thief in `take_from_stuck`; Acquire takes over
+        // AcqRel: Release publishes the child to the Acquire swap of the monitor in `Monitor::tick`; Acquire takes over
         // what we ourselves, or nobody, put there.
         let displaced = self.remote().newest.swap(task.0.as_ptr(), AcqRel);
         if let Some(older) = NonNull::new(displaced) {
             self.publish(older);
-        } else if let Some(watcher) = self.shared.idle.call_watcher() {
-            // The child waits for us to stop; should we not, the watcher takes it.
-            self.shared.wake(watcher);
+        } else {
+            // The child waits for us to stop; should we not, the monitor takes it.
+            // Fence A. Pairs with fence E in `Watch::doze`: either we see that the monitor dozes, or it sees the child.
+            light_fence();
+            self.shared.call_monitor();
         }
     }
 
@@ -90,8 +92,9 @@ impl Worker {
         let remote = self.remote();
         let round = self.round.get().wrapping_add(1);
         self.round.set(round);
-        // Relaxed: a sign of life; see `Worker::watch`.
+        // Relaxed: a sign of life; see `Monitor::find_suspects`.
         remote.rounds.store(round, Relaxed);
+        self.checks.set(0);
         if self.has_timers.get() && round.is_multiple_of(TIMER_ROUNDS) {
             self.fire_timers();
         }
@@ -171,6 +174,9 @@ impl Worker {
 
     /// The first of the shared queue, with a fair share of the rest for this worker's ring.
     fn take_injected(&self) -> Option<NonNull<Header>> {
+        if !self.remote().is_active() {
+            return None;
+        }
         let ring = &self.remote().ring;
         // A share goes to the own ring only when that is empty, so that there is room for all of it.
         let most = if ring.is_empty() {
@@ -199,13 +205,14 @@ impl Worker {
         if let Some(task) = self.take_injected() {
             return Some(task);
         }
-        let count = self.shared.worker_count();
+        let seated = self.shared.seated();
+        let count = seated.len();
         let start = self.next_random() as usize % count;
         (0..count)
             .map(|nth| (start + nth) % count)
             .filter(|victim| *victim != self.index)
             .find_map(|victim| {
-                let victim = &self.shared.remotes[victim].0;
+                let victim = &seated[victim].0;
                 victim.ring.steal_half(&self.remote().ring, &self.owner)
             })
             .or_else(|| self.take_offer())
@@ -219,23 +226,5 @@ impl Worker {
         x ^= x << 17;
         self.random.set(x);
         x
-    }
-
-    /// Takes the newest child of a worker that has been in one task since the last watch.
-    pub(super) fn watch(&self) {
-        let mut watched = self.watched.borrow_mut();
-        for (victim, seen) in self.shared.remotes.iter().zip(&mut *watched) {
-            // Relaxed: a sign of life, looked at every few milliseconds.
-            let rounds = victim.0.rounds.load(Relaxed);
-            if rounds != std::mem::replace(seen, rounds)
-                || ptr::eq(&raw const victim.0, self.remote())
-            {
-                continue;
-            }
-            // Acquire: pairs with the Release swap in `spawn`: the child is seen whole.
-            if let Some(task) = NonNull::new(victim.0.newest.swap(ptr::null_mut(), Acquire)) {
-                self.publish(task);
-            }
-        }
     }
 }

@@ -12,18 +12,21 @@ use std::time::{Duration, Instant};
 use super::bound::Bound;
 use super::cells::Depot;
 use super::current;
+use super::monitor::{Monitor, OnStuck};
 use super::offers::OfferList;
 use super::task::{Header, Info, Job, Lane, TaskRef};
 use super::worker::{self, Worker};
 use crate::proto::idle::Idle;
 use crate::proto::inbox::Inbox;
 use crate::proto::ring::{Owner, Ring};
+use crate::proto::shown::Shown;
+use crate::proto::watch::{Call, Watch};
 use crate::stack::{Class, Pool, overflow};
 use crate::sync::{
     AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering::*, OsMutex, Padded, fence,
-    lock, prepare_fences,
+    light_fence, lock, prepare_fences,
 };
-use crate::sys;
+use crate::sys::{self, Thread};
 
 /// The shared side of a runtime; each worker and each handle holds it.
 pub(crate) struct Shared {
@@ -31,8 +34,15 @@ pub(crate) struct Shared {
     owner: u32,
     /// This process's number as far as known; zero in a forked child until somebody looks.
     process: &'static AtomicU32,
+    /// The workers, and behind them seats for spare ones.
     pub(super) remotes: Box<[Padded<Remote>]>,
+    /// How many of them are workers.
+    workers: usize,
+    /// How many of them have, or had, a thread: grows only.
+    seated: AtomicUsize,
     pub(super) idle: Idle,
+    /// How to find the monitor; nobody listens on a bound runtime.
+    pub(super) watch: Watch,
     injector: Injector,
     pub(super) stacks: Pool,
     pub(super) depot: Depot,
@@ -58,6 +68,14 @@ pub(super) struct Remote {
     pub(super) newest: AtomicPtr<Header>,
     /// Rounds of the scheduler. Standing still, it says that the worker is stuck in one task.
     pub(super) rounds: AtomicU32,
+    /// The task that runs, for the monitor.
+    pub(super) shown: Shown<Header>,
+    /// Whether it takes what anybody may take. A worker always does, a spare one when the monitor says so.
+    active: AtomicBool,
+    /// Its thread, once it runs.
+    pub(super) thread: OnceLock<Thread>,
+    /// The other end of the ring, until a spare worker's thread begins.
+    owner: OsMutex<Option<Owner>>,
     /// Tasks made by tasks on this worker.
     pub(super) spawned: AtomicU64,
     /// Tasks that ended on this worker.
@@ -142,18 +160,27 @@ impl Shared {
     /// What the system said to the mapping of the fork word or to the signal handler.
     pub(super) fn make(
         workers: usize,
+        spares: usize,
         class: Class,
         bound: Option<Bound>,
     ) -> io::Result<(Arc<Self>, Vec<Owner>)> {
         let process = process_word()?;
         overflow::install(worker::on_fault)?;
         prepare_fences();
-        let (remotes, owners): (Vec<_>, Vec<Owner>) = (0..workers).map(|_| Remote::new()).unzip();
+        let seats = workers + spares;
+        let remotes: Box<[_]> = (0..seats).map(|seat| Remote::new(seat < workers)).collect();
+        let owners = remotes[..workers]
+            .iter()
+            .map(|remote| remote.0.take_owner());
+        let owners = owners.collect();
         let shared = Arc::new(Self {
             owner: process_id(),
             process,
-            remotes: remotes.into(),
-            idle: Idle::new(workers),
+            remotes,
+            workers,
+            seated: AtomicUsize::new(workers),
+            idle: Idle::new(seats),
+            watch: Watch::new(),
             injector: Injector {
                 queue: OsMutex::new(VecDeque::new()),
                 len: AtomicUsize::new(0),
@@ -168,16 +195,18 @@ impl Shared {
         Ok((shared, owners))
     }
 
-    /// Makes a runtime and starts its workers.
+    /// Makes a runtime and starts its workers and its monitor.
     ///
     /// # Errors
     ///
     /// What the system said to the mapping of the fork word, to the signal handler or to a thread.
     pub(crate) fn start(
         workers: usize,
+        spares: usize,
         class: Class,
+        on_stuck: OnStuck,
     ) -> io::Result<(Arc<Self>, Vec<JoinHandle<()>>)> {
-        let (shared, owners) = Self::make(workers, class, None)?;
+        let (shared, owners) = Self::make(workers, spares, class, None)?;
         let mut threads = Vec::with_capacity(workers);
         for (index, owner) in owners.into_iter().enumerate() {
             let of_worker = Arc::clone(&shared);
@@ -191,6 +220,18 @@ impl Shared {
                     let text = format!("worker {index} of {workers} could not be started: {error}");
                     return Err(io::Error::new(error.kind(), text));
                 }
+            }
+        }
+        let monitor = Monitor::new(Arc::clone(&shared), on_stuck);
+        let started = std::thread::Builder::new()
+            .name("goro-monitor".to_owned())
+            .spawn(move || monitor.run());
+        match started {
+            Ok(thread) => threads.push(thread),
+            Err(error) => {
+                shared.close();
+                let text = format!("the monitor of the workers could not be started: {error}");
+                return Err(io::Error::new(error.kind(), text));
             }
         }
         Ok((shared, threads))
@@ -241,7 +282,31 @@ impl Shared {
     }
 
     pub(crate) fn worker_count(&self) -> usize {
-        self.remotes.len()
+        self.workers
+    }
+
+    /// The workers, and the spare ones that have been needed so far.
+    pub(super) fn seated(&self) -> &[Padded<Remote>] {
+        // Relaxed: who was told of a task of a spare worker, by whatever way, has been told that it is seated.
+        &self.remotes[..self.seated.load(Relaxed)]
+    }
+
+    /// Counts in the next spare worker. The monitor only.
+    pub(super) fn seat_next(&self, worker: usize) {
+        debug_assert_eq!(worker, self.seated().len());
+        // Relaxed: before the worker is woken to take anything; see `seated`.
+        self.seated.store(worker + 1, Relaxed);
+    }
+
+    /// The seats of spare workers, taken or not.
+    pub(super) fn spares(&self) -> impl Iterator<Item = (usize, &Remote)> {
+        let seats = self.remotes.iter().map(|remote| &remote.0).enumerate();
+        seats.skip(self.workers)
+    }
+
+    /// How many spare workers take unstarted tasks.
+    pub(super) fn active_spares(&self) -> usize {
+        self.spares().filter(|(_, spare)| spare.is_active()).count()
     }
 
     pub(crate) fn class(&self) -> Class {
@@ -336,13 +401,39 @@ impl Shared {
 
     /// Whether there is an unstarted task for any worker to take.
     pub(super) fn has_unstarted(&self) -> bool {
-        !self.injector.is_empty() || self.remotes.iter().any(|remote| !remote.0.ring.is_empty())
+        !self.injector.is_empty() || self.seated().iter().any(|remote| !remote.0.ring.is_empty())
     }
 
-    /// Wakes somebody for what was just published, if nobody is looking.
+    /// Whether an unstarted task waits anywhere, if only for its parent to stop; or an offer, beside somebody who sleeps.
+    pub(super) fn has_waiting(&self) -> bool {
+        // Relaxed: a hint; the monitor, which relies on it, has a fence before.
+        let has_child = |remote: &Remote| !remote.newest.load(Relaxed).is_null();
+        self.has_unstarted()
+            || self.seated().iter().any(|remote| has_child(&remote.0))
+            || self.idle.asleep() > 0 && self.has_offers()
+    }
+
+    /// How many workers are not asleep, about.
+    pub(super) fn awake(&self) -> usize {
+        (self.workers + self.active_spares()).saturating_sub(self.idle.asleep())
+    }
+
+    /// Wakes somebody for what was just published, if nobody is looking; at least the monitor is awake afterwards.
     pub(super) fn announce(&self) {
-        if let Some(worker) = self.idle.announce() {
-            self.wake(worker);
+        // Fence A. Pairs with fence E in `Watch::doze`: either we see that the monitor dozes, or it sees what we published.
+        light_fence();
+        match self.idle.announce() {
+            // It looks after we took it off the list of sleepers, and so sees what we published.
+            Some(worker) => self.wake(worker),
+            None => self.call_monitor(),
+        }
+    }
+
+    /// After a light fence: sees to it that the monitor is awake.
+    #[inline]
+    pub(super) fn call_monitor(&self) {
+        if self.watch.call() == Call::Wake {
+            sys::futex_wake(self.watch.word());
         }
     }
 
@@ -395,12 +486,16 @@ impl Shared {
     pub(crate) fn close(&self) {
         // Release: pairs with the Acquire in `may_leave`.
         self.closing.store(true, Release);
-        fence(SeqCst);
         self.rouse();
     }
 
-    /// Wakes every sleeping worker.
+    /// Wakes every sleeping worker, and the monitor.
     pub(super) fn rouse(&self) {
+        // Orders what the caller did before this for the monitor. Pairs with the fence in `Watch::doze`.
+        fence(SeqCst);
+        if self.watch.hurry() == Call::Wake {
+            sys::futex_wake(self.watch.word());
+        }
         for worker in 0..self.remotes.len() {
             if self.idle.posted(worker) {
                 self.wake(worker);
@@ -421,19 +516,39 @@ impl Shared {
 }
 
 impl Remote {
-    fn new() -> (Padded<Self>, Owner) {
+    fn new(active: bool) -> Padded<Self> {
         let (ring, owner) = Ring::new();
-        let remote = Self {
+        Padded(Self {
             ring,
             inbox: Inbox::new(),
             offers: OfferList::new(),
             newest: AtomicPtr::new(ptr::null_mut()),
             rounds: AtomicU32::new(0),
+            shown: Shown::new(),
+            active: AtomicBool::new(active),
+            thread: OnceLock::new(),
+            owner: OsMutex::new(Some(owner)),
             spawned: AtomicU64::new(0),
             finished: AtomicU64::new(0),
             gone: AtomicU64::new(0),
-        };
-        (Padded(remote), owner)
+        })
+    }
+
+    /// The other end of the ring, for the thread of its worker.
+    pub(super) fn take_owner(&self) -> Owner {
+        lock(&self.owner).take().expect("one thread to a worker")
+    }
+
+    /// Whether the worker takes what anybody may take.
+    pub(super) fn is_active(&self) -> bool {
+        // Relaxed: who falls asleep inactive looks again under the lock of the sleepers; else a hint.
+        self.active.load(Relaxed)
+    }
+
+    /// Makes a spare worker active, or not. The monitor only.
+    pub(super) fn set_active(&self, active: bool) {
+        // Relaxed: see `is_active`.
+        self.active.store(active, Relaxed);
     }
 }
 

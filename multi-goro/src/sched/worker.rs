@@ -7,11 +7,11 @@ use std::collections::VecDeque;
 use std::io;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::bound::Allowance;
 use super::cells::Cells;
-use super::current::{CURRENT, take_number, this_worker};
+use super::current::{CURRENT, Share, take_number, this_worker};
 use super::linger::Linger;
 use super::offers::OfferDesk;
 use super::polled;
@@ -19,15 +19,12 @@ use super::shared::{Remote, Shared};
 use super::task::{Header, Lane, Ran};
 use super::timers::Timers;
 use crate::arch;
-use crate::proto::idle::{Idle, Woken};
+use crate::proto::idle::Woken;
 use crate::proto::ring::Owner;
 use crate::stack::overflow::{self, Victim};
 use crate::stack::{Cache, Stack};
 use crate::sync::{AtomicU64, Ordering::*};
 use crate::sys::{self, Fault};
-
-/// How often an idle worker looks whether another is stuck in one task with a child waiting.
-const WATCH: Duration = Duration::from_millis(10);
 
 /// The thread's own side of a worker: everything here is touched by its thread alone, tasks on it included.
 pub(crate) struct Worker {
@@ -57,6 +54,9 @@ pub(crate) struct Worker {
     root_stack: (*const u8, usize),
     pub(super) round: Cell<u32>,
     pub(super) random: Cell<u64>,
+    /// Calls of [`checkpoint`](super::checkpoint) that do not look at the clock; none is left from one round to the next.
+    pub(super) checks: Cell<u32>,
+    pub(super) share: Cell<Share>,
     /// Operations since the last yield of [`spend`].
     pub(super) spent: Cell<u32>,
     /// How many `no_switch` the running task is in.
@@ -67,8 +67,6 @@ pub(crate) struct Worker {
     pub(super) desk: OfferDesk,
     /// Whether to stay awake for a moment before a sleep.
     pub(super) linger: Linger,
-    /// The rounds of the others when this worker last watched them.
-    pub(super) watched: RefCell<Vec<u32>>,
 }
 
 /// Adds one to a counter that only this thread writes.
@@ -103,13 +101,14 @@ impl Worker {
             #[cfg(asan)]
             root_stack: sys::thread_stack(),
             round: Cell::new(0),
+            checks: Cell::new(0),
+            share: Cell::new(Share::new()),
             spent: Cell::new(0),
             random: Cell::new(0x9e37_79b9_7f4a_7c15 ^ (index as u64 + 1)),
             stays: Cell::new(0),
             desk: OfferDesk::new(),
             allowance,
             linger: Linger::default(),
-            watched: RefCell::new(vec![0; shared.worker_count()]),
             shared,
         }
     }
@@ -119,6 +118,10 @@ impl Worker {
         let worker = Self::new(shared, index, owner, None);
         CURRENT.set(&raw const worker);
         take_number();
+        if let Ok(thread) = sys::this_thread() {
+            // Set once: a worker has one thread.
+            let _ = worker.remote().thread.set(thread);
+        }
         let mut searching = false;
         loop {
             let mut task = worker.pick();
@@ -126,18 +129,22 @@ impl Worker {
             if task.is_none() && !searching && worker.linger() {
                 task = worker.pick();
             }
-            if task.is_none() && (searching || worker.shared.idle.start_search()) {
+            if searching && !worker.remote().is_active() {
+                // Others are to take what we were woken for.
+                searching = false;
+                worker.end_search();
+            }
+            if task.is_none()
+                && worker.remote().is_active()
+                && (searching || worker.shared.idle.start_search())
+            {
                 searching = true;
                 task = worker.steal();
             }
             if let Some(task) = task {
                 if searching {
                     searching = false;
-                    worker.shared.idle.end_search();
-                    if worker.shared.has_unstarted() || worker.shared.has_offers() {
-                        // Who published it may have relied on us.
-                        worker.shared.announce();
-                    }
+                    worker.end_search();
                 }
                 worker.enter(task);
                 continue;
@@ -154,6 +161,15 @@ impl Worker {
         worker.cells.clear(&worker.shared.depot);
         // The others sleep until somebody tells them that the last task has ended.
         worker.shared.rouse();
+    }
+
+    /// Stops searching with something found, or with something to leave.
+    fn end_search(&self) {
+        self.shared.idle.end_search();
+        if self.shared.has_unstarted() || self.shared.has_offers() {
+            // Who published it may have relied on us.
+            self.shared.announce();
+        }
     }
 
     /// From the thread's own stack: runs a task, and those that follow, until there is nothing to run.
@@ -215,11 +231,18 @@ impl Worker {
         }
     }
 
+    /// Notes which task runs from now on.
+    fn set_current(&self, task: NonNull<Header>) {
+        self.current.set(Some(task));
+        self.remote().shown.show(Some(task));
+    }
+
     /// Leaves the stack whose pointer goes to `save` for the thread's own.
     pub(super) fn to_root(&self, save: *mut *mut u8) {
         #[cfg(asan)]
         arch::sanitizer::leave(self.root_stack.0, self.root_stack.1);
         self.current.set(None);
+        self.remote().shown.show(None);
         // SAFETY: `save` is a live task's or a dead one's placeholder; `root` was left by `run` on this thread, whose
         // stack is suspended whenever a task runs.
         unsafe { arch::switch(save, self.root.get()) };
@@ -239,7 +262,7 @@ impl Worker {
         }
         #[cfg(asan)]
         tell_leaving(header);
-        self.current.set(Some(task));
+        self.set_current(task);
         // SAFETY: `save` is a live task's, the root's, or a dead task's placeholder; the task's pointer is of a fresh stack or
         // was left on this thread: a started task stays on its worker.
         unsafe { arch::switch(save, header.sp.get()) };
@@ -323,7 +346,7 @@ impl Worker {
     /// Whether something came while the worker stayed awake for it.
     fn linger(&self) -> bool {
         let is_there = || !self.nothing_to_do();
-        self.linger.look(|| self.shared.idle.awake(), is_there)
+        self.linger.look(|| self.shared.awake(), is_there)
     }
 
     /// Sleeps until there may be something to do; `searching` ends with that.
@@ -333,25 +356,34 @@ impl Worker {
             return Slept::NotYet;
         }
         let idle = &self.shared.idle;
-        idle.fall_asleep(self.index, searching);
+        let remote = self.remote();
+        let apart = !searching && !remote.is_active();
+        let asleep = if apart {
+            idle.fall_asleep_apart(self.index)
+        } else {
+            idle.fall_asleep(self.index, searching)
+        };
         let leave = self.shared.may_leave();
-        let mut watching = false;
-        if !leave && self.nothing_to_do() {
+        let nothing_to_do = if apart {
+            // Made active meanwhile it would be on no list, with nobody to wake it.
+            !remote.is_active() && remote.inbox.is_empty()
+        } else {
+            self.nothing_to_do()
+        };
+        if !leave && nothing_to_do {
             let timer = self.timers.borrow().nearest();
-            let timer = timer.map(|at| at.saturating_duration_since(Instant::now()));
-            watching = idle.start_watch(self.index);
-            let watch = watching.then_some(WATCH);
-            let timeout = timer.into_iter().chain(watch).min();
+            let timeout = timer.map(|at| at.saturating_duration_since(Instant::now()));
             if timeout.is_none_or(|timeout| !timeout.is_zero()) {
-                sys::futex_wait(idle.word(self.index), Idle::ASLEEP, timeout);
+                if self.desk.is_weary() {
+                    // It may sleep beside an offer: the monitor has somebody try again. Ordered by fence B.
+                    self.shared.call_monitor();
+                }
+                sys::futex_wait(idle.word(self.index), asleep, timeout);
                 self.desk.take_heart();
             }
         }
         let woken = idle.get_up(self.index);
         self.linger.woken(woken == Woken::ForInbox);
-        if watching {
-            self.watch();
-        }
         match woken {
             // Counted as searching by who woke us.
             Woken::ToSearch => Slept::Search,
@@ -402,6 +434,7 @@ extern "C" fn task_root(worker: *mut ()) -> ! {
             .take()
             .expect("a running task has a stack");
         worker.current.set(None);
+        worker.remote().shown.hide();
         match ran {
             Ran::Ended => {
                 // SAFETY: it has run.
@@ -422,7 +455,7 @@ extern "C" fn task_root(worker: *mut ()) -> ! {
         if header.sp.get().is_null() && header.class == stack.class() {
             // Started now, and so no longer null.
             worker.begin(header, stack.top(), stack);
-            worker.current.set(Some(next));
+            worker.set_current(next);
         } else {
             // We stand on this stack until the switch. A fresh stack that `next` may need is of another class.
             worker.release(stack);

@@ -40,7 +40,12 @@ pub(crate) fn stress(name: &str, mut round: impl FnMut(&mut Random)) {
     let _failing = Failing;
     let seconds = variable("MULTI_STRESS_SECONDS").unwrap_or(1);
     // A stress does the same whatever others run beside it.
-    let mut random = Random(seed() ^ name.bytes().fold(1, |sum, byte| sum * 31 + u64::from(byte)));
+    let mut random = Random(
+        seed()
+            ^ name.bytes().fold(1, |sum: u64, byte| {
+                sum.wrapping_mul(31).wrapping_add(u64::from(byte))
+            }),
+    );
     random.next();
     let until = Instant::now() + Duration::from_secs(seconds);
     let mut rounds = 0_u64;

@@ -1,0 +1,169 @@
+//! The word by which whoever leaves a task for others to start finds the monitor awake: see `sched/README.md`.
+
+use crate::sync::{AtomicU32, Ordering::*, Padded, heavy_fence};
+
+const WATCHING: u32 = 0;
+const DOZING: u32 = 1;
+const CALLED: u32 = 2;
+
+/// Whether the monitor of a runtime looks now and then, or sleeps until it is called.
+///
+/// | value    | meaning                                             | left by                         |
+/// | -------- | --------------------------------------------------- | ------------------------------- |
+/// | WATCHING | it looks at every tick (or there is no monitor)      | itself, [`hurry`](Self::hurry)  |
+/// | DOZING   | it sleeps without a limit, or is about to            | itself, a caller                |
+/// | CALLED   | it is to look at once                                | itself                          |
+#[derive(Debug)]
+pub(crate) struct Watch(Padded<AtomicU32>);
+
+/// What a caller does next.
+#[must_use]
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    /// The monitor is awake.
+    Nothing,
+    /// Wake it by its word.
+    Wake,
+}
+
+impl Watch {
+    /// What the word is between two ticks.
+    pub(crate) const WATCHING: u32 = WATCHING;
+    /// What the word is while the monitor dozes.
+    pub(crate) const DOZING: u32 = DOZING;
+
+    pub(crate) fn new() -> Self {
+        Self(Padded(AtomicU32::new(WATCHING)))
+    }
+
+    /// The word itself, for the kernel to compare.
+    pub(crate) fn word(&self) -> &AtomicU32 {
+        &self.0.0
+    }
+
+    /// After putting an unstarted task somewhere, and a light fence: sees to it that the monitor is awake.
+    #[inline]
+    pub(crate) fn call(&self) -> Call {
+        // Relaxed: ordered by the caller's fence A, which pairs with fence E in `doze`.
+        if self.word().load(Relaxed) == DOZING {
+            self.rouse()
+        } else {
+            Call::Nothing
+        }
+    }
+
+    #[cold]
+    fn rouse(&self) -> Call {
+        // Relaxed, both: what the monitor is to see is published by the queues; the first caller wakes.
+        match self
+            .word()
+            .compare_exchange(DOZING, CALLED, Relaxed, Relaxed)
+        {
+            Ok(_) => Call::Wake,
+            Err(_) => Call::Nothing,
+        }
+    }
+
+    /// Has the monitor look at once, whatever it does.
+    pub(crate) fn hurry(&self) -> Call {
+        // Release: pairs with the Acquire swap in `look`: what we want to be seen is.
+        match self.word().swap(CALLED, Release) {
+            CALLED => Call::Nothing,
+            _ => Call::Wake,
+        }
+    }
+
+    /// The monitor begins a look. From here on a [`hurry`](Self::hurry) is for the next.
+    pub(crate) fn look(&self) {
+        // Acquire: pairs with the Release swap in `hurry`.
+        self.word().swap(WATCHING, Acquire);
+    }
+
+    /// The monitor says that it dozes off. It must now look whether anything waits, and sleeps while the word is
+    /// [`DOZING`](Self::DOZING) only if nothing does.
+    pub(crate) fn doze(&self) {
+        // Relaxed: ordered by the fence.
+        self.word().store(DOZING, Relaxed);
+        // Fence E. Pairs with fence A of whoever leaves a task: either that caller sees that we doze, or we see the task.
+        heavy_fence();
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dozing_monitor_is_woken_once() {
+        let watch = Watch::new();
+        assert_eq!(watch.call(), Call::Nothing, "it is awake");
+        watch.doze();
+        assert_eq!(watch.call(), Call::Wake);
+        assert_eq!(watch.call(), Call::Nothing, "it has been called");
+        watch.look();
+        assert_eq!(watch.hurry(), Call::Wake);
+        assert_eq!(watch.hurry(), Call::Nothing);
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+    use crate::sync::light_fence;
+    use loom::sync::Arc;
+    use loom::thread;
+
+    /// Two who leave a task each against the monitor dozing off: it sees what is left, or is woken, by one of them.
+    /// Bounds: three threads, two tasks, one doze.
+    #[test]
+    fn no_doze_over_an_unstarted_task() {
+        loom::model(|| {
+            let watch = Arc::new(Watch::new());
+            let tasks = Arc::new([AtomicU32::new(0), AtomicU32::new(0)]);
+            let publishers: Vec<_> = (0..2)
+                .map(|nth| {
+                    let (watch, tasks) = (Arc::clone(&watch), Arc::clone(&tasks));
+                    thread::spawn(move || {
+                        tasks[nth].store(1, Relaxed);
+                        light_fence();
+                        watch.call()
+                    })
+                })
+                .collect();
+            watch.doze();
+            let seen = tasks.iter().filter(|task| task.load(Relaxed) == 1).count();
+            let woken = publishers
+                .into_iter()
+                .map(|publisher| publisher.join().unwrap())
+                .filter(|call| *call == Call::Wake)
+                .count();
+            assert!(woken <= 1);
+            assert!(seen == 2 || woken == 1, "it dozes beside a task");
+        });
+    }
+
+    /// A call to hurry is never lost, and what it is about is seen. Bounds: two threads, one call, one look and one doze.
+    #[test]
+    fn hurry_is_never_lost() {
+        loom::model(|| {
+            let watch = Arc::new(Watch::new());
+            let closing = Arc::new(AtomicU32::new(0));
+            let closer = {
+                let (watch, closing) = (Arc::clone(&watch), Arc::clone(&closing));
+                thread::spawn(move || {
+                    closing.store(1, Relaxed);
+                    crate::sync::fence(SeqCst);
+                    let _wake = watch.hurry();
+                })
+            };
+            watch.look();
+            let seen = closing.load(Relaxed) == 1;
+            watch.doze();
+            let seen = seen || closing.load(Relaxed) == 1;
+            closer.join().unwrap();
+            // Relaxed: joined.
+            let called = watch.word().load(Relaxed) == CALLED;
+            assert!(seen || called);
+        });
+    }
+}
