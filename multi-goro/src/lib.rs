@@ -29,6 +29,7 @@
 //! | values between tasks, and threads | [`chan`](fn@chan) |
 //! | waiting for one of several channels, or for a time | [`select!`] |
 //! | letting time pass, letting others run | [`sleep`], [`Ticker`], [`yield_now`], [`checkpoint`] |
+//! | a time for something made of several waits | [`timeout`] |
 //! | locks for tasks | [`sync`] |
 //! | calls that block the thread | [`blocking`] |
 //! | values that each task has for itself; code during which no other task may run | [`task_local!`], [`no_switch`] |
@@ -149,7 +150,7 @@ pub use crate::{
     runtime::{Runtime, RuntimeBuilder, num_tasks},
     sched::StuckTask,
     task_local::{AccessError, TaskLocal},
-    time::{Ticker, sleep, sleep_until},
+    time::{Limit, Ticker, TimedOut, sleep, sleep_until, timeout},
 };
 #[cfg(not(loom))]
 pub use multi_core::prelude::*;

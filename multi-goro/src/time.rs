@@ -1,9 +1,11 @@
 //! Waiting for time to pass.
 
+mod limit;
 mod ticker;
 
 use std::time::{Duration, Instant};
 
+pub use limit::{Limit, TimedOut, timeout};
 pub use ticker::Ticker;
 
 use crate::sched::{Wake, park};

@@ -341,7 +341,7 @@ fn select_over_channels_of_one_worker_and_of_several() {
     let runtime = Runtime::builder().workers(1).build().unwrap();
     let count = 3_000_usize;
     for round in 0..60_u64 {
-        let ends: Vec<_> = (0..3).map(|n| chan::<usize>(n)).collect();
+        let ends: Vec<_> = (0..3).map(chan::<usize>).collect();
         let got = thread::scope(|s| {
             let [own, shared, joined] = [0, 1, 2].map(|n| ends[n].0.clone());
             let send = move |to: &Sender<usize>, from, until| -> multi_goro::Result {

@@ -215,6 +215,9 @@ impl<'a, T> Case<'a, T> {
         }
     }
 
+    /// Ends the borrow of the channel and the value.
+    pub fn leave(self) {}
+
     /// Puts something into the value's place and returns what was there.
     fn exchange(&self, value: Option<T>) -> Option<T> {
         let place = self.base.value.cast::<Option<T>>();

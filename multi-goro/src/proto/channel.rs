@@ -511,7 +511,7 @@ mod models {
     /// What is seen of the channel's receivers: 0, one that waits; else as it is told.
     fn look_out(channel: &Shared) -> u32 {
         let mut core = lock(channel);
-        if core.is_closed() {
+        if core.gate.is_closed() {
             return 2;
         }
         if core.gate.receiver().is_some() {
@@ -543,7 +543,7 @@ mod models {
             close(&channel);
             assert_eq!(receiving.join().unwrap(), None);
             assert!(looking.join().unwrap() <= 2);
-            assert!(!lock(&channel).has_lookouts());
+            assert!(!lock(&channel).gate.has_lookouts());
         });
     }
 

@@ -140,7 +140,7 @@ macro_rules! __select {
             }
         })
     };
-    (@leave [$($name:ident)*]) => { $(::core::mem::drop($name);)* };
+    (@leave [$($name:ident)*]) => { $($name.leave();)* };
 
     (@bind [] $then:block) => { $then };
     (@bind [(recv $case:ident $value:ident ($from:expr)) $($rest:tt)*] $then:block) => {{
