@@ -81,6 +81,12 @@ impl TaskWord {
         self.park_as(BLOCKED)
     }
 
+    /// Whether the token has come. Its owner only, before it parks.
+    pub(crate) fn has_token(&self) -> bool {
+        // Relaxed: `consume` follows, which acquires.
+        self.0.load(Relaxed) == TOKEN
+    }
+
     /// Consumes the token if it has come. Its owner only; a task does this once it is resumed, a thread when it wakes.
     pub(crate) fn consume(&self) -> bool {
         // Acquire: pairs with the swap in `unpark`; what the unparker did before is seen.

@@ -275,6 +275,7 @@ impl Lent {
         let worker = &*self.worker;
         worker.stacks.borrow_mut().clear(&worker.shared.stacks);
         worker.cells.clear(&worker.shared.depot);
+        worker.cells.clear(&worker.shared.depot);
     }
 
     /// Leaves the worker and its tasks where they are, for ever.

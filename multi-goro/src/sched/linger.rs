@@ -6,13 +6,18 @@
 //!
 //! It must not cost where it does not pay: a look in vain is followed by sleeps without one, twice as many each time, so a task
 //! that is woken now and then costs next to nothing, and an idle worker, which nobody wakes, nothing. Nor does anybody look
-//! while more workers are awake than there are processors: whom it waits for may be waiting for its processor.
+//! while more workers are awake, of all runtimes, than there are processors: whom it waits for may be waiting for its processor.
+//!
+//! A plain thread that waits does the same.
 
 use std::cell::Cell;
 use std::hint;
+use std::num::NonZero;
 use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
+
+use crate::sync::{AtomicU32, Ordering::*, Padded};
 
 /// How long a worker looks. The first answer has to come in that time from a worker that is being woken, which takes up to 20 us here; the next
 /// ones take less than one.
@@ -22,8 +27,23 @@ const LOOKS: u32 = 16;
 /// After looks in vain at most this power of two sleeps go without.
 const IN_VAIN_MAX: u32 = 10;
 
-/// Whether to look, by how it went lately. One worker's.
-#[derive(Debug, Default)]
+/// Workers of this process that are not asleep, of all runtimes. A hint: a forked child has its parent's, too many, and does not look.
+static AWAKE: Padded<AtomicU32> = Padded(AtomicU32::new(0));
+
+/// A worker is awake from here on.
+pub(super) fn wake_up() {
+    // Relaxed, as everywhere: a hint.
+    AWAKE.0.fetch_add(1, Relaxed);
+}
+
+/// A worker goes to sleep, or ends.
+pub(super) fn nod_off() {
+    // Relaxed: as above.
+    AWAKE.0.fetch_sub(1, Relaxed);
+}
+
+/// Whether to look, by how it went lately. One worker's, or plain thread's.
+#[derive(Debug)]
 pub(super) struct Linger {
     /// The worker was last woken, or found, by something in its inbox.
     is_expecting: Cell<bool>,
@@ -34,13 +54,27 @@ pub(super) struct Linger {
 }
 
 impl Linger {
+    pub(super) const fn new() -> Self {
+        Self {
+            is_expecting: Cell::new(false),
+            in_vain: Cell::new(0),
+            pass: Cell::new(0),
+        }
+    }
+
     /// The worker has been woken, by a post to its inbox or not.
     pub(super) fn woken(&self, by_post: bool) {
         self.is_expecting.set(by_post);
     }
 
-    /// Looks whether something is coming, if that is worth it. Called before a sleep, with `awake` workers of the runtime awake.
-    pub(super) fn look(&self, awake: impl Fn() -> usize, is_there: impl Fn() -> bool) -> bool {
+    /// Looks whether something is coming, if that is worth it. Called before a sleep, by a worker that is awake or by one of `others`
+    /// who is none.
+    pub(super) fn look(&self, others: u32, is_there: impl Fn() -> bool) -> bool {
+        // Relaxed: a hint.
+        self.look_if(|| AWAKE.0.load(Relaxed) + others <= processors(), is_there)
+    }
+
+    fn look_if(&self, has_room: impl Fn() -> bool, is_there: impl Fn() -> bool) -> bool {
         if !self.is_expecting.get() {
             return false;
         }
@@ -49,7 +83,7 @@ impl Linger {
             self.pass.set(pass - 1);
             return false;
         }
-        if processors() == 1 || awake() > processors() {
+        if processors() == 1 || !has_room() {
             return false;
         }
         if watch(is_there) {
@@ -64,9 +98,12 @@ impl Linger {
 }
 
 /// Processors this process may use at once.
-fn processors() -> usize {
-    static COUNT: OnceLock<usize> = OnceLock::new();
-    *COUNT.get_or_init(|| thread::available_parallelism().map_or(1, Into::into))
+fn processors() -> u32 {
+    static COUNT: OnceLock<u32> = OnceLock::new();
+    *COUNT.get_or_init(|| {
+        let count = thread::available_parallelism().map_or(1, NonZero::get);
+        count.try_into().unwrap_or(u32::MAX)
+    })
 }
 
 fn watch(is_there: impl Fn() -> bool) -> bool {
@@ -90,15 +127,15 @@ mod tests {
 
     #[test]
     fn nobody_looks_without_a_reason() {
-        let linger = Linger::default();
+        let linger = Linger::new();
         let unasked = || -> bool { panic!("looked") };
-        assert!(!linger.look(|| 1, unasked));
+        assert!(!linger.look_if(|| true, unasked));
         linger.woken(true);
         linger.woken(false);
-        assert!(!linger.look(|| 1, unasked));
+        assert!(!linger.look_if(|| true, unasked));
         linger.woken(true);
-        assert!(!linger.look(|| processors() + 1, unasked));
-        assert_eq!(linger.look(|| 1, || true), processors() > 1);
+        assert!(!linger.look_if(|| false, unasked));
+        assert_eq!(linger.look_if(|| true, || true), processors() > 1);
     }
 
     #[test]
@@ -106,13 +143,13 @@ mod tests {
         if processors() == 1 {
             return;
         }
-        let linger = Linger::default();
+        let linger = Linger::new();
         let looks = Cell::new(0);
         for _ in 0..3000 {
             linger.woken(true);
             let had = Cell::new(false);
-            linger.look(
-                || 1,
+            linger.look_if(
+                || true,
                 || {
                     had.set(true);
                     false
@@ -122,7 +159,7 @@ mod tests {
         }
         assert!((5..=15).contains(&looks.get()), "{looks:?}");
         // And are back when they find something.
-        while !linger.look(|| 1, || true) {}
-        assert!((0..100).all(|_| linger.look(|| 1, || true)));
+        while !linger.look_if(|| true, || true) {}
+        assert!((0..100).all(|_| linger.look_if(|| true, || true)));
     }
 }

@@ -10,6 +10,7 @@ use std::task::Waker;
 use std::time::Instant;
 
 use super::current::{self, Turn};
+use super::linger::Linger;
 use super::polled;
 use super::shared::Shared;
 use super::task::Header;
@@ -38,6 +39,11 @@ impl ParkCell {
             is_task: true,
         }
     }
+}
+
+thread_local! {
+    /// What a plain thread knows of its waits.
+    static LINGER: Linger = const { Linger::new() };
 }
 
 /// How a wait ended.
@@ -246,7 +252,18 @@ pub(crate) fn park(deadline: Option<Instant>) -> Wake {
             // SAFETY: the running task is alive.
             block(&unsafe { task.as_ref() }.park.word, deadline)
         }
-        None => THREAD.with(|cell| block(&cell.word, deadline)),
+        None => THREAD.with(|cell| {
+            LINGER.with(|linger| {
+                if deadline.is_none() && linger.look(1, || cell.word.has_token()) {
+                    let is_there = cell.word.consume();
+                    debug_assert!(is_there);
+                    return Wake::Unparked;
+                }
+                let wake = block(&cell.word, deadline);
+                linger.woken(wake == Wake::Unparked);
+                wake
+            })
+        }),
     }
 }
 

@@ -413,11 +413,6 @@ impl Shared {
             || self.idle.asleep() > 0 && self.has_offers()
     }
 
-    /// How many workers are not asleep, about.
-    pub(super) fn awake(&self) -> usize {
-        (self.workers + self.active_spares()).saturating_sub(self.idle.asleep())
-    }
-
     /// Wakes somebody for what was just published, if nobody is looking; at least the monitor is awake afterwards.
     pub(super) fn announce(&self) {
         // Fence A. Pairs with fence E in `Watch::doze`: either we see that the monitor dozes, or it sees what we published.

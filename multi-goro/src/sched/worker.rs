@@ -12,7 +12,7 @@ use std::time::Instant;
 use super::bound::Allowance;
 use super::cells::Cells;
 use super::current::{CURRENT, Share, take_number, this_worker};
-use super::linger::Linger;
+use super::linger::{self, Linger};
 use super::offers::OfferDesk;
 use super::polled;
 use super::shared::{Remote, Shared};
@@ -108,7 +108,7 @@ impl Worker {
             stays: Cell::new(0),
             desk: OfferDesk::new(),
             allowance,
-            linger: Linger::default(),
+            linger: Linger::new(),
             shared,
         }
     }
@@ -118,6 +118,7 @@ impl Worker {
         let worker = Self::new(shared, index, owner, None);
         CURRENT.set(&raw const worker);
         take_number();
+        linger::wake_up();
         if let Ok(thread) = sys::this_thread() {
             // Set once: a worker has one thread.
             let _ = worker.remote().thread.set(thread);
@@ -134,7 +135,9 @@ impl Worker {
                 searching = false;
                 worker.end_search();
             }
+            // A bound worker has nobody to take from.
             if task.is_none()
+                && worker.shared.bound().is_none()
                 && worker.remote().is_active()
                 && (searching || worker.shared.idle.start_search())
             {
@@ -156,6 +159,7 @@ impl Worker {
                 Slept::Leave => break,
             }
         }
+        linger::nod_off();
         CURRENT.set(ptr::null());
         worker.stacks.borrow_mut().clear(&worker.shared.stacks);
         worker.cells.clear(&worker.shared.depot);
@@ -346,7 +350,7 @@ impl Worker {
     /// Whether something came while the worker stayed awake for it.
     fn linger(&self) -> bool {
         let is_there = || !self.nothing_to_do();
-        self.linger.look(|| self.shared.awake(), is_there)
+        self.linger.look(0, is_there)
     }
 
     /// Sleeps until there may be something to do; `searching` ends with that.
@@ -378,7 +382,9 @@ impl Worker {
                     // It may sleep beside an offer: the monitor has somebody try again. Ordered by fence B.
                     self.shared.call_monitor();
                 }
+                linger::nod_off();
                 sys::futex_wait(idle.word(self.index), asleep, timeout);
+                linger::wake_up();
                 self.desk.take_heart();
             }
         }
