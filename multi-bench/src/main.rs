@@ -27,7 +27,7 @@ struct Cli {
     /// Take a few seconds: enough to see that everything runs, not to compare
     #[arg(long, global = true)]
     quick: bool,
-    /// Set other runtimes beside ours: tokio, may, rayon, smol, kanal, and Go where there is a `go`, a `python3` or a network
+    /// Set others beside ours: Go where there is a `go`, or a `python3` and a network; for `goro` tokio, may, rayon, smol and kanal, too
     #[arg(long, global = true)]
     peers: bool,
     /// Workers per execution [default: 4]
@@ -86,7 +86,10 @@ fn main() -> ExitCode {
         };
     }
     match run(&cli) {
-        Ok(report) => print(&report, cli.json),
+        Ok(report) => match print(&report, cli.json) {
+            ExitCode::SUCCESS if !report.failures.is_empty() => ExitCode::FAILURE,
+            code => code,
+        },
         Err(error) => fail(&*error),
     }
 }
@@ -117,6 +120,7 @@ fn run(cli: &Cli) -> multi_bench::Result<Report> {
                 },
                 n: cli.n,
                 quick: cli.quick,
+                peers: cli.peers,
             })
         }
         Some(Suite::Start) => start::run(cli.quick),

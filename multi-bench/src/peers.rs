@@ -28,6 +28,7 @@ pub type Perform = fn(&Job) -> Result<Work>;
 /// The contenders of this build.
 const CONTENDERS: &[(&str, Perform)] = &[
     ("multi", multi::perform),
+    ("multi stackless", multi::stackless::perform),
     ("serial", serial::perform),
     ("std", threads::perform),
     #[cfg(feature = "peers")]

@@ -30,6 +30,8 @@ pub struct Report {
     pub sheets: Vec<Sheet>,
     /// Sentences below the tables.
     pub notes: Vec<String>,
+    /// What ours could not do; a run with any has failed.
+    pub failures: Vec<String>,
 }
 
 /// Contenders at the same work.
@@ -256,6 +258,7 @@ impl Report {
                 .collect::<Vec<_>>(),
             "losses": self.losses(),
             "notes": self.notes,
+            "failures": self.failures,
         })
     }
 
@@ -301,6 +304,9 @@ impl fmt::Display for Report {
         sheet::summary(&self.sheets, f)?;
         for note in &self.notes {
             writeln!(f, "{note}")?;
+        }
+        for failure in &self.failures {
+            writeln!(f, "FAILED: {failure}")?;
         }
         let losses = self.losses();
         if losses.is_empty() {
@@ -387,6 +393,7 @@ mod tests {
             tables: vec![table],
             sheets: vec![],
             notes: vec!["a note".to_owned()],
+            failures: vec!["ours, start: hangs".to_owned()],
         }
     }
 
@@ -435,6 +442,7 @@ mod tests {
             "× theirs",
             "1.50",
             "a note",
+            "FAILED: ours, start: hangs",
             "we lose:\n  ours",
             "again: cargo xtask bench start",
         ] {

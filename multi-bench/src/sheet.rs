@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 use crate::report::{LOSS, Unit};
 use crate::sample::Stats;
 
-/// The contender whose targets these are.
-pub const OURS: &str = "multi";
+/// What the names of our contenders begin with.
+const OURS: &str = "multi";
 
 /// One work, one figure of it.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub struct Line {
     pub label: String,
     /// The contenders, in the order of their columns.
     pub cells: Vec<(&'static str, Cell)>,
-    /// What [`OURS`] was to reach here.
+    /// What ours were to reach here.
     pub verdicts: Vec<Verdict>,
 }
 
@@ -46,6 +46,8 @@ pub enum Cell {
 /// A target, and what was reached.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verdict {
+    /// Which of ours.
+    pub who: &'static str,
     /// What ours was set beside: a contender, or the unit of the target.
     pub against: String,
     /// Ours as a multiple of it, or ours itself; none where that could not be told.
@@ -80,17 +82,25 @@ impl Line {
     fn best_other(&self) -> Option<(&'static str, f64)> {
         self.cells
             .iter()
-            .filter(|(name, _)| *name != OURS && *name != "serial")
+            .filter(|(name, _)| !is_ours(name) && *name != "serial")
             .filter_map(|(name, _)| Some((*name, self.median(name)?)))
             .min_by(|(_, one), (_, other)| one.total_cmp(other))
     }
 
-    /// Holds ours against its targets; `earlier` are the lines before this one.
-    pub fn judge(&mut self, targets: &[Target], unit: Unit, earlier: &[Self]) {
-        let ours = self.median(OURS);
+    /// Holds ours against their targets; `earlier` are the lines before this one.
+    pub fn judge(&mut self, targets: &[(&'static str, Target)], unit: Unit, earlier: &[Self]) {
+        let verdicts = targets
+            .iter()
+            .map(|(who, target)| self.verdict(who, *target, unit, earlier));
+        self.verdicts = verdicts.collect();
+    }
+
+    fn verdict(&self, who: &'static str, target: Target, unit: Unit, earlier: &[Self]) -> Verdict {
+        let ours = self.median(who);
         let ratio = |base: Option<f64>| Some(ours? / base?);
-        let verdicts = targets.iter().map(|target| match *target {
+        match target {
             Target::Times(at_most, name) => Verdict {
+                who,
                 against: name.to_owned(),
                 reached: ratio(self.median(name)),
                 at_most,
@@ -99,6 +109,7 @@ impl Line {
             Target::TimesBest(at_most) => {
                 let best = self.best_other();
                 Verdict {
+                    who,
                     against: best.map_or_else(
                         || "the best of the others".to_owned(),
                         |(name, _)| format!("{name}, the best of the others"),
@@ -109,6 +120,7 @@ impl Line {
                 }
             }
             Target::AtMost(at_most) => Verdict {
+                who,
                 against: unit.name().to_owned(),
                 reached: ours,
                 at_most,
@@ -117,15 +129,19 @@ impl Line {
             Target::TimesLine(at_most, label) => {
                 let line = earlier.iter().find(|line| line.label == label);
                 Verdict {
+                    who,
                     against: label.to_owned(),
-                    reached: ratio(line.and_then(|line| line.median(OURS))),
+                    reached: ratio(line.and_then(|line| line.median(who))),
                     at_most,
                     unit: None,
                 }
             }
-        });
-        self.verdicts = verdicts.collect();
+        }
     }
+}
+
+fn is_ours(name: &str) -> bool {
+    name.starts_with(OURS)
 }
 
 impl Verdict {
@@ -152,6 +168,9 @@ impl fmt::Display for Verdict {
         };
         let times = if self.unit.is_some() { "" } else { "× " };
         let against = &self.against;
+        if self.who != OURS {
+            write!(f, "{}: ", self.who)?;
+        }
         let at_most = show(self.at_most);
         match (self.reached, self.met()) {
             (Some(reached), Some(met)) => {
@@ -187,7 +206,7 @@ impl Sheet {
             let mut row = Map::new();
             row.insert("line".to_owned(), json!(line.label));
             row.insert("name".to_owned(), json!(name));
-            row.insert("ours".to_owned(), json!(name == OURS));
+            row.insert("ours".to_owned(), json!(is_ours(name)));
             match cell {
                 Cell::Cannot(why) => {
                     row.insert("cannot".to_owned(), json!(why));
@@ -206,8 +225,9 @@ impl Sheet {
                     }
                 }
             }
-            if name == OURS {
-                let verdicts = line.verdicts.iter().map(Verdict::json).collect::<Vec<_>>();
+            if is_ours(name) {
+                let verdicts = line.verdicts.iter().filter(|verdict| verdict.who == name);
+                let verdicts = verdicts.map(Verdict::json).collect::<Vec<_>>();
                 row.insert("targets".to_owned(), json!(verdicts));
             }
             Value::Object(row)
@@ -337,7 +357,8 @@ mod tests {
             Target::AtMost(20.0),
             Target::TimesLine(2.0, "2 tasks"),
             Target::Times(1.0, "smol"),
-        ];
+        ]
+        .map(|target| (OURS, target));
         for at in 0..2 {
             let (earlier, rest) = sheet.lines.split_at_mut(at);
             rest[0].judge(&targets, Unit::Ns, earlier);

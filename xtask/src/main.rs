@@ -88,7 +88,7 @@ enum Task {
     Tidy,
     /// Check the synchronisation protocols with the model checker
     Models,
-    /// Run the tests of the green tasks under AddressSanitizer
+    /// Run the tests of the green tasks under `AddressSanitizer`
     Asan,
     /// Run the stress tests of one backend, or of all
     Stress {

@@ -3,6 +3,7 @@
 mod channels;
 mod compute;
 mod memory;
+pub(super) mod stackless;
 mod switching;
 mod waiting;
 
@@ -27,6 +28,7 @@ pub(crate) fn perform(job: &Job) -> Result<Work> {
         "pipeline" => memory::pipeline(job),
         "parked" => memory::parked(job),
         "unstarted" => memory::unstarted(job),
+        "join" => compute::fork_join(job),
         "calls" => compute::calls(job),
         "skew" => compute::skew(job),
         "sweep" => compute::sweep(job),
@@ -46,22 +48,24 @@ fn runtime(job: &Job) -> Result<Runtime> {
 
 /// Tells one task when so many others have come to a place.
 #[derive(Clone)]
-struct Roll {
-    missing: Arc<AtomicU64>,
+struct Roll(Arc<Missing>);
+
+struct Missing {
+    count: AtomicU64,
     tell: Sender<()>,
 }
 
 impl Roll {
     fn of(count: u64) -> (Self, Receiver<()>) {
         let (tell, told) = chan(1);
-        let missing = Arc::new(AtomicU64::new(count));
-        (Self { missing, tell }, told)
+        let count = AtomicU64::new(count);
+        (Self(Arc::new(Missing { count, tell })), told)
     }
 
     fn here(self) {
         // AcqRel: the last one to come has seen what the others did before.
-        if self.missing.fetch_sub(1, AcqRel) == 1 {
-            let _nobody_waits = self.tell.send(());
+        if self.0.count.fetch_sub(1, AcqRel) == 1 {
+            let _nobody_waits = self.0.tell.send(());
         }
     }
 }

@@ -104,6 +104,7 @@ pub fn run(quick: bool) -> Result<Report> {
         ],
         tables,
         sheets: vec![],
+        failures: vec![],
         notes: notes(
             quick,
             "a sample starts the tasks, too: threads, processes or green tasks",

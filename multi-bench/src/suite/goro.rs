@@ -35,7 +35,7 @@ pub struct Options {
 ///
 /// # Errors
 ///
-/// If no part has such a name, or if ours fails at its work. What others cannot do is part of the report.
+/// If no part has such a name. What a contender cannot do is part of the report.
 pub fn run(options: &Options) -> Result<Report> {
     let machine = Machine::here();
     let mut parts = plan::parts(options.quick, machine.ncpu);
@@ -61,9 +61,9 @@ pub fn run(options: &Options) -> Result<Report> {
     };
     let bar = progress_bar();
     bar.inc_length(parts.iter().map(|part| part.variants.len() as u64).sum());
-    let mut sheets = Vec::new();
+    let (mut sheets, mut failures) = (Vec::new(), Vec::new());
     for part in &parts {
-        sheets.extend(field.measure(part, options.quick, &bar)?);
+        sheets.extend(field.measure(part, options.quick, &bar, &mut failures));
     }
     bar.finish_and_clear();
     let mut command = "cargo xtask bench goro".to_owned();
@@ -85,6 +85,7 @@ pub fn run(options: &Options) -> Result<Report> {
         tables: vec![],
         sheets,
         notes: remarks,
+        failures,
     })
 }
 
@@ -112,7 +113,13 @@ impl Field {
     }
 
     /// A sheet for each figure of the part.
-    fn measure(&self, part: &Part, quick: bool, bar: &ProgressBar) -> Result<Vec<Sheet>> {
+    fn measure(
+        &self,
+        part: &Part,
+        quick: bool,
+        bar: &ProgressBar,
+        failures: &mut Vec<String>,
+    ) -> Vec<Sheet> {
         let mut sheets: Vec<Sheet> = part
             .figures
             .iter()
@@ -146,27 +153,25 @@ impl Field {
                     let targets: Vec<_> = variant
                         .targets
                         .iter()
-                        .filter(|(name, _)| *name == figure.name)
-                        .map(|(_, target)| *target)
+                        .filter(|(name, ..)| *name == figure.name)
+                        .map(|(_, who, target)| (*who, *target))
                         .collect();
                     line.judge(&targets, figure.unit, &sheet.lines);
                 }
                 sheet.lines.push(line);
             }
-            if let Some(Turn {
-                name,
-                trouble: Some(trouble),
-                ..
-            }) = turns
+            for turn in turns
                 .iter()
-                .find(|turn| plan::OF_THE_HOUSE.contains(&turn.name))
+                .filter(|turn| plan::OF_THE_HOUSE.contains(&turn.name))
             {
-                let what = format!("{name}, {} ({}): {trouble}", part.name, variant.label);
-                return Err(what.into());
+                if let Some(trouble) = &turn.trouble {
+                    let (name, label) = (turn.name, &variant.label);
+                    failures.push(format!("{name}, {} ({label}): {trouble}", part.name));
+                }
             }
             bar.inc(1);
         }
-        Ok(sheets)
+        sheets
     }
 }
 

@@ -2,10 +2,13 @@
 //!
 //! Beside every backend stands the ideal: what one worker takes alone, times the workers, over the processors.
 
+use std::process::Command;
 use std::time::Duration;
 
 use crate::Result;
+use crate::child::Child;
 use crate::contender::GROUPS;
+use crate::go;
 use crate::machine::Machine;
 use crate::report::{Report, Row, Table, Unit};
 use crate::sample::{Entry, Rounds, take_turns, timed};
@@ -19,6 +22,8 @@ pub struct Options {
     pub work: Work,
     /// How many executions per contender; none chooses as many as fit.
     pub n: Option<usize>,
+    /// Go, too.
+    pub peers: bool,
     /// A few seconds instead of the better part of a minute.
     pub quick: bool,
 }
@@ -33,6 +38,8 @@ const ALONE: &str = "one worker alone";
 const LEAD_IN: &str = "each execution comes after a lone worker's on the same thread: what ran before decides where its workers begin";
 /// The row everything is compared with.
 const IDEAL: &str = "ideal";
+/// What Go does, beside peers.
+const GO: &str = "Go, sync.WaitGroup";
 /// What the standard library does.
 const STD: &str = "std::thread::scope";
 
@@ -48,7 +55,12 @@ const EXECUTIONS_MAX: usize = 100;
 ///
 /// That of a contender whose execution failed.
 pub fn run(options: Options) -> Result<Report> {
-    let Options { work, n, quick } = options;
+    let Options {
+        work,
+        n,
+        quick,
+        peers,
+    } = options;
     let machine = Machine::here();
     let mut entries = vec![Entry::other(ALONE, 1, move || {
         let _sum = work.sum(0);
@@ -61,6 +73,13 @@ pub fn run(options: Options) -> Result<Report> {
             timed(|| (contender.run)(work))
         })
     }));
+    let mut without = None;
+    if peers {
+        match in_go(work) {
+            Ok(entry) => entries.push(entry),
+            Err(error) => without = Some(format!("without Go: {error}")),
+        }
+    }
     let budget = if quick { QUICK_BUDGET } else { BUDGET };
     let rounds = n.map_or(
         Rounds::Within {
@@ -92,9 +111,10 @@ pub fn run(options: Options) -> Result<Report> {
     );
     table.compare(IDEAL, IDEAL, |_| true);
     table.compare(STD, STD, |row| row.ours);
+    table.compare(GO, "Go", |row| row.ours);
     let mut command = "cargo xtask bench".to_owned();
-    if quick {
-        command += " --quick";
+    for (is_set, word) in [(peers, " --peers"), (quick, " --quick")] {
+        command += if is_set { word } else { "" };
     }
     command += &format!(
         " --workers {} --numbers {} -n {}",
@@ -110,6 +130,7 @@ pub fn run(options: Options) -> Result<Report> {
     ];
     notes.extend(table.ratio(STD, IDEAL).map(of_the_machine));
     notes.push(LEAD_IN.to_owned());
+    notes.extend(without);
     notes.extend(quick.then(|| QUICK.to_owned()));
     Ok(Report {
         benchmark: "groups",
@@ -122,8 +143,26 @@ pub fn run(options: Options) -> Result<Report> {
         ],
         tables: vec![table],
         sheets: vec![],
+        failures: vec![],
         machine,
     })
+}
+
+/// The same work in goroutines, in a process that waits between its turns.
+fn in_go<'a>(work: Work) -> Result<Entry<'a>> {
+    let mut command = Command::new(go::program()?);
+    command.arg(format!(
+        "sum tasks={} numbers={}",
+        work.workers, work.numbers
+    ));
+    let mut child = Child::start(command, Duration::from_secs(60))?;
+    Ok(Entry::timed(GO, false, 1, move || {
+        // See `LEAD_IN`.
+        let _sum = work.sum(0);
+        let sample = child.sample()?;
+        let total = sample.get("total").ok_or("no total came from Go")?;
+        Ok(Duration::from_secs_f64(total / 1e9))
+    }))
 }
 
 /// What no group can help: other programs take processors from four workers more than from one, which moves to the other processor.
@@ -147,6 +186,7 @@ mod tests {
             work,
             n: Some(2),
             quick: true,
+            peers: false,
         })
         .expect("every contender can do this");
         let rows = &report.tables[0].rows;

@@ -68,6 +68,7 @@ pub fn run(quick: bool) -> Result<Report> {
         ],
         tables: vec![processes, threads, green],
         sheets: vec![],
+        failures: vec![],
         notes: notes(
             quick,
             "a group is used again and again unless its row says that a new one is made each time",

@@ -1,13 +1,35 @@
 //! Tasks that compute.
 
+use std::hint::black_box;
 use std::time::Instant;
 
-use multi_goro::{Group, Runtime, scope};
+use multi_goro::{Group, Runtime, join, scope};
 
 use super::runtime;
 use crate::Result;
 use crate::job::{Figures, Job, Lap, Work};
 use crate::peers::load::{fib_calls, skewed, spin};
+
+/// Fibonacci's numbers with both calls joined: the second is a task only if somebody takes it.
+pub(super) fn fork_join(job: &Job) -> Result<Work> {
+    let (runtime, n) = (runtime(job)?, job.number("n")?);
+    Ok(Work::once(move || {
+        let took = runtime.run(|| {
+            let started = Instant::now();
+            fib_joined(n);
+            started.elapsed()
+        });
+        Ok(vec![("total", took.as_secs_f64() * 1e9)])
+    }))
+}
+
+fn fib_joined(n: u64) -> u64 {
+    if n < 2 {
+        return black_box(n);
+    }
+    let (one, two) = join(|| fib_joined(n - 1), || fib_joined(n - 2));
+    one + two
+}
 
 /// Fibonacci's numbers with a task for one of the two calls, always.
 pub(super) fn calls(job: &Job) -> Result<Work> {
