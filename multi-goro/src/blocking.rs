@@ -12,7 +12,7 @@ use std::sync::{Condvar, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use crate::sched::{self, Waiter, Wake, park};
+use crate::sched::{self, Waiter, WaitsFor, Wake, park};
 use crate::sync::{AtomicPtr, Ordering::*, OsMutex, lock};
 
 /// Most threads the pool has; calls beyond wait their turn.
@@ -51,7 +51,7 @@ pub fn blocking<R: Send>(call: impl FnOnce() -> R + Send) -> R {
         let call = errand.call.take().expect("not submitted");
         return call();
     }
-    let Wake::Unparked = park(None) else {
+    let Wake::Unparked = park(WaitsFor::Blocking, None) else {
         unreachable!("a wait without a deadline timed out")
     };
     match errand.result.take().expect("unparked when it is there") {

@@ -43,7 +43,7 @@ use lookout::tell_lookouts;
 use crate::proto::channel::{Core, Received, Seat, Sent};
 use crate::proto::claim::Claim;
 use crate::proto::home_lock::HomeLock;
-use crate::sched::{self, Waiter, Wake, enter, park};
+use crate::sched::{self, Waiter, WaitsFor, Wake, enter, park};
 use crate::sync::{AtomicUsize, Ordering::*};
 
 /// Makes a channel that buffers up to `capacity` values; with 0 a send waits for its receiver.
@@ -147,11 +147,11 @@ impl<T> Channel<T> {
         });
         drop(core);
         let mut timed_out = false;
-        if park(deadline) == Wake::TimedOut {
+        if park(WaitsFor::Send, deadline) == Wake::TimedOut {
             timed_out = enter(&self.core).gate.leave_senders(ticket);
             if !timed_out {
                 // Somebody has taken our place, and is about to tell us.
-                let Wake::Unparked = park(None) else {
+                let Wake::Unparked = park(WaitsFor::Send, None) else {
                     unreachable!("a wait without a deadline timed out")
                 };
             }
@@ -195,11 +195,11 @@ impl<T> Channel<T> {
             tell_lookouts(&mut core.gate);
         }
         drop(core);
-        if park(deadline) == Wake::TimedOut {
+        if park(WaitsFor::Receive, deadline) == Wake::TimedOut {
             if enter(&self.core).gate.leave_receivers(ticket) {
                 return Err(TryRecvError::Empty);
             }
-            let Wake::Unparked = park(None) else {
+            let Wake::Unparked = park(WaitsFor::Receive, None) else {
                 unreachable!("a wait without a deadline timed out")
             };
         }

@@ -33,6 +33,7 @@
 //! | locks for tasks | [`sync`] |
 //! | calls that block the thread | [`blocking`] |
 //! | values that each task has for itself; code during which no other task may run | [`task_local!`], [`no_switch`] |
+//! | who runs, who waits and for what | [`diag::dump`] |
 //! | workers and stacks | [`Runtime`], the variable `MULTI_WORKERS` |
 //!
 //! `examples/` has a pipeline of as many tasks as fit in memory (`pipeline`), ping-pong (`ping_pong`), a computation on 1, 2, 4 and
@@ -114,6 +115,8 @@ mod arch;
 mod blocking;
 #[cfg(not(loom))]
 pub mod chan;
+#[cfg(not(loom))]
+pub mod diag;
 #[cfg(not(loom))]
 pub mod future;
 #[cfg(not(loom))]

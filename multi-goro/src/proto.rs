@@ -15,6 +15,7 @@
 pub(crate) mod channel;
 pub(crate) mod claim;
 pub(crate) mod deque;
+pub(crate) mod gate;
 pub(crate) mod home_lock;
 pub(crate) mod idle;
 pub(crate) mod inbox;

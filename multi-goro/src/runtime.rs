@@ -333,6 +333,19 @@ pub(crate) fn default_runtime() -> Result<Arc<Shared>, BuildError> {
     }
 }
 
+/// The runtime of the running task, else the global one if it has started.
+pub(crate) fn existing_runtime() -> Option<Arc<Shared>> {
+    if let Some(shared) = sched::current_runtime() {
+        return Some(shared);
+    }
+    let global = GLOBAL.get()?.as_ref().ok()?;
+    global
+        .shared
+        .check_process()
+        .is_ok()
+        .then(|| Arc::clone(&global.shared))
+}
+
 static GLOBAL: OnceLock<Result<Runtime, BuildError>> = OnceLock::new();
 
 /// Green tasks that have been started and have not ended: in the running task's runtime, or in the global one.

@@ -1,13 +1,19 @@
 //! Stacks of green tasks: their sizes, where they come from, and what happens when one overflows.
 
+#![expect(
+    unsafe_code,
+    reason = "each stack has a word that says who stands on it"
+)]
+
 pub(crate) mod overflow;
 mod pool;
 
 use std::io;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 
 pub(crate) use pool::{Cache, Pool};
 
+use crate::sync::{AtomicPtr, Ordering::*};
 use crate::sys;
 
 /// Bytes a task may use if nothing else is asked for. Pages are taken as they are touched: a task that needs 3 KiB costs one page.
@@ -19,6 +25,18 @@ pub(crate) const MAX_BYTES: usize = 8 * 1024 * 1024;
 
 /// Number of classes: 16 KiB, 32 KiB, .. 8 MiB.
 const CLASS_COUNT: usize = (MAX_BYTES / MIN_BYTES).ilog2() as usize + 1;
+
+/// Kept at the end of each stack for the word that says who stands on it; as much as keeps the top aligned.
+const TENANT_BYTES: usize = 16;
+
+/// Where the stack of a class from `base` says who stands on it. Zero, as fresh pages are, for nobody.
+fn tenant_word(base: NonNull<u8>, class: Class) -> NonNull<AtomicPtr<()>> {
+    base.map_addr(|base| {
+        base.checked_add(class.bytes() - TENANT_BYTES)
+            .expect("a stack ends before the address space does")
+    })
+    .cast()
+}
 
 /// A size that stacks come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +69,10 @@ impl Class {
         MIN_BYTES << self.0
     }
 
+    fn all() -> impl Iterator<Item = Self> {
+        (0..CLASS_COUNT as u8).map(Self)
+    }
+
     fn index(self) -> usize {
         usize::from(self.0)
     }
@@ -67,7 +89,20 @@ pub(crate) struct Stack {
 impl Stack {
     /// The end of the usable memory, where a stack begins.
     pub(crate) fn top(&self) -> *mut u8 {
-        self.base.as_ptr().wrapping_add(self.class.bytes())
+        self.base.as_ptr().wrapping_add(self.bytes())
+    }
+
+    /// Bytes of usable memory below the top. The last few of the class are the tenant's word.
+    pub(crate) fn bytes(&self) -> usize {
+        self.class.bytes() - TENANT_BYTES
+    }
+
+    /// Says who stands on the stack, for [`Pool::each_tenant`]; or nobody, before it goes back.
+    pub(crate) fn set_tenant(&self, tenant: Option<NonNull<()>>) {
+        let tenant = tenant.map_or(ptr::null_mut(), NonNull::as_ptr);
+        // Release: publishes the tenant to the Acquire in `each_tenant`.
+        // SAFETY: the word above the top, which is nobody else's and stays mapped while there is a `Stack`.
+        unsafe { tenant_word(self.base, self.class).as_ref() }.store(tenant, Release);
     }
 
     pub(crate) fn class(&self) -> Class {

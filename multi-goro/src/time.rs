@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 pub use limit::{Limit, TimedOut, timeout};
 pub use ticker::Ticker;
 
-use crate::sched::{Wake, park};
+use crate::sched::{WaitsFor, Wake, park};
 
 /// Parks the calling task for at least `duration`; its worker runs others meanwhile. A plain thread sleeps.
 ///
@@ -39,11 +39,11 @@ pub fn sleep(duration: Duration) {
 /// ```
 pub fn sleep_until(until: Instant) {
     // Nobody knows of this wait, so only the clock can end it.
-    let wake = park(Some(until));
+    let wake = park(WaitsFor::Time, Some(until));
     debug_assert_eq!(wake, Wake::TimedOut);
 }
 
 fn sleep_for_ever() {
-    let wake = park(None);
+    let wake = park(WaitsFor::Time, None);
     unreachable!("a wait that nobody knows of ended: {wake:?}");
 }

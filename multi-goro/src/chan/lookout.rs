@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::{Channel, Place};
 use crate::proto::channel::{Gate, Lookout};
-use crate::sched::{Shared, Waiter, Wake, current_runtime, enter, park};
+use crate::sched::{Shared, Waiter, WaitsFor, Wake, current_runtime, enter, park};
 
 /// Who was seen receiving on a channel.
 pub(crate) enum Receiving {
@@ -52,7 +52,7 @@ impl<T> Channel<T> {
         let at = NonNull::from(&mut look);
         core.gate.look_out(Lookout(at.cast()));
         drop(core);
-        let Wake::Unparked = park(None) else {
+        let Wake::Unparked = park(WaitsFor::Receiver, None) else {
             unreachable!("a wait without a deadline timed out")
         };
         // SAFETY: unparked by who took the look out, after the last touch; nobody else has the address.

@@ -18,7 +18,7 @@ use crate::proto::channel::{Gate, Received, Sent};
 use crate::proto::claim::Claim;
 use crate::proto::home_lock::{Door, Streak, Visitor};
 use crate::proto::wait_queue::Ticket;
-use crate::sched::{self, Waiter, Wake, park};
+use crate::sched::{self, Waiter, WaitsFor, Wake, park};
 use crate::sync::OsGuard;
 
 /// Cases of one select: as many as the bits of a set of them. The macro has as many names.
@@ -366,11 +366,11 @@ fn wait(
     visitor: Visitor,
 ) -> Option<usize> {
     let mut has_winner = true;
-    if park(deadline) == Wake::TimedOut {
+    if park(WaitsFor::Select, deadline) == Wake::TimedOut {
         has_winner = !claim.give_up();
         if has_winner {
             // Somebody has won us, and is about to tell us.
-            let Wake::Unparked = park(None) else {
+            let Wake::Unparked = park(WaitsFor::Select, None) else {
                 unreachable!("a wait without a deadline timed out")
             };
         }

@@ -10,7 +10,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 
-use crate::sched::{Job, Waiter, Wake, park};
+use crate::sched::{Job, Waiter, WaitsFor, Wake, park};
 
 /// How an errand ended.
 pub(super) enum Outcome<R> {
@@ -52,7 +52,7 @@ pub(super) fn run<R: Send, F: FnOnce() -> R + Send>(
         refuse: Errand::<F, R>::refuse,
         waiter: Waiter::current(),
     });
-    let Wake::Unparked = park(None) else {
+    let Wake::Unparked = park(WaitsFor::OsThread, None) else {
         unreachable!("a wait without a deadline timed out")
     };
     // SAFETY: unparked by the parcel's end, after which nobody else has the address.

@@ -113,6 +113,12 @@ impl TaskWord {
                 .is_ok()
     }
 
+    /// Whether a task or thread waits, for reports.
+    pub(crate) fn is_waiting(&self) -> bool {
+        // Relaxed: what a report says of one moment.
+        matches!(self.0.load(Relaxed), PARKED | BLOCKED)
+    }
+
     /// Whether a task has left its stack and waits; false for one that has not parked yet and for a thread.
     pub(crate) fn is_parked(&self) -> bool {
         // Relaxed: who acts on it is on the parked task's own thread, or goes on to `unpark`.

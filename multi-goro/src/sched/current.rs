@@ -74,14 +74,19 @@ pub(crate) fn yield_now() {
         Some((worker, _)) if !may_switch(worker) => {}
         Some((worker, task)) => {
             // SAFETY: the running task is alive, and so it is until it is resumed.
-            let save = unsafe { task.as_ref() }.sp.as_ptr();
+            let header = unsafe { task.as_ref() };
+            let save = header.sp.as_ptr();
             // Picked before the caller is ready again: with nothing else started, an unstarted task comes before it.
             if let Some(next) = worker.pick() {
+                header.status.yields(worker.tick.get());
                 worker.push_ready(task);
                 worker.switch(save, next);
+                header.status.runs(worker.tick.get());
             } else if worker.is_recess() {
+                header.status.yields(worker.tick.get());
                 worker.push_ready(task);
                 worker.to_root(save);
+                header.status.runs(worker.tick.get());
             }
         }
     }

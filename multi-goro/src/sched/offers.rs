@@ -15,6 +15,7 @@ use std::ptr::{self, NonNull};
 
 use super::park::{Waiter, park};
 use super::shared::Shared;
+use super::status::WaitsFor;
 use super::task::{Header, Info, Job, TaskRef};
 use super::worker::{Worker, bump};
 use crate::proto::deque::{Deque, Pop, Steal};
@@ -83,7 +84,7 @@ impl Offer {
     #[cold]
     pub(crate) unsafe fn wait(&self) {
         if self.word.wait() == Await::Park {
-            let _unparked = park(None);
+            let _unparked = park(WaitsFor::Join, None);
         }
     }
 }

@@ -13,6 +13,7 @@ use super::current::{self, Turn};
 use super::linger::Linger;
 use super::polled;
 use super::shared::Shared;
+use super::status::WaitsFor;
 use super::task::Header;
 use super::worker::Worker;
 use crate::proto::task_word::{Park, TaskWord, Unpark};
@@ -245,26 +246,39 @@ impl Waiter {
 ///
 /// The caller has announced a [`Waiter`] somewhere, with no lock held now. If the wait times out it takes the announcement
 /// back; where that fails because somebody has taken it, it parks again without a deadline.
-pub(crate) fn park(deadline: Option<Instant>) -> Wake {
-    match current::on_task() {
-        Some((worker, task)) if current::may_switch(worker) => park_task(worker, task, deadline),
-        Some((_, task)) => {
-            // SAFETY: the running task is alive.
-            block(&unsafe { task.as_ref() }.park.word, deadline)
-        }
-        None => THREAD.with(|cell| {
-            LINGER.with(|linger| {
-                if deadline.is_none() && linger.look(1, || cell.word.has_token()) {
-                    let is_there = cell.word.consume();
-                    debug_assert!(is_there);
-                    return Wake::Unparked;
-                }
-                let wake = block(&cell.word, deadline);
-                linger.woken(wake == Wake::Unparked);
-                wake
-            })
-        }),
-    }
+///
+/// `what` is what reports say of it.
+pub(crate) fn park(what: WaitsFor, deadline: Option<Instant>) -> Wake {
+    let Some((worker, task)) = current::on_task() else {
+        return park_thread(deadline);
+    };
+    // SAFETY: the running task is alive.
+    let header = unsafe { task.as_ref() };
+    header
+        .status
+        .waits(what, deadline.is_some(), worker.tick.get());
+    let wake = if current::may_switch(worker) {
+        park_task(worker, task, deadline)
+    } else {
+        block(&header.park.word, deadline)
+    };
+    header.status.runs(worker.tick.get());
+    wake
+}
+
+fn park_thread(deadline: Option<Instant>) -> Wake {
+    THREAD.with(|cell| {
+        LINGER.with(|linger| {
+            if deadline.is_none() && linger.look(1, || cell.word.has_token()) {
+                let is_there = cell.word.consume();
+                debug_assert!(is_there);
+                return Wake::Unparked;
+            }
+            let wake = block(&cell.word, deadline);
+            linger.woken(wake == Wake::Unparked);
+            wake
+        })
+    })
 }
 
 fn park_task(worker: &Worker, task: NonNull<Header>, deadline: Option<Instant>) -> Wake {

@@ -2,6 +2,7 @@
 
 use std::ptr::{self, NonNull};
 
+use super::status::Tick;
 use super::task::{Header, Lane, TaskRef};
 use super::worker::{Worker, bump};
 use crate::proto::ring::SLOT_COUNT;
@@ -14,6 +15,8 @@ const FAIR_ROUNDS: u32 = 61;
 const START_ROUNDS: u32 = 7;
 /// Rounds between two looks at the clock while something is ready.
 const TIMER_ROUNDS: u32 = 8;
+/// Rounds between two looks at the coarse clock, for reports: 3 ns each.
+const TICK_ROUNDS: u32 = 16;
 /// Tasks in a row that may jump the ready list: the newest child, or the receiver just served.
 const JUMPS_MAX: u32 = 3;
 impl Worker {
@@ -95,6 +98,9 @@ impl Worker {
         // Relaxed: a sign of life; see `Monitor::find_suspects`.
         remote.rounds.store(round, Relaxed);
         self.checks.set(0);
+        if round.is_multiple_of(TICK_ROUNDS) {
+            self.tick.set(Tick::now());
+        }
         if self.has_timers.get() && round.is_multiple_of(TIMER_ROUNDS) {
             self.fire_timers();
         }

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::ptr::{self, NonNull};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use super::monitor::{Monitor, OnStuck};
 use super::offers::OfferList;
 use super::task::{Header, Info, Job, Lane, TaskRef};
 use super::worker::{self, Worker};
+use crate::proto::gate::{Bar, Gate};
 use crate::proto::idle::Idle;
 use crate::proto::inbox::Inbox;
 use crate::proto::ring::{Owner, Ring};
@@ -46,6 +47,8 @@ pub(crate) struct Shared {
     injector: Injector,
     pub(super) stacks: Pool,
     pub(super) depot: Depot,
+    /// Shuts the workers' gates.
+    pub(super) bar: Bar,
     /// The stack class of tasks that ask for none.
     class: Class,
     /// Tasks started from elsewhere than a worker.
@@ -62,6 +65,8 @@ pub(super) struct Remote {
     pub(super) ring: Ring<Header>,
     /// Its started tasks that others have unparked.
     pub(super) inbox: Inbox<Header>,
+    /// What it passes to take a task off the roster.
+    pub(super) gate: Gate,
     /// What its tasks offer to idle workers.
     pub(super) offers: OfferList,
     /// Its newest child, unstarted: run next by the worker itself, taken by others only when the worker is stuck.
@@ -149,6 +154,30 @@ pub(crate) fn process_id() -> u32 {
     id
 }
 
+/// Every runtime there may still be, for reports.
+static RUNTIMES: OsMutex<Vec<Weak<Shared>>> = OsMutex::new(Vec::new());
+
+/// The runtimes of this process; none if the list is in use, as it may be for ever in a forked child.
+pub(crate) fn every_runtime() -> Vec<Arc<Shared>> {
+    let Ok(runtimes) = RUNTIMES.try_lock() else {
+        return Vec::new();
+    };
+    let alive = runtimes.iter().filter_map(Weak::upgrade);
+    alive.filter(|shared| !shared.is_foreign()).collect()
+}
+
+/// Adds to the list; does without if it stays in use.
+fn enlist(shared: &Arc<Shared>) {
+    for _ in 0..1_000 {
+        if let Ok(mut runtimes) = RUNTIMES.try_lock() {
+            runtimes.retain(|other| other.strong_count() > 0);
+            runtimes.push(Arc::downgrade(shared));
+            return;
+        }
+        std::thread::yield_now();
+    }
+}
+
 /// How long a task that has ended is given to leave its stack: it has a few instructions to go, or a destructor that waits.
 const LEAVING_MAX: Duration = Duration::from_millis(100);
 
@@ -187,11 +216,13 @@ impl Shared {
             },
             stacks: Pool::new(),
             depot: Depot::new(),
+            bar: Bar::new(),
             class,
             outside: Padded(AtomicU64::new(0)),
             bound,
             closing: AtomicBool::new(false),
         });
+        enlist(&shared);
         Ok((shared, owners))
     }
 
@@ -516,6 +547,7 @@ impl Remote {
         Padded(Self {
             ring,
             inbox: Inbox::new(),
+            gate: Gate::new(),
             offers: OfferList::new(),
             newest: AtomicPtr::new(ptr::null_mut()),
             rounds: AtomicU32::new(0),

@@ -17,6 +17,7 @@ use super::locals::{self, Locals};
 use super::offers::Offers;
 use super::park::ParkCell;
 use super::shared::Shared;
+use super::status::Status;
 use crate::proto::inbox::Linked;
 use crate::stack::{Class, Stack};
 use crate::sync::{AtomicPtr, AtomicU32, Ordering::*};
@@ -67,6 +68,8 @@ pub(crate) struct Header {
     pub(super) offers: Cell<Option<NonNull<Offers>>>,
     /// Changes before the first run only.
     pub(super) lane: Cell<Lane>,
+    /// What it does, once it has started.
+    pub(super) status: Status,
     /// Its `task_local!` values, once it has any.
     pub(super) locals: Cell<Option<Box<Locals>>>,
     /// Its place in the worker's timers; [`NO_TIMER`] for none.
@@ -149,6 +152,7 @@ impl Header {
             stack: Cell::new(None),
             offers: Cell::new(None),
             lane: Cell::new(Lane::Normal),
+            status: Status::new(),
             locals: Cell::new(None),
             timer: Cell::new(NO_TIMER),
             info,

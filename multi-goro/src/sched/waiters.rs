@@ -5,6 +5,7 @@
 use std::time::Instant;
 
 use super::park::{Waiter, Wake, park};
+use super::status::WaitsFor;
 use crate::proto::wait_queue::WaitQueue;
 use crate::sync::{OsGuard, OsMutex, lock};
 
@@ -60,17 +61,18 @@ pub(crate) fn wait_in<S>(
     mut state: OsGuard<'_, S>,
     queue: fn(&mut S) -> &mut Waiters,
     release: impl FnOnce(),
+    what: WaitsFor,
     until: Option<Instant>,
 ) -> Wake {
     let ticket = queue(&mut state).0.push(Waiter::current());
     drop(state);
     release();
-    if park(until) == Wake::TimedOut {
+    if park(what, until) == Wake::TimedOut {
         if queue(&mut lock(mutex)).0.remove(ticket).is_some() {
             return Wake::TimedOut;
         }
         // Somebody has taken us out, and is about to unpark us.
-        let wake = park(None);
+        let wake = park(what, None);
         debug_assert_eq!(wake, Wake::Unparked);
     }
     Wake::Unparked

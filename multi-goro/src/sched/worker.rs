@@ -15,7 +15,9 @@ use super::current::{CURRENT, Share, take_number, this_worker};
 use super::linger::{self, Linger};
 use super::offers::OfferDesk;
 use super::polled;
+use super::roster;
 use super::shared::{Remote, Shared};
+use super::status::Tick;
 use super::task::{Header, Lane, Ran};
 use super::timers::Timers;
 use crate::arch;
@@ -53,6 +55,8 @@ pub(crate) struct Worker {
     #[cfg(asan)]
     root_stack: (*const u8, usize),
     pub(super) round: Cell<u32>,
+    /// The time, as of some rounds ago.
+    pub(super) tick: Cell<Tick>,
     pub(super) random: Cell<u64>,
     /// Calls of [`checkpoint`](super::checkpoint) that do not look at the clock; none is left from one round to the next.
     pub(super) checks: Cell<u32>,
@@ -103,6 +107,7 @@ impl Worker {
             round: Cell::new(0),
             checks: Cell::new(0),
             share: Cell::new(Share::new()),
+            tick: Cell::new(Tick::now()),
             spent: Cell::new(0),
             random: Cell::new(0x9e37_79b9_7f4a_7c15 ^ (index as u64 + 1)),
             stays: Cell::new(0),
@@ -291,14 +296,14 @@ impl Worker {
         };
         #[cfg(asan)]
         {
-            let bytes = stack.class().bytes();
+            let bytes = stack.bytes();
             arch::sanitizer::wipe(stack.top().wrapping_sub(bytes), bytes);
         }
-        // SAFETY: a whole stack, page-aligned at its top, that nobody uses.
+        // SAFETY: a whole stack, aligned at its top, that nobody uses.
         let sp = unsafe {
             arch::prepare(
                 stack.top(),
-                stack.class().bytes(),
+                stack.bytes(),
                 task_root,
                 ptr::from_ref(self).cast_mut().cast(),
             )
@@ -310,6 +315,8 @@ impl Worker {
     /// Turns an unstarted task into a started one of this worker.
     fn begin(&self, header: &Header, sp: *mut u8, stack: Stack) {
         header.sp.set(sp);
+        header.status.runs(self.tick.get());
+        stack.set_tenant(Some(roster::tenant(header)));
         header.stack.set(Some(stack));
         // Relaxed: read by who unparks the task, after a wait that it announced under some lock.
         header.worker.store(self.index as u32, Relaxed);
@@ -389,6 +396,7 @@ impl Worker {
             }
         }
         let woken = idle.get_up(self.index);
+        self.tick.set(Tick::now());
         self.linger.woken(woken == Woken::ForInbox);
         match woken {
             // Counted as searching by who woke us.
@@ -410,7 +418,7 @@ fn tell_leaving(task: &Header) {
     // SAFETY: the cell is this worker's, and is read only.
     let stack = unsafe { &*task.stack.as_ptr() };
     let stack = stack.as_ref().expect("a started task has a stack");
-    let bytes = stack.class().bytes();
+    let bytes = stack.bytes();
     arch::sanitizer::leave(stack.top().wrapping_sub(bytes), bytes);
 }
 
@@ -441,6 +449,10 @@ extern "C" fn task_root(worker: *mut ()) -> ! {
             .expect("a running task has a stack");
         worker.current.set(None);
         worker.remote().shown.hide();
+        let remote = worker.remote();
+        remote
+            .gate
+            .pass(&worker.shared.bar, || stack.set_tenant(None));
         match ran {
             Ran::Ended => {
                 // SAFETY: it has run.

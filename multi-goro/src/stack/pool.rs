@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::ptr::NonNull;
 
-use super::{CLASS_COUNT, Class, Stack};
+use super::{CLASS_COUNT, Class, Stack, tenant_word};
 use crate::sync::{AtomicBool, Ordering::*, OsMutex, lock};
 use crate::sys;
 
@@ -126,6 +126,27 @@ impl Pool {
         }
         // SAFETY: fresh memory of the slab.
         unsafe { sys::protect(place, bytes) }
+    }
+
+    /// Shows who stands on each stack, as [`Stack::set_tenant`] said.
+    pub(crate) fn each_tenant(&self, mut each: impl FnMut(NonNull<()>)) {
+        for (class, shelf) in Class::all().zip(&self.classes) {
+            let stride = sys::page_bytes() + class.bytes();
+            let shelf = lock(shelf);
+            for slab in &shelf.slabs {
+                for nth in 0..slab.carved {
+                    let offset = nth * stride + sys::page_bytes();
+                    // SAFETY: `nth < carved`, so the stack is inside the slab.
+                    let base = unsafe { slab.base.add(offset) };
+                    // SAFETY: inside a slab, which is mapped as long as the pool. Whoever has the stack uses the word as an atomic, too.
+                    let word = unsafe { tenant_word(base, class).as_ref() };
+                    // Acquire: pairs with the Release in `set_tenant`.
+                    if let Some(tenant) = NonNull::new(word.load(Acquire)) {
+                        each(tenant);
+                    }
+                }
+            }
+        }
     }
 
     /// Takes stacks back. Nothing may be kept on them.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{OsMutex, lock};
-use crate::sched::{Waiters, wait_in};
+use crate::sched::{Waiters, WaitsFor, wait_in};
 
 /// Lets tasks and plain threads go on when a number of them have come. Can be used again and again.
 ///
@@ -53,7 +53,14 @@ impl Barrier {
         let mut state = lock(&self.state);
         state.come += 1;
         if state.come < self.parties {
-            let _unparked = wait_in(&self.state, state, |state| &mut state.waiting, || (), None);
+            let _unparked = wait_in(
+                &self.state,
+                state,
+                |state| &mut state.waiting,
+                || (),
+                WaitsFor::Barrier,
+                None,
+            );
             return false;
         }
         state.come = 0;

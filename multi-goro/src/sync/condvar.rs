@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::{MutexGuard, OsMutex, lock};
-use crate::sched::{Waiters, Wake, wait_in};
+use crate::sched::{Waiters, WaitsFor, Wake, wait_in};
 
 /// A condition variable for tasks and plain threads, with a [`Mutex`](super::Mutex).
 ///
@@ -63,7 +63,14 @@ impl Condvar {
         let mutex = guard.mutex();
         let waiting = lock(&self.waiting);
         // The mutex is released when we are in the queue, so that no notification falls between.
-        let wake = wait_in(&self.waiting, waiting, |all| all, || drop(guard), until);
+        let wake = wait_in(
+            &self.waiting,
+            waiting,
+            |all| all,
+            || drop(guard),
+            WaitsFor::Condition,
+            until,
+        );
         (mutex.lock(), wake == Wake::TimedOut)
     }
 

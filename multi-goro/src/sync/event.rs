@@ -7,7 +7,7 @@ use multi_core::Event;
 use multi_core::clock::ticks;
 
 use super::{AtomicU64, Ordering::*, OsMutex, lock};
-use crate::sched::{Waiters, wait_in};
+use crate::sched::{Waiters, WaitsFor, wait_in};
 use crate::sys;
 
 /// An event count whose waiters are tasks of any runtime and plain threads.
@@ -56,7 +56,14 @@ impl Event for TaskEvent {
         // Relaxed: changed under the lock only.
         if self.key.load(Relaxed) == key {
             // Woken or late: the caller looks at its condition either way.
-            let _wake = wait_in(&self.waiting, waiting, |all| all, || (), until);
+            let _wake = wait_in(
+                &self.waiting,
+                waiting,
+                |all| all,
+                || (),
+                WaitsFor::Group,
+                until,
+            );
         }
     }
 

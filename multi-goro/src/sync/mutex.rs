@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
 use super::{OsMutex, lock};
-use crate::sched::{self, Waiters, wait_in};
+use crate::sched::{self, Waiters, WaitsFor, wait_in};
 
 /// A mutual exclusion lock for tasks and plain threads: who waits for it parks, and its holder may wait, sleep and switch.
 ///
@@ -74,7 +74,14 @@ impl<T: ?Sized> Mutex<T> {
         let mut state = lock(&self.state);
         if state.is_locked {
             // The holder leaves it locked, for us.
-            let _unparked = wait_in(&self.state, state, |state| &mut state.waiting, || (), None);
+            let _unparked = wait_in(
+                &self.state,
+                state,
+                |state| &mut state.waiting,
+                || (),
+                WaitsFor::Mutex,
+                None,
+            );
         } else {
             state.is_locked = true;
             drop(state);

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{AtomicBool, Ordering::*, OsMutex, lock};
-use crate::sched::{Waiters, wait_in};
+use crate::sched::{Waiters, WaitsFor, wait_in};
 
 /// Runs a closure once among all tasks and plain threads that ask; the others wait until it is through.
 ///
@@ -76,7 +76,14 @@ impl Once {
                 state.is_running = true;
                 return true;
             }
-            let _unparked = wait_in(&self.state, state, |state| &mut state.waiting, || (), None);
+            let _unparked = wait_in(
+                &self.state,
+                state,
+                |state| &mut state.waiting,
+                || (),
+                WaitsFor::Once,
+                None,
+            );
         }
     }
 }

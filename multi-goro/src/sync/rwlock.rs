@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
 use super::{OsMutex, lock};
-use crate::sched::{self, Waiters, wait_in};
+use crate::sched::{self, Waiters, WaitsFor, wait_in};
 
 /// A reader-writer lock for tasks and plain threads: who waits for it parks, and its holders may wait, sleep and switch.
 ///
@@ -87,6 +87,7 @@ impl<T: ?Sized> RwLock<T> {
                 state,
                 |state| &mut state.readers_waiting,
                 || (),
+                WaitsFor::Read,
                 None,
             );
         }
@@ -107,6 +108,7 @@ impl<T: ?Sized> RwLock<T> {
                 state,
                 |state| &mut state.writers_waiting,
                 || (),
+                WaitsFor::Write,
                 None,
             );
         }

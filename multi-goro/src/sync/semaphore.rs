@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::{OsMutex, lock};
-use crate::sched::{self, Waiters, Wake, wait_in};
+use crate::sched::{self, Waiters, WaitsFor, Wake, wait_in};
 
 /// Permits that tasks and plain threads take and give back, in the order of asking.
 ///
@@ -73,7 +73,14 @@ impl Semaphore {
             return Some(Permit(self));
         }
         // Who gives a permit back hands it to us without freeing it.
-        let wake = wait_in(&self.state, state, |state| &mut state.waiting, || (), until);
+        let wake = wait_in(
+            &self.state,
+            state,
+            |state| &mut state.waiting,
+            || (),
+            WaitsFor::Permit,
+            until,
+        );
         (wake == Wake::Unparked).then(|| Permit(self))
     }
 

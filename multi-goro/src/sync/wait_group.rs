@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::{OsMutex, lock};
-use crate::sched::{Waiters, Wake, wait_in};
+use crate::sched::{Waiters, WaitsFor, Wake, wait_in};
 
 /// A count of things to be done, that tasks and plain threads wait for to become zero. Can be used again and again.
 ///
@@ -105,8 +105,14 @@ impl WaitGroup {
     fn wait_until(&self, until: Option<Instant>) -> bool {
         let state = lock(&self.state);
         state.left == 0
-            || wait_in(&self.state, state, |state| &mut state.waiting, || (), until)
-                == Wake::Unparked
+            || wait_in(
+                &self.state,
+                state,
+                |state| &mut state.waiting,
+                || (),
+                WaitsFor::WaitGroup,
+                until,
+            ) == Wake::Unparked
     }
 }
 

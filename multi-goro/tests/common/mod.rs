@@ -11,12 +11,11 @@ pub(crate) struct Watchdog(
 );
 
 fn end(name: &str, seconds: u64) -> ! {
-    let tasks = multi_goro::num_tasks();
     // Not by `eprintln!`: the harness keeps what that writes until the test ends, and this one does not.
-    let _nobody_left_to_tell = writeln!(
-        io::stderr(),
-        "{name} hangs after {seconds} s; {tasks} tasks in the global runtime"
-    );
+    let _nobody_left_to_tell = writeln!(io::stderr(), "{name} hangs after {seconds} s");
+    for dump in multi_goro::diag::dump_all() {
+        let _nobody_left_to_tell = writeln!(io::stderr(), "{dump}");
+    }
     std::process::abort();
 }
 

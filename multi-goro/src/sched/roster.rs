@@ -1,0 +1,122 @@
+//! Every started task, for reports: read off the stacks, whose last word says who stands on them.
+//!
+//! A task is put there by a plain store when it begins, and taken off in its worker's gate when it ends (`proto/gate.rs`), so that the
+//! cells of those that are there can be read from any thread while the gates are shut.
+
+#![expect(unsafe_code, reason = "reads the cells of tasks of other threads")]
+
+use std::panic::Location;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::shared::Shared;
+use super::status::{Tick, WaitsFor};
+use super::task::Header;
+use crate::sync::Ordering::*;
+
+/// What is known of a started task, as of one moment.
+#[derive(Debug, Clone)]
+pub(crate) struct Sighting {
+    pub(crate) name: Option<Arc<str>>,
+    pub(crate) started_at: Option<&'static Location<'static>>,
+    pub(crate) worker: usize,
+    pub(crate) does: Does,
+    /// For how long, to some hundredths of a second; or since its worker last looked at the clock, if that is longer.
+    pub(crate) lasts: Duration,
+}
+
+/// What a started task does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Does {
+    Run,
+    /// In a queue of its worker.
+    BeReady,
+    Wait {
+        what: WaitsFor,
+        has_deadline: bool,
+    },
+}
+
+/// A look at all of a runtime's tasks.
+#[derive(Debug, Clone)]
+pub(crate) struct Survey {
+    /// Every task that has a stack.
+    pub(crate) sightings: Vec<Sighting>,
+    /// All tasks, those without one, too.
+    pub(crate) task_count: usize,
+    /// Workers, spare ones that have been needed among them.
+    pub(crate) workers: usize,
+    pub(crate) sleeping: usize,
+    /// Whether every worker slept all the time of the survey.
+    pub(crate) is_at_rest: bool,
+}
+
+impl Shared {
+    /// Looks at every task.
+    pub(crate) fn survey(&self) -> Survey {
+        let before = self.sleepers();
+        let sightings = self.sightings();
+        let after = self.sleepers();
+        Survey {
+            sightings,
+            task_count: self.task_count(),
+            workers: after.len(),
+            sleeping: after.iter().flatten().count(),
+            // Who wakes begins a round before it runs anything.
+            is_at_rest: before == after && after.iter().all(Option::is_some),
+        }
+    }
+
+    /// Of each worker, spare ones too, how many rounds it had made when it fell asleep; none if it is awake.
+    fn sleepers(&self) -> Vec<Option<u32>> {
+        let remotes = self.seated().iter().enumerate();
+        let rounds = remotes.map(|(worker, remote)| {
+            let asleep = self.idle.is_asleep(worker);
+            // Relaxed: a sign of life.
+            asleep.then(|| remote.0.rounds.load(Relaxed))
+        });
+        rounds.collect()
+    }
+
+    /// Every task that has a stack.
+    fn sightings(&self) -> Vec<Sighting> {
+        let gates = self.remotes.iter().map(|remote| &remote.0.gate);
+        self.bar.inspect(gates, || {
+            let now = Tick::now();
+            let mut seen = Vec::new();
+            self.stacks.each_tenant(|task| {
+                // SAFETY: tenants are the `Header`s that `Worker::begin` put there, and stay alive while the gates are shut.
+                let header = unsafe { task.cast::<Header>().as_ref() };
+                seen.push(look(header, now));
+            });
+            seen
+        })
+    }
+}
+
+fn look(header: &Header, now: Tick) -> Sighting {
+    let status = header.status.look();
+    let does = match status.waits_for() {
+        Some(what) if header.park.word.is_waiting() => Does::Wait {
+            what,
+            has_deadline: status.has_deadline(),
+        },
+        // Unparked, and has not gone on yet.
+        Some(_) => Does::BeReady,
+        None if status.has_yielded() => Does::BeReady,
+        None => Does::Run,
+    };
+    Sighting {
+        name: header.info.name.clone(),
+        started_at: header.info.started_at,
+        worker: header.home(),
+        does,
+        lasts: status.since(now),
+    }
+}
+
+/// Who stands on a stack, as the stack knows it.
+pub(super) fn tenant(header: &Header) -> NonNull<()> {
+    NonNull::from(header).cast()
+}
