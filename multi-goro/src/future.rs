@@ -4,6 +4,9 @@
 
 #![expect(unsafe_code, reason = "pins the fields of a pinned future")]
 
+mod cancelled;
+mod sleep;
+
 use std::fmt;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -11,6 +14,8 @@ use std::task::{Context, Poll, Wake, Waker, ready};
 
 use multi_core::Event;
 
+pub use self::cancelled::{Cancelled, cancelled};
+pub use self::sleep::{Sleep, sleep, sleep_until};
 pub use crate::chan::future::{RecvFuture, SendFuture, WhenRecv};
 use crate::sync::TaskEvent;
 

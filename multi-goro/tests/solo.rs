@@ -7,10 +7,13 @@
 mod common;
 
 use std::cell::Cell;
+use std::future::{Future, poll_fn};
 use std::process::{Command, ExitCode, Output};
+use std::task::Waker;
 use std::time::Duration;
 
 use common::watchdog;
+use multi_goro::future::block_on;
 use multi_goro::{Group, Runtime, chan, yield_now};
 
 /// A case: its name, what the child does, what its end must look like.
@@ -74,6 +77,16 @@ const CASES: &[Case] = &[
     Case {
         name: "forked_child_does_not_wait_for_the_parents_tasks",
         child: forked_with_tasks,
+        check: succeeded,
+    },
+    Case {
+        name: "wakers_and_futures_in_a_forked_child_do_no_harm",
+        child: forked_with_futures,
+        check: succeeded,
+    },
+    Case {
+        name: "poll_without_a_stack_is_a_start_error",
+        child: no_memory_for_a_poll,
         check: succeeded,
     },
     Case {
@@ -443,6 +456,65 @@ fn forked_with_tasks() {
         drop(tx);
         group.wait().expect("the parent's task ends");
     }
+}
+
+fn forked_with_futures() {
+    let runtime = Runtime::builder().workers(2).build().expect("two workers");
+    let mut group = runtime.group();
+    let (tx, rx) = chan::<u8>(0);
+    let (give, wakers) = chan::<Waker>(1);
+    group.go_async(async move {
+        let mut waiting = Box::pin(rx.recv_async());
+        let got = poll_fn(|context| {
+            // Full from the second poll on.
+            give.try_send(context.waker().clone()).ok();
+            waiting.as_mut().poll(context)
+        });
+        assert_eq!(got.await, Ok(7));
+        Ok(())
+    });
+    let waker = wakers.recv().expect("it was polled");
+    let child = || {
+        // Of a task that waits in the parent: nobody polls it here.
+        for _ in 0..2 {
+            waker.wake_by_ref();
+            let other = waker.clone();
+            other.wake();
+        }
+        expect_foreign(&mut runtime.group());
+        let mut refused = runtime.group();
+        refused.go_async(async { Ok(()) });
+        assert!(refused.wait().is_err());
+        // What a thread needs nobody for works.
+        let (tx, rx) = chan(1);
+        block_on(tx.send_async(1)).expect("room");
+        assert_eq!(block_on(rx.recv_async()), Ok(1));
+    };
+    in_a_fork(child);
+    // From a task, on a worker that the child believes to be.
+    runtime.run(|| in_a_fork(child));
+    // And from a poll.
+    block_on(async { in_a_fork(child) });
+    tx.send(7).expect("it waits still");
+    group.wait().expect("it was not harmed");
+    waker.wake();
+}
+
+fn no_memory_for_a_poll() {
+    let runtime = Runtime::builder().workers(1).build().expect("a worker");
+    let (mut full, tx) = use_up_stacks(&runtime);
+    let mut group = Group::builder()
+        .runtime(&runtime)
+        .stack_bytes(8 << 20)
+        .build()
+        .expect("a group");
+    group.go_async(async { Ok(()) });
+    let text = group.wait().expect_err("no stack to poll on").to_string();
+    assert!(text.contains("no stack of "), "{text}");
+    drop(tx);
+    full.wait().expect_err("memory for all of them");
+    group.go_async(async { Ok(()) });
+    group.wait().expect("stacks that are free again");
 }
 
 fn runtime_in_a_child() {

@@ -20,9 +20,9 @@ use futures_util::future::{join_all, select_all};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use futures_util::{FutureExt, select};
 use multi_goro::chan::RecvError;
-use multi_goro::future::block_on;
+use multi_goro::future::{block_on, cancelled, sleep, sleep_until};
 use multi_goro::{
-    Group, Receiver, Result, Runtime, Sender, Spawner, TaskOptions, chan, task_local,
+    Group, OsThread, Receiver, Result, Runtime, Sender, Spawner, TaskOptions, chan, task_local,
 };
 
 fn runtime(workers: usize) -> Runtime {
@@ -884,6 +884,100 @@ fn futures_tasks_and_threads_share_a_channel() {
         assert_eq!(sum, 5 * EACH * (EACH - 1) / 2);
         group.wait().unwrap();
     }
+}
+
+#[test]
+fn sleep_is_not_early_and_limits_others() {
+    let _dog = watchdog(60);
+    let mut group = Group::new();
+    let start = Instant::now();
+    let pause = Duration::from_millis(5);
+    for _ in 0..20 {
+        group.go_async(async move {
+            let before = Instant::now();
+            sleep(pause).await;
+            assert!(before.elapsed() >= pause);
+            sleep_until(before).await;
+            Ok(())
+        });
+    }
+    let (tx, rx) = chan::<u8>(0);
+    group.go_async(async move {
+        let mut late = 0;
+        for _ in 0..3 {
+            select! {
+                value = rx.recv_async().fuse() => panic!("{value:?} from nobody"),
+                _time = sleep(pause).fuse() => late += 1,
+            }
+        }
+        assert_eq!(late, 3);
+        // A limit that is not needed goes with its future.
+        select! {
+            value = rx.recv_async().fuse() => assert_eq!(value, Ok(9)),
+            _time = sleep(Duration::MAX).fuse() => unreachable!(),
+        }
+        Ok(())
+    });
+    group.go_async(async move {
+        sleep(10 * pause).await;
+        Ok(tx.send_async(9).await?)
+    });
+    group.wait().unwrap();
+    assert!(start.elapsed() >= 10 * pause);
+    block_on(sleep(Duration::from_millis(1)));
+}
+
+#[test]
+fn cancelled_resolves_for_all_who_wait() {
+    let _dog = watchdog(60);
+    let mut group = Group::new();
+    for n in 0..20 {
+        let token = group.cancel_token();
+        group.go_async(async move {
+            if n % 2 == 0 {
+                yield_async().await;
+            }
+            cancelled(&token).await;
+            Err(token.check().unwrap_err().into())
+        });
+    }
+    let token = group.cancel_token();
+    assert!(poll_once(&mut cancelled(&token)).is_pending());
+    group.cancel();
+    assert!(poll_once(&mut cancelled(&token)).is_ready());
+    let error = group.wait().unwrap_err();
+    assert!(error.is_cancelled(), "{error}");
+}
+
+#[test]
+fn futures_may_be_bound_to_one_thread() {
+    let _dog = watchdog(60);
+    let thread = OsThread::spawn("bound").unwrap();
+    let mut group = Group::builder().os_thread(&thread).build().unwrap();
+    let (tx, rx) = chan(0);
+    for _ in 0..10 {
+        let rx = rx.clone();
+        group.go_async(async move {
+            for n in 0..10 {
+                assert_eq!(thread::current().name(), Some("bound"));
+                if n % 3 == 0 {
+                    yield_async().await;
+                } else {
+                    rx.recv_async().await?;
+                }
+            }
+            Ok(())
+        });
+    }
+    // Woken by a thread, and by a task of other workers.
+    for n in 0..30 {
+        tx.send(n).unwrap();
+    }
+    Group::new()
+        .spawn(move || (30..60).try_for_each(|n| Ok(tx.send(n)?)))
+        .join()
+        .unwrap();
+    group.wait().unwrap();
 }
 
 /// Receives are dropped at any moment while senders are busy: every value is received once.

@@ -285,15 +285,23 @@ mod models {
             self.freed.with(|freed| assert_eq!(unsafe { *freed }, 0));
         }
 
-        /// Sets an event, and wakes with the caller's reference.
+        /// Sets an event, and wakes with the caller's reference, which it gives up: in one step or in two.
         fn happen(&self, nth: usize) {
             self.touch();
             // Relaxed: the wake publishes it; that is what is modelled.
             self.events[nth].store(1, Relaxed);
-            match self.word.wake_and_release() {
+            let woken = if nth == 0 {
+                self.word.wake()
+            } else {
+                self.word.wake_and_release()
+            };
+            match woken {
                 Woken::Schedule => self.queue(),
                 Woken::Nothing => {}
                 Woken::Free => self.free(),
+            }
+            if nth == 0 && self.word.release() == Released::Free {
+                self.free();
             }
         }
 
