@@ -1,7 +1,7 @@
 //! One thread that all calls have to come from, two ways: a locked task that is sent closures (what one writes in Go), and an OS
 //! thread that tasks are bound to. Prints what a request costs, each way, in the same run.
 //!
-//!     cargo run --release -p multi-goro --example syscall_server
+//!     cargo run --release -p multi-goro --example syscall_server [REQUESTS]
 
 #![expect(clippy::print_stdout, reason = "prints its result")]
 
@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 
 use multi_goro::{Group, OsThread, Receiver, Result, Sender, chan};
 
-/// Requests of one measurement, and measurements of each kind, taken in turns.
-const REQUESTS: u32 = 10_000;
+/// Measurements of each kind, taken in turns.
 const ROUNDS: usize = 5;
 
 /// What the server is sent: a call, which answers by itself.
@@ -25,6 +24,10 @@ fn library_call(n: u64) -> u64 {
 }
 
 fn main() -> Result {
+    let requests = match std::env::args().nth(1) {
+        Some(number) => number.parse()?,
+        None => 10_000,
+    };
     let mut group = Group::new();
 
     // A locked task that runs what it is sent.
@@ -45,19 +48,19 @@ fn main() -> Result {
         (
             "a closure sent to a locked task, from a green task",
             vec![],
-            Box::new(|| in_a_task(|| ask_locked(&to_locked))),
+            Box::new(|| in_a_task(|| ask_locked(requests, &to_locked))),
         ),
         (
             "OsThread::run, from a green task",
             vec![],
-            Box::new(|| in_a_task(|| timed(|n| thread.run(|| library_call(n))))),
+            Box::new(|| in_a_task(|| timed(requests, |n| thread.run(|| library_call(n))))),
         ),
         (
             "a question to a server bound to the same thread",
             vec![],
             Box::new(|| {
                 let there = to_bound.lock_to_receiver(|| {
-                    timed(|n| {
+                    timed(requests, |n| {
                         to_bound.send(n).expect("the server is there");
                         from_bound.recv().expect("the server is there")
                     })
@@ -68,7 +71,7 @@ fn main() -> Result {
         (
             "OsThread::run, from a task bound to it",
             vec![],
-            Box::new(|| thread.run(|| timed(|n| thread.run(|| library_call(n))))),
+            Box::new(|| thread.run(|| timed(requests, |n| thread.run(|| library_call(n))))),
         ),
     ];
     for _ in 0..ROUNDS {
@@ -76,10 +79,10 @@ fn main() -> Result {
             times.push(way());
         }
     }
-    println!("ns per request, median (least .. most) of {ROUNDS} rounds of {REQUESTS}:");
+    println!("ns per request, median (least .. most) of {ROUNDS} rounds of {requests}:");
     for (what, times, _) in &mut ways {
         times.sort_unstable();
-        let each = |time: Duration| time.as_secs_f64() * 1e9 / f64::from(REQUESTS);
+        let each = |time: Duration| time.as_secs_f64() * 1e9 / f64::from(requests);
         let (least, median, most) = (times[0], times[ROUNDS / 2], times[ROUNDS - 1]);
         println!(
             "{:>9.1} ({:.1} .. {:.1})  {what}",
@@ -116,17 +119,17 @@ fn in_a_task(f: impl FnOnce() -> Duration + Send) -> Duration {
 }
 
 /// How long it takes to have `ask` answer every number with the next one.
-fn timed(mut ask: impl FnMut(u64) -> u64) -> Duration {
+fn timed(requests: u32, mut ask: impl FnMut(u64) -> u64) -> Duration {
     let start = Instant::now();
-    for n in 0..u64::from(REQUESTS) {
+    for n in 0..u64::from(requests) {
         assert_eq!(ask(n), n + 1);
     }
     start.elapsed()
 }
 
-fn ask_locked(server: &Sender<Call>) -> Duration {
+fn ask_locked(requests: u32, server: &Sender<Call>) -> Duration {
     let (reply, answer) = chan(1);
-    timed(|n| {
+    timed(requests, |n| {
         let reply = reply.clone();
         let call = Box::new(move || reply.send(library_call(n)).expect("somebody asked"));
         server.send(call).expect("the server is there");

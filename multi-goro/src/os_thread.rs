@@ -205,6 +205,25 @@ impl OsThread {
     /// # Errors
     ///
     /// The task and the reason: the thread is gone, or this is a forked child.
+    ///
+    /// A task outlives its starter, so it can borrow nothing from there; [`run`](Self::run) can:
+    ///
+    /// ```compile_fail,E0597
+    /// let thread = multi_goro::OsThread::spawn("db")?;
+    /// let text = String::from("borrowed");
+    /// let borrowed: &str = &text;
+    /// thread.go(move || Ok(assert_eq!(borrowed.len(), 8)));
+    /// # Ok::<(), multi_goro::BoxError>(())
+    /// ```
+    ///
+    /// and what may not change threads cannot be taken along:
+    ///
+    /// ```compile_fail,E0277
+    /// let thread = multi_goro::OsThread::spawn("db")?;
+    /// let local = std::rc::Rc::new(1);
+    /// thread.go(move || Ok(drop(local)));
+    /// # Ok::<(), multi_goro::BoxError>(())
+    /// ```
     #[track_caller]
     pub fn try_go<F>(&self, task: F) -> Result<(), TryGoError<F>>
     where

@@ -50,7 +50,8 @@ macro_rules! task_local {
 /// A value that each task has for itself; made by [`task_local!`](crate::task_local).
 ///
 /// The first use in a task makes its value. It is dropped when the task ends, before the group knows that it has; a destructor that
-/// panics then is reported on standard error only. Tasks do not inherit values. A plain thread has a value of its own, dropped as
+/// panics then is reported on standard error only. Tasks do not inherit values. Those of a
+/// task that is a future last for one poll, since the next may be on another thread. A plain thread has a value of its own, dropped as
 /// its thread-locals are.
 ///
 /// Where a library would keep a "current" something in a thread-local while it calls back, which is

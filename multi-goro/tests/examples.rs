@@ -100,3 +100,16 @@ fn producers_and_consumers_agree_on_the_count() {
 fn sieve_finds_primes() {
     assert_eq!(example("sieve", &["6"]), "2\n3\n5\n7\n11\n13\n");
 }
+
+#[test]
+fn main_loop_draws_what_tasks_ask_for() {
+    let text = example("main_loop", &[]);
+    assert!(text.starts_with("136 shapes drawn in "), "{text}");
+}
+
+#[test]
+fn requests_to_a_thread_are_measured_each_way() {
+    let text = example("syscall_server", &["200"]);
+    assert!(text.starts_with("ns per request"), "{text}");
+    assert_eq!(text.lines().count(), 5, "{text}");
+}

@@ -330,6 +330,83 @@ fn loop_runs_its_tasks_to_their_end_when_it_is_dropped() {
 }
 
 #[test]
+fn ten_thousand_tasks_wait_on_one_thread() {
+    let _dog = watchdog(60);
+    let os = OsThread::spawn("many").unwrap();
+    let mut group = os.group();
+    let (tx, rx) = chan::<u32>(0);
+    let (done, sums) = chan(16);
+    for _ in 0..10_000 {
+        let (rx, done) = (rx.clone(), done.clone());
+        group.go(move || Ok(done.send(rx.recv()?)?));
+    }
+    while os.num_tasks() < 10_000 {
+        yield_now();
+    }
+    drop((rx, done));
+    let sender = thread::spawn(move || (0..10_000).for_each(|n| tx.send(n).unwrap()));
+    assert_eq!(sums.iter().map(u64::from).sum::<u64>(), 9_999 * 10_000 / 2);
+    sender.join().unwrap();
+    group.wait().unwrap();
+}
+
+#[test]
+fn loop_dropped_by_a_panic_leaves_its_tasks_and_says_so() {
+    let _dog = watchdog(60);
+    let os = thread::spawn(|| {
+        let kept = RefCell::new(None);
+        let panic = catch_unwind(AssertUnwindSafe(|| {
+            let mut tasks = ThreadLoop::new().unwrap();
+            let os = tasks.thread();
+            *kept.borrow_mut() = Some(os.clone());
+            let (keep, rx) = chan::<u8>(0);
+            os.go(move || Ok(rx.recv().map(drop)?));
+            assert!(!tasks.run_for(SOON));
+            drop(keep);
+            panic!("in the loop");
+        }));
+        assert_eq!(message(&*panic.unwrap_err()), "in the loop");
+        kept.into_inner().unwrap()
+    })
+    .join()
+    .unwrap();
+    assert_eq!(os.num_tasks(), 1);
+    assert!(os.try_run(|| ()).unwrap_err().is_gone());
+}
+
+#[test]
+fn run_while_a_panic_unwinds_blocks_and_ends() {
+    struct Asks(OsThread, Arc<AtomicUsize>);
+    impl Drop for Asks {
+        fn drop(&mut self) {
+            self.1.store(self.0.run(|| 7), SeqCst);
+        }
+    }
+    let _dog = watchdog(60);
+    let seen = Arc::new(AtomicUsize::new(0));
+    let mut group = Group::new();
+    let asks = Asks(OsThread::spawn("asked").unwrap(), Arc::clone(&seen));
+    group.go(move || {
+        let _asks = asks;
+        panic!("with a destructor that waits");
+    });
+    group.wait().unwrap_err();
+    assert_eq!(seen.load(SeqCst), 7);
+}
+
+#[test]
+fn closure_that_was_refused_is_dropped() {
+    let _dog = watchdog(60);
+    let mut kept = None;
+    OsThread::main(|os| kept = Some(os));
+    let held = Arc::new(());
+    let clone = Arc::clone(&held);
+    let error = kept.unwrap().try_run(move || drop(clone)).unwrap_err();
+    assert!(error.is_gone() && !error.is_refused() && !error.is_in_task());
+    assert_eq!(Arc::strong_count(&held), 1);
+}
+
+#[test]
 fn run_on_the_loops_own_thread_is_a_call() {
     let _dog = watchdog(60);
     let tasks = ThreadLoop::new().unwrap();

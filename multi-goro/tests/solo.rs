@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use common::watchdog;
 use multi_goro::future::block_on;
-use multi_goro::{Group, Runtime, chan, yield_now};
+use multi_goro::{Group, OsThread, OsThreadError, Runtime, ThreadLoop, chan, yield_now};
 
 /// A case: its name, what the child does, what its end must look like.
 struct Case {
@@ -162,6 +162,16 @@ const CASES: &[Case] = &[
         },
     },
     Case {
+        name: "os_thread_in_a_forked_child_is_an_error_and_never_a_hang",
+        child: forked_with_an_os_thread,
+        check: succeeded,
+    },
+    Case {
+        name: "os_thread_that_the_system_refuses_is_an_error",
+        child: os_thread_refused,
+        check: succeeded,
+    },
+    Case {
         // Rule 1 of the safety page; `tests/task_local.rs` shows the remedies.
         name: "scoped_thread_local_is_wrong_where_its_callback_switches",
         child: scoped_thread_local,
@@ -285,6 +295,63 @@ fn wild_access() {
         Ok(())
     });
     drop(group.wait());
+}
+
+fn forked_with_an_os_thread() {
+    let os = OsThread::spawn("parent's").expect("a thread");
+    let mut group = os.group();
+    group.go(|| Ok(()));
+    group.wait().expect("the parent has the thread");
+    let check = |os: &OsThread| {
+        let error = os.try_run(|| ()).expect_err("not here");
+        assert!(error.is_in_forked_child(), "{error}");
+        assert!(error.to_string().contains("\"parent's\""), "{error}");
+        assert!(os.try_go(|| Ok(())).is_err());
+        let mut group = os.group();
+        group.go(|| Ok(()));
+        let text = group.wait().expect_err("not here").to_string();
+        assert!(text.contains("forked child does not have"), "{text}");
+        let own = OsThread::spawn("child's").expect("a thread of the child's");
+        assert_eq!(own.run(|| 7), 7);
+    };
+    in_a_fork(|| check(&os));
+    // From a task of the thread: the child has that task's stack, and nobody to schedule it.
+    os.run(|| in_a_fork(|| check(&os)));
+    let mut tasks = ThreadLoop::new().expect("a descriptor");
+    let thread = tasks.thread();
+    thread.go(|| Ok(()));
+    in_a_fork(move || {
+        assert!(!tasks.run_for(Duration::from_secs(5)));
+        drop(tasks);
+    });
+}
+
+/// Sets one of this process's own limits, as low as it likes.
+#[expect(unsafe_code, reason = "sets a limit")]
+fn lower_limit(which: libc::__rlimit_resource_t, to: u64) {
+    let limit = libc::rlimit {
+        rlim_cur: to,
+        rlim_max: to,
+    };
+    // SAFETY: only lowers this process's own limit.
+    let code = unsafe { libc::setrlimit(which, &raw const limit) };
+    assert_eq!(code, 0);
+}
+
+fn os_thread_refused() {
+    let check = |error: &OsThreadError| {
+        assert!(error.is_refused(), "{error}");
+        assert!(
+            error.to_string().contains("refused by the system"),
+            "{error}"
+        );
+        assert!(std::error::Error::source(error).is_some());
+    };
+    lower_limit(libc::RLIMIT_NOFILE, 0);
+    check(&ThreadLoop::new().expect_err("no descriptor"));
+    // No more memory, and so no stack for a thread.
+    lower_limit(libc::RLIMIT_AS, 1 << 20);
+    check(&OsThread::spawn("refused").expect_err("no thread"));
 }
 
 /// Two tasks of one worker, each in a scope of its own in which it yields.
@@ -714,6 +781,23 @@ fn no_thread_left() {
         }
         group.wait().expect("fine");
     }
+    let descriptors = || std::fs::read_dir("/proc/self/fd").map(Iterator::count);
+    let open = descriptors().expect("they are counted");
+    for _ in 0..100 {
+        let os = OsThread::spawn("short").expect("a thread");
+        assert_eq!(os.run(|| 7), 7);
+        let mut group = os.group();
+        drop(os);
+        group.go_locked(|| Ok(()));
+        group.go(|| Ok(()));
+        group.wait().expect("fine");
+        drop(group);
+        assert_eq!(OsThread::main(|os| os.run(|| 7)), 7);
+        let mut tasks = ThreadLoop::new().expect("a descriptor");
+        tasks.thread().go(|| Ok(()));
+        tasks.run_ready(2);
+    }
+    assert_eq!(descriptors().expect("they are counted"), open);
     assert_eq!(threads(), before);
 }
 
