@@ -332,9 +332,19 @@ pub fn select(arms: &[Arm<'_>], patience: Patience) -> usize {
     };
     let claim = Claim::new();
     let waiter = Waiter::current();
-    for (arm, case) in arms.iter().zip(0..) {
+    let announce = |case: usize| {
         // SAFETY: inside all doors.
-        unsafe { arm.base.announce(waiter, &claim, case) };
+        unsafe { arms[case].base.announce(waiter, &claim, case as u32) };
+    };
+    // Who meets several seats in one queue takes the first. So they are not always taken in the same order: from anywhere, either way
+    // round. Of two cases of one channel each is the first as often as the other.
+    match below(2 * count) {
+        _ if count == 0 => {}
+        start if start < count => (start..count).chain(0..start).for_each(announce),
+        end => (0..=end - count)
+            .rev()
+            .chain((end - count + 1..count).rev())
+            .for_each(announce),
     }
     entered.leave();
     wait(arms, &claim, deadline, visitor).unwrap_or(count)

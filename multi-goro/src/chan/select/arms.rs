@@ -83,7 +83,12 @@ macro_rules! __select {
         $crate::__select!(@write [$($cases)*] [$($arms)*] ($crate::chan::select::Patience::For($time)) ($body))
     };
     (@arms [($case:ident $value:ident $n:tt) $($names:tt)*] [$($cases:tt)*] [$($arms:tt)*]
-        recv($from:expr) -> $got:pat => $body:block $(,)? $($rest:tt)*) => {
+        recv($from:expr) -> $got:pat => $body:block, $($rest:tt)*) => {
+        $crate::__select!(@arms [$($names)*]
+            [$($cases)* (recv $case $value ($from))] [$($arms)* ($n $case received $got => $body)] $($rest)*)
+    };
+    (@arms [($case:ident $value:ident $n:tt) $($names:tt)*] [$($cases:tt)*] [$($arms:tt)*]
+        recv($from:expr) -> $got:pat => $body:block $($rest:tt)*) => {
         $crate::__select!(@arms [$($names)*]
             [$($cases)* (recv $case $value ($from))] [$($arms)* ($n $case received $got => $body)] $($rest)*)
     };
@@ -93,7 +98,12 @@ macro_rules! __select {
             [$($cases)* (recv $case $value ($from))] [$($arms)* ($n $case received $got => $body)] $($($rest)*)?)
     };
     (@arms [($case:ident $value:ident $n:tt) $($names:tt)*] [$($cases:tt)*] [$($arms:tt)*]
-        send($to:expr, in $slot:expr) -> $got:pat => $body:block $(,)? $($rest:tt)*) => {
+        send($to:expr, in $slot:expr) -> $got:pat => $body:block, $($rest:tt)*) => {
+        $crate::__select!(@arms [$($names)*]
+            [$($cases)* (keep $case $value ($to) ($slot))] [$($arms)* ($n $case sent $got => $body)] $($rest)*)
+    };
+    (@arms [($case:ident $value:ident $n:tt) $($names:tt)*] [$($cases:tt)*] [$($arms:tt)*]
+        send($to:expr, in $slot:expr) -> $got:pat => $body:block $($rest:tt)*) => {
         $crate::__select!(@arms [$($names)*]
             [$($cases)* (keep $case $value ($to) ($slot))] [$($arms)* ($n $case sent $got => $body)] $($rest)*)
     };
@@ -103,7 +113,12 @@ macro_rules! __select {
             [$($cases)* (keep $case $value ($to) ($slot))] [$($arms)* ($n $case sent $got => $body)] $($($rest)*)?)
     };
     (@arms [($case:ident $value:ident $n:tt) $($names:tt)*] [$($cases:tt)*] [$($arms:tt)*]
-        send($to:expr, $what:expr) -> $got:pat => $body:block $(,)? $($rest:tt)*) => {
+        send($to:expr, $what:expr) -> $got:pat => $body:block, $($rest:tt)*) => {
+        $crate::__select!(@arms [$($names)*]
+            [$($cases)* (send $case $value ($to) ($what))] [$($arms)* ($n $case sent $got => $body)] $($rest)*)
+    };
+    (@arms [($case:ident $value:ident $n:tt) $($names:tt)*] [$($cases:tt)*] [$($arms:tt)*]
+        send($to:expr, $what:expr) -> $got:pat => $body:block $($rest:tt)*) => {
         $crate::__select!(@arms [$($names)*]
             [$($cases)* (send $case $value ($to) ($what))] [$($arms)* ($n $case sent $got => $body)] $($rest)*)
     };
