@@ -4,6 +4,7 @@ use multi_core::Lineage;
 
 mod bound;
 mod cells;
+mod counts;
 mod current;
 mod linger;
 mod locals;

@@ -295,3 +295,47 @@ fn dumps_are_taken_while_tasks_begin_park_and_end() {
         });
     });
 }
+
+#[test]
+fn metrics_count_what_was_done() {
+    let _dog = watchdog(30);
+    let runtime = runtime(2);
+    assert_eq!(runtime.metrics().tasks_started, 0);
+    let mut group = runtime.group();
+    let (tx, rx) = chan::<()>(0);
+    for _ in 0..100 {
+        let rx = rx.clone();
+        group.go(move || Ok(rx.recv()?));
+    }
+    dump_until(&runtime, Dump::is_stalled);
+    let metrics = runtime.metrics();
+    assert_eq!((metrics.workers, metrics.workers_asleep), (2, 2));
+    assert_eq!((metrics.tasks, metrics.tasks_started), (100, 100));
+    assert_eq!(metrics.tasks_ended, 0);
+    assert_eq!((metrics.parks, metrics.halves_taken), (100, 0));
+    assert!(metrics.turns >= 100, "{metrics}");
+    assert!(metrics.sleeps >= 2, "{metrics}");
+    assert!(metrics.stacks >= 100, "{metrics}");
+    assert_eq!(metrics.wakes_from_elsewhere, 0);
+
+    // A plain thread wakes each.
+    for _ in 0..100 {
+        tx.send(()).expect("somebody receives");
+    }
+    group.wait().expect("all end");
+    let (begun, begins) = mpsc::channel();
+    runtime.run(|| {
+        join(
+            move || begins.recv().expect("the other half has begun"),
+            move || begun.send(()).expect("the first half waits"),
+        )
+    });
+    let metrics = runtime.metrics();
+    assert_eq!(metrics.tasks, 0);
+    // The hundred, that of `run`, and the half.
+    assert_eq!((metrics.tasks_started, metrics.tasks_ended), (102, 102));
+    assert_eq!(metrics.halves_taken, 1);
+    assert!(metrics.wakes_from_elsewhere >= 100, "{metrics}");
+    let text = metrics.to_string();
+    assert!(text.contains("0 tasks, 102 started, 102 ended"), "{text}");
+}

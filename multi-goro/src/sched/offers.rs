@@ -294,6 +294,7 @@ impl Worker {
                 attempts = 1;
                 if let Steal::Got(offer) = offers.deque.steal() {
                     desk.vain.set(0);
+                    bump(&self.remote().counts.halves);
                     return Some(self.accept(offer).0);
                 }
             }

@@ -288,6 +288,7 @@ fn park_task(worker: &Worker, task: NonNull<Header>, deadline: Option<Instant>) 
         Park::Already => return Wake::Unparked,
         Park::Go => {}
     }
+    worker.tally.parks();
     if let Some(deadline) = deadline {
         worker.add_timer(task, deadline);
     }

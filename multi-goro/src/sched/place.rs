@@ -100,12 +100,16 @@ impl Worker {
         self.checks.set(0);
         if round.is_multiple_of(TICK_ROUNDS) {
             self.tick.set(Tick::now());
+            self.hand_on();
         }
         if self.has_timers.get() && round.is_multiple_of(TIMER_ROUNDS) {
             self.fire_timers();
         }
         if !remote.inbox.is_empty() {
-            remote.inbox.take_all(|task| self.push_ready(task));
+            remote.inbox.take_all(|task| {
+                remote.counts.was_woken();
+                self.push_ready(task);
+            });
         }
         if round.is_multiple_of(FAIR_ROUNDS)
             && let Some(task) = self.take_background().or_else(|| self.take_injected())
@@ -221,6 +225,7 @@ impl Worker {
                 let victim = &seated[victim].0;
                 victim.ring.steal_half(&self.remote().ring, &self.owner)
             })
+            .inspect(|_| bump(&self.remote().counts.steals))
             .or_else(|| self.take_offer())
     }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::bound::Bound;
 use super::cells::Depot;
+use super::counts::Counts;
 use super::current;
 use super::monitor::{Monitor, OnStuck};
 use super::offers::OfferList;
@@ -87,6 +88,8 @@ pub(super) struct Remote {
     pub(super) finished: AtomicU64,
     /// Those of them that have told who waits, too, and left their stack: until then a destructor of theirs may still park.
     pub(super) gone: AtomicU64,
+    /// What else is counted.
+    pub(super) counts: Counts,
 }
 
 /// Unstarted tasks from outside, and what does not fit in a ring.
@@ -490,6 +493,14 @@ impl Shared {
         true
     }
 
+    /// Tasks that have been started so far.
+    pub(super) fn started_count(&self) -> u64 {
+        // Relaxed, both: see `count_without`.
+        let outside = self.outside.0.load(Relaxed);
+        let inside = |r: &Padded<Remote>| r.0.spawned.load(Relaxed);
+        self.remotes.iter().map(inside).sum::<u64>() + outside
+    }
+
     fn count_without(&self, ended: fn(&Remote) -> &AtomicU64) -> usize {
         // Relaxed, all: counts that a caller can rely on are ordered by whatever told it that the tasks began or ended. The
         // finished are read first, so that the difference is never negative.
@@ -500,9 +511,7 @@ impl Shared {
         let finished = count(ended);
         // Acquire: keeps the reads of the finished before those of the started, as far as it goes.
         fence(Acquire);
-        // Relaxed: as above.
-        let started = count(|r| &r.spawned) + self.outside.0.load(Relaxed);
-        started
+        self.started_count()
             .saturating_sub(finished)
             .try_into()
             .unwrap_or(usize::MAX)
@@ -558,6 +567,7 @@ impl Remote {
             spawned: AtomicU64::new(0),
             finished: AtomicU64::new(0),
             gone: AtomicU64::new(0),
+            counts: Counts::new(),
         })
     }
 

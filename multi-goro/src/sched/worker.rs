@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use super::bound::Allowance;
 use super::cells::Cells;
+use super::counts::Tally;
 use super::current::{CURRENT, Share, take_number, this_worker};
 use super::linger::{self, Linger};
 use super::offers::OfferDesk;
@@ -55,6 +56,7 @@ pub(crate) struct Worker {
     #[cfg(asan)]
     root_stack: (*const u8, usize),
     pub(super) round: Cell<u32>,
+    pub(super) tally: Tally,
     /// The time, as of some rounds ago.
     pub(super) tick: Cell<Tick>,
     pub(super) random: Cell<u64>,
@@ -107,6 +109,7 @@ impl Worker {
             round: Cell::new(0),
             checks: Cell::new(0),
             share: Cell::new(Share::new()),
+            tally: Tally::new(),
             tick: Cell::new(Tick::now()),
             spent: Cell::new(0),
             random: Cell::new(0x9e37_79b9_7f4a_7c15 ^ (index as u64 + 1)),
@@ -389,6 +392,8 @@ impl Worker {
                     // It may sleep beside an offer: the monitor has somebody try again. Ordered by fence B.
                     self.shared.call_monitor();
                 }
+                self.hand_on();
+                bump(&remote.counts.sleeps);
                 linger::nod_off();
                 sys::futex_wait(idle.word(self.index), asleep, timeout);
                 linger::wake_up();

@@ -128,6 +128,18 @@ impl Pool {
         unsafe { sys::protect(place, bytes) }
     }
 
+    /// How many stacks there are: all, those of them that lie here with pages, and without.
+    pub(crate) fn counts(&self) -> [usize; 3] {
+        let mut counts = [0; 3];
+        for shelf in &self.classes {
+            let shelf = lock(shelf);
+            counts[0] += shelf.slabs.iter().map(|slab| slab.carved).sum::<usize>();
+            counts[1] += shelf.warm.len();
+            counts[2] += shelf.cold.len();
+        }
+        counts
+    }
+
     /// Shows who stands on each stack, as [`Stack::set_tenant`] said.
     pub(crate) fn each_tenant(&self, mut each: impl FnMut(NonNull<()>)) {
         for (class, shelf) in Class::all().zip(&self.classes) {
