@@ -161,6 +161,12 @@ impl TaskOptions {
         self.site.get_or_insert(site);
         self
     }
+
+    /// Where the task was started, if that is set.
+    #[must_use]
+    pub fn site(&self) -> Option<&'static Location<'static>> {
+        self.site
+    }
 }
 
 /// Why a group cannot be built: the option, its value and the remedy in one sentence.

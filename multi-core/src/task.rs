@@ -84,8 +84,14 @@ impl Lineage {
         })))
     }
 
+    /// Whether there is any limited group in it.
+    #[must_use]
+    pub fn is_some(&self) -> bool {
+        self.0.is_some()
+    }
+
     pub(crate) fn is_none(&self) -> bool {
-        self.0.is_none()
+        !self.is_some()
     }
 
     pub(crate) fn contains(&self, group: u64) -> bool {

@@ -290,9 +290,10 @@ impl Inner {
         F: FnOnce() -> Result + Send + 'static,
     {
         let options = options.started_at(Location::caller());
+        let task = (options.site(), task);
         self.ledger
-            .launch_on(options, self, task, |here, ticket, task| {
-                here.start(Go { ticket, task });
+            .launch_on(options, self, task, |here, ticket, (site, task)| {
+                here.start_from(site, Go { ticket, task });
             });
     }
 
@@ -318,19 +319,26 @@ impl Inner {
     {
         let options = options.started_at(Location::caller());
         let here = Arc::clone(self);
-        let event = Arc::new(TaskEvent::new());
+        let (site, event) = (options.site(), Arc::new(TaskEvent::new()));
         self.ledger
             .launch_with(options, event, move |ticket, promise| {
-                here.start(Spawn {
+                let body = Spawn {
                     ticket,
                     promise,
                     task,
-                });
+                };
+                here.start_from(site, body);
             })
     }
 
     /// Starts a task. What goes wrong is told to its ticket.
     fn start<B: Body>(&self, body: B) {
+        let site = body.ticket().started_at();
+        self.start_from(Some(site), body);
+    }
+
+    /// As [`start`](Self::start), where it is known which line starts the task.
+    fn start_from<B: Body>(&self, site: Option<&'static Location<'static>>, body: B) {
         match &self.place {
             Place::Green {
                 shared,
@@ -338,7 +346,7 @@ impl Inner {
                 lane,
                 hold: _,
             } => {
-                let info = info_of(body.ticket());
+                let info = info_of(body.ticket(), site);
                 shared.spawn_in(*lane, *class, info, body);
             }
             Place::Locked => self.start_locked(body),
@@ -406,10 +414,10 @@ impl std::fmt::Debug for Place {
 }
 
 /// What the scheduler is told of a task.
-fn info_of(ticket: &Ticket) -> Info {
+fn info_of(ticket: &Ticket, site: Option<&'static Location<'static>>) -> Info {
     Info {
         name: ticket.name().map(Into::into),
-        started_at: Some(ticket.started_at()),
+        started_at: site,
         lineage: ticket.lineage(),
     }
 }

@@ -1,7 +1,5 @@
 //! The scheduler: workers, tasks, parking. How workers sleep and wake is in `sched/README.md`.
 
-use multi_core::Lineage;
-
 mod bound;
 mod cells;
 mod counts;
@@ -23,8 +21,7 @@ mod worker;
 
 pub(crate) use bound::{Lent, Unseated};
 pub(crate) use current::{
-    can_switch, checkpoint, enter, is_on, on_task, spend, stay, visitor, with_current_info,
-    yield_now,
+    can_switch, checkpoint, enter, is_on, on_task, spend, stay, task_lineage, visitor, yield_now,
 };
 pub(crate) use locals::with_locals;
 pub(crate) use monitor::OnStuck;
@@ -38,8 +35,3 @@ pub(crate) use shared::{Shared, current_runtime, process_id};
 pub use status::WaitsFor;
 pub(crate) use task::{Header, Info, Job, Lane};
 pub(crate) use waiters::{Waiters, wait_in};
-
-/// The limited groups that the running task runs in; none where no task does.
-pub(crate) fn task_lineage() -> Option<Lineage> {
-    with_current_info(|info| info.lineage.clone())
-}

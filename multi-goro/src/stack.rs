@@ -9,6 +9,7 @@ pub(crate) mod overflow;
 mod pool;
 
 use std::io;
+use std::num::NonZero;
 use std::ptr::{self, NonNull};
 
 pub(crate) use pool::{Cache, Pool};
@@ -40,7 +41,7 @@ fn tenant_word(base: NonNull<u8>, class: Class) -> NonNull<AtomicPtr<()>> {
 
 /// A size that stacks come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Class(u8);
+pub(crate) struct Class(NonZero<u8>);
 
 impl Class {
     /// The smallest class with room for `bytes`.
@@ -57,8 +58,8 @@ impl Class {
         } else if bytes > MAX_BYTES {
             format!("too large: the most is {MAX_BYTES} bytes")
         } else {
-            let class = (bytes.div_ceil(MIN_BYTES)).next_power_of_two().ilog2();
-            return Ok(Self(class.try_into().expect("ten classes")));
+            let nth = (bytes.div_ceil(MIN_BYTES)).next_power_of_two().ilog2();
+            return Ok(Self::nth(nth as usize));
         };
         let text = format!("a task stack of {bytes} bytes is {why}");
         Err(io::Error::new(io::ErrorKind::InvalidInput, text))
@@ -66,15 +67,21 @@ impl Class {
 
     /// Usable bytes of its stacks.
     pub(crate) fn bytes(self) -> usize {
-        MIN_BYTES << self.0
+        MIN_BYTES << self.index()
+    }
+
+    /// Counted from one inside, so that none of them takes no room.
+    fn nth(index: usize) -> Self {
+        let number = u8::try_from(index + 1).ok().and_then(NonZero::new);
+        Self(number.expect("ten classes"))
     }
 
     fn all() -> impl Iterator<Item = Self> {
-        (0..CLASS_COUNT as u8).map(Self)
+        (0..CLASS_COUNT).map(Self::nth)
     }
 
     fn index(self) -> usize {
-        usize::from(self.0)
+        usize::from(self.0.get()) - 1
     }
 }
 

@@ -44,6 +44,8 @@ macro_rules! atomic {
 #[cfg(not(loom))]
 atomic!(AtomicBool, bool);
 #[cfg(not(loom))]
+atomic!(AtomicU16, u16);
+#[cfg(not(loom))]
 atomic!(AtomicU32, u32);
 #[cfg(not(loom))]
 atomic!(AtomicU64, u64);

@@ -121,9 +121,10 @@ impl Shared {
         let id = TaskId(state.next_id);
         state.next_id += 1;
         let site = options.site.unwrap_or_else(|| Location::caller());
+        let index = state.sites.index(site);
         let task = Seated {
             id,
-            site: state.sites.index(site),
+            site: index,
             ticks: self.event.ticks(),
         };
         let seats_taken = usize::try_from(state.unsettled(self)).unwrap_or(usize::MAX);
@@ -140,14 +141,22 @@ impl Shared {
             state.names.insert(id, Arc::clone(name));
         }
         let timeout = options.timeout.or(self.options.task_timeout);
-        let extra = Extra {
-            timeout: timeout.map(|timeout| (Instant::now(), timeout)),
-            name: options.name,
-            token: options.cancel_token,
-            lineage,
-            ..Extra::default()
-        };
-        Ticket::new(self, seat, site, extra)
+        let is_plain = options.name.is_none()
+            && timeout.is_none()
+            && options.cancel_token.is_none()
+            && lineage.is_none()
+            && index != Sites::UNTOLD;
+        let extra = (!is_plain).then(|| {
+            Box::new(Extra {
+                timeout: timeout.map(|timeout| (Instant::now(), timeout)),
+                name: options.name,
+                token: options.cancel_token,
+                lineage,
+                site: Some(site),
+                ..Extra::default()
+            })
+        });
+        Ticket::new(self, seat, extra)
     }
 
     fn is_limited(&self) -> bool {
@@ -255,6 +264,11 @@ impl Shared {
         if let Some(token) = token {
             token.cancel();
         }
+    }
+
+    /// The start site of that number.
+    pub(super) fn site(&self, index: u16) -> Option<&'static Location<'static>> {
+        self.state().sites.get(index)
     }
 
     /// Forgets the name of a task that is about to leave.
@@ -459,6 +473,7 @@ impl State {
             let name = self.names.get(&task.id);
             let name = name.map(|name| format!(" {name:?}")).unwrap_or_default();
             let site = self.sites.get(task.site);
+            let site = site.map_or_else(|| "one of many lines".to_owned(), ToString::to_string);
             let ago = Duration::from_nanos(now.saturating_sub(task.ticks));
             format!("task {}{name} (started at {site}, {ago:.3?} ago)", task.id)
         };

@@ -4,10 +4,10 @@ use crate::task::TaskId;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Seats of the first row; each further row has as many as all before it.
-const FIRST_ROW: usize = 64;
+/// Seats of each of the first four rows. Every fourth row after them doubles: a row is a quarter to an eighth of the seats before it.
+const FIRST_ROWS: usize = 16;
 /// Enough rows for 2³² seats.
-const ROWS_MAX: usize = 27;
+const ROWS_MAX: usize = 4 * 27;
 /// Ticks per unit of a seat's start: 48 bits of them are nine years.
 const UNIT_TICKS: u64 = 1024;
 const START_MASK: u64 = (1 << 48) - 1;
@@ -86,8 +86,9 @@ impl Roster {
 
     #[cold]
     fn add_row(&self, usher: &mut Usher) {
-        let seat_count = (2 * usher.seat_count).max(FIRST_ROW);
-        let row = &self.rows[(seat_count / FIRST_ROW).ilog2() as usize];
+        let (row, _) = place(usher.seat_count);
+        let seat_count = usher.seat_count + row_len(row);
+        let row = &self.rows[row];
         // The roster of an earlier group may have it already.
         row.get_or_init(|| {
             (usher.seat_count..seat_count)
@@ -148,13 +149,22 @@ impl Roster {
     }
 
     fn seat(&self, index: usize) -> &Seat {
-        let (row, before) = match (index / FIRST_ROW).checked_ilog2() {
-            None => (0, 0),
-            Some(nth) => (nth as usize + 1, FIRST_ROW << nth),
-        };
-        let row = self.rows[row].get().expect("the row of a seat is there");
-        &row[index - before]
+        let (row, nth) = place(index);
+        &self.rows[row].get().expect("the row of a seat is there")[nth]
     }
+}
+
+/// The row of a seat, and which in it it is.
+fn place(index: usize) -> (usize, usize) {
+    // Counted from a row of -4 on, every four rows begin at a power of two.
+    let from = index + 4 * FIRST_ROWS;
+    let doublings = (from / (4 * FIRST_ROWS)).ilog2() as usize;
+    let len = FIRST_ROWS << doublings;
+    (4 * doublings + from / len - 4, from % len)
+}
+
+fn row_len(row: usize) -> usize {
+    FIRST_ROWS << (row / 4)
 }
 
 impl Seated {
@@ -196,6 +206,19 @@ mod tests {
         assert_eq!(roster.look(seats[1]).id, TaskId(1));
         roster.set_queued(seats[1], Some(5 * UNIT_TICKS));
         assert_eq!(roster.first(&usher, 1), [task(1)]);
+    }
+
+    #[test]
+    fn rows_follow_each_other_without_a_gap() {
+        let (mut row, mut nth) = (0, 0);
+        for index in 0..100_000 {
+            assert_eq!(place(index), (row, nth), "seat {index}");
+            nth += 1;
+            if nth == row_len(row) {
+                (row, nth) = (row + 1, 0);
+            }
+        }
+        assert!(place(u32::MAX as usize).0 < ROWS_MAX);
     }
 
     #[test]

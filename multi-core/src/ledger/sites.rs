@@ -1,7 +1,6 @@
 //! Where tasks were started, by a small number.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::panic::Location;
 use std::ptr;
 
@@ -15,10 +14,10 @@ pub(super) struct Sites {
     last: u16,
 }
 
-/// Beyond this many sites are not told apart in reports.
-const SITES_MAX: usize = u16::MAX as usize;
-
 impl Sites {
+    /// The number of every site beyond the first 65 535: they are not told apart here.
+    pub(super) const UNTOLD: u16 = u16::MAX;
+
     /// The number of `site`.
     pub(super) fn index(&mut self, site: &'static Location<'static>) -> u16 {
         match self.known.get(usize::from(self.last)) {
@@ -31,18 +30,17 @@ impl Sites {
         let address = ptr::from_ref(site).addr();
         let next = self.known.len();
         self.last = *self.by_address.entry(address).or_insert_with(|| {
-            if next < SITES_MAX {
+            if next < usize::from(Self::UNTOLD) {
                 self.known.push(site);
             }
-            u16::try_from(next).unwrap_or(u16::MAX)
+            u16::try_from(next).unwrap_or(Self::UNTOLD)
         });
         self.last
     }
 
-    /// The site of that number, for a report.
-    pub(super) fn get(&self, index: u16) -> impl fmt::Display {
-        let site = self.known.get(usize::from(index));
-        site.map_or_else(|| "one of many lines".to_owned(), ToString::to_string)
+    /// The site of that number; none for [`UNTOLD`](Self::UNTOLD).
+    pub(super) fn get(&self, index: u16) -> Option<&'static Location<'static>> {
+        self.known.get(usize::from(index)).copied()
     }
 }
 
@@ -56,7 +54,7 @@ mod tests {
         let (here, there) = (Location::caller(), of_next_line());
         let numbers = [here, there, there, here].map(|site| sites.index(site));
         assert_eq!(numbers, [0, 1, 1, 0]);
-        assert_eq!(sites.get(1).to_string(), there.to_string());
+        assert_eq!(sites.get(1), Some(there));
     }
 
     #[track_caller]

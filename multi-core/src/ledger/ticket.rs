@@ -21,7 +21,6 @@ use std::time::{Duration, Instant};
 #[must_use = "dropping a ticket reports its task as lost"]
 pub struct Ticket {
     tally: &'static Tally,
-    site: &'static Location<'static>,
     /// Its place among the running.
     pub(super) seat: u32,
     /// Its group has a deadline.
@@ -32,7 +31,7 @@ pub struct Ticket {
     extra: Option<Box<Extra>>,
 }
 
-const _: () = assert!(size_of::<Ticket>() == 32);
+const _: () = assert!(size_of::<Ticket>() == 24);
 
 /// What only some tasks have.
 #[derive(Default)]
@@ -42,6 +41,7 @@ pub(super) struct Extra {
     pub(super) timeout: Option<(Instant, Duration)>,
     pub(super) token: Option<CancelToken>,
     pub(super) lineage: Lineage,
+    pub(super) site: Option<&'static Location<'static>>,
     pub(super) alarm: Option<Alarm>,
     /// The task's handle, which is to hear of a failure.
     pub(super) failure_to: Option<Arc<dyn TakesFailure>>,
@@ -51,30 +51,15 @@ pub(super) struct Extra {
     pub(super) was_refused: bool,
 }
 
-impl Extra {
-    fn is_needed(&self) -> bool {
-        self.name.is_some()
-            || self.timeout.is_some()
-            || self.token.is_some()
-            || !self.lineage.is_none()
-    }
-}
-
 impl Ticket {
-    pub(super) fn new(
-        books: &Shared,
-        seat: u32,
-        site: &'static Location<'static>,
-        extra: Extra,
-    ) -> Self {
+    pub(super) fn new(books: &Shared, seat: u32, extra: Option<Box<Extra>>) -> Self {
         Self {
             tally: books.tally,
-            site,
             seat,
             has_deadline: books.options.deadline.is_some(),
             is_limited: books.options.limit.is_some(),
             is_settled: false,
-            extra: extra.is_needed().then(|| Box::new(extra)),
+            extra,
         }
     }
 
@@ -90,10 +75,15 @@ impl Ticket {
         self.extra.as_ref()?.name.as_deref()
     }
 
-    /// The line that called `go`.
+    /// The line that called `go`. Looked up under the books' lock: for reports.
     #[must_use]
     pub fn started_at(&self) -> &'static Location<'static> {
-        self.site
+        let kept = self.extra.as_ref().and_then(|extra| extra.site);
+        kept.or_else(|| {
+            let index = self.tally.roster.look(self.seat).site;
+            self.tally.owner().site(index)
+        })
+        .unwrap_or_else(|| unreachable!("a site is in the books, or with its task"))
     }
 
     /// When its time will be up, if it has a time limit: its own or, where that is sooner, its group's.
@@ -277,6 +267,7 @@ impl Ticket {
 
     fn facts(&mut self) -> Facts {
         let seated = self.tally.roster.look(self.seat);
+        let site = self.started_at();
         let now = clock::ticks(Instant::now());
         let extra = self.extra();
         let (name, pid) = (extra.name.clone(), extra.pid);
@@ -286,7 +277,7 @@ impl Ticket {
             name,
             backend: self.tally.owner().backend,
             pid,
-            site: self.site,
+            site,
             elapsed: Duration::from_nanos(now.saturating_sub(seated.ticks)),
             stderr_tail,
             was_started,

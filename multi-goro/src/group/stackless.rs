@@ -247,7 +247,7 @@ impl Inner {
                 shared,
                 class: *class,
                 lane: *lane,
-                info: info_of(ticket),
+                info: info_of(ticket, Some(ticket.started_at())),
             }),
             Place::Locked => None,
         }

@@ -22,7 +22,7 @@ use crate::sync::{OsMutex, lock};
 /// Cells that change hands at a time.
 const BATCH: u32 = 64;
 /// Every size is a multiple of this, and every cell aligned to it.
-const STEP: usize = 16;
+const STEP: usize = 8;
 /// The largest cell.
 const BYTES_MAX: usize = 512;
 const SIZE_COUNT: usize = BYTES_MAX / STEP;
@@ -97,8 +97,8 @@ pub(super) struct Cells {
 impl Cells {
     pub(super) fn new() -> Self {
         Self {
-            open: Default::default(),
-            spare: Default::default(),
+            open: std::array::from_fn(|_| Cell::default()),
+            spare: std::array::from_fn(|_| Cell::default()),
         }
     }
 
@@ -297,7 +297,7 @@ mod tests {
     use super::*;
     use std::collections::HashSet;
 
-    const SIZE: Size = Size(6);
+    const SIZE: Size = Size(12);
 
     #[test]
     fn cells_do_not_overlap_and_are_used_again() {
@@ -337,7 +337,7 @@ mod tests {
 
     #[test]
     fn large_and_overaligned_values_have_a_box() {
-        #[repr(align(64))]
+        #[repr(align(16))]
         struct Wide(#[expect(dead_code, reason = "for its size")] u8);
         assert_eq!(<[u8; 513]>::SIZE, None);
         assert_eq!(Wide::SIZE, None);

@@ -10,10 +10,12 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use multi_core::Lineage;
+
 use super::bound::Bound;
 use super::cells::Size;
 use super::shared::Shared;
-use super::task::{Header, Info};
+use super::task::Header;
 use super::worker::Worker;
 use crate::proto::home_lock::{HomeGuard, HomeLock, Visitor};
 use crate::sync::{AtomicU32, Ordering::*};
@@ -62,9 +64,9 @@ pub(super) fn running() -> Option<&'static Header> {
     Some(unsafe { task.as_ref() })
 }
 
-/// Shows what is known about the running task.
-pub(crate) fn with_current_info<R>(look: impl FnOnce(&Info) -> R) -> Option<R> {
-    running().map(|header| look(&header.info))
+/// The limited groups that the running task runs in; none where no task does.
+pub(crate) fn task_lineage() -> Option<Lineage> {
+    running().map(Header::lineage)
 }
 
 /// Lets others run. On a plain thread this is the system's yield.

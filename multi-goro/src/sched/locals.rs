@@ -53,16 +53,16 @@ pub(crate) fn with_locals<R>(look: impl FnOnce(&mut Locals) -> R) -> Option<R> {
             .try_with(|locals| look(&mut locals.borrow_mut()))
             .ok();
     };
-    let mut locals = header.locals.take().unwrap_or_default();
+    let mut locals = header.take_locals().unwrap_or_default();
     let result = look(&mut locals);
-    header.locals.set(Some(locals));
+    header.set_locals(locals);
     Some(result)
 }
 
 /// Drops the values of a task that has run, on its stack.
 pub(super) fn drop_locals(header: &Header) {
     for _ in 0..ROUNDS_MAX {
-        let Some(locals) = header.locals.take() else {
+        let Some(locals) = header.take_locals() else {
             return;
         };
         for (_, value) in locals.0 {

@@ -318,10 +318,10 @@ impl Monitor {
         let remote = &self.shared.remotes[worker].0;
         let task = remote.shown.look(|task| {
             // SAFETY: alive while it is looked at.
-            let info = &unsafe { task.as_ref() }.info;
+            let task = unsafe { task.as_ref() };
             StuckTask {
-                name: info.name.clone(),
-                started_at: info.started_at,
+                name: task.name().cloned(),
+                started_at: task.started_at,
                 worker,
                 at_least,
             }

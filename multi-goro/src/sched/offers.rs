@@ -16,7 +16,7 @@ use std::ptr::{self, NonNull};
 use super::park::{Waiter, park};
 use super::shared::Shared;
 use super::status::WaitsFor;
-use super::task::{Header, Info, Job, TaskRef};
+use super::task::{Header, Job, TaskRef};
 use super::worker::{Worker, bump};
 use crate::proto::deque::{Deque, Pop, Steal};
 use crate::proto::offer_word::{Await, Finish, OfferWord};
@@ -200,7 +200,7 @@ impl Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         // SAFETY: the running task is alive.
-        unsafe { self.task.as_ref() }.offers.set(None);
+        unsafe { self.task.as_ref() }.set_offers(None);
         let desk = &self.worker.desk;
         self.offers().next_free.set(desk.free.get());
         desk.free.set(Some(self.offers));
@@ -212,7 +212,7 @@ impl Worker {
     #[inline]
     pub(crate) fn offers_of(&self, task: NonNull<Header>) -> Option<&'static Offers> {
         // SAFETY: the running task is alive, and its cells are this worker's.
-        let offers = unsafe { task.as_ref() }.offers.get()?;
+        let offers = unsafe { task.as_ref() }.offers()?;
         // SAFETY: in this worker's list, which lives as long as the runtime, and so as the running task.
         Some(unsafe { offers.as_ref() })
     }
@@ -230,7 +230,7 @@ impl Worker {
             None => self.remote().offers.add(),
         };
         // SAFETY: the running task is alive, and its cells are this worker's.
-        unsafe { task.as_ref() }.offers.set(Some(offers));
+        unsafe { task.as_ref() }.set_offers(Some(offers));
         Hold {
             worker: self,
             task,
@@ -307,11 +307,11 @@ impl Worker {
     fn accept(&self, offer: NonNull<Offer>) -> TaskRef {
         // SAFETY: stolen by us: its task waits with it until we say that we are done.
         let task = unsafe { offer.as_ref() }.task;
-        // SAFETY: that task is in the middle of its join, so alive. What others wrote to `info` they wrote before it first ran.
-        let info: &Info = unsafe { &(*task.as_ptr()).info };
+        // SAFETY: that task is in the middle of its join, so alive.
+        let info = unsafe { task.as_ref() }.info();
         let shared = NonNull::from(&*self.shared);
         bump(&self.remote().spawned);
-        Header::create(shared, self.shared.class(), info.clone(), Taken(offer))
+        Header::create(shared, self.shared.class(), info, Taken(offer))
     }
 }
 

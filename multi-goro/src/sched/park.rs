@@ -2,6 +2,7 @@
 
 #![expect(unsafe_code, reason = "who waits is known by address while it waits")]
 
+use std::cell::Cell;
 use std::mem::{ManuallyDrop, offset_of};
 use std::num::NonZero;
 use std::ptr::NonNull;
@@ -14,30 +15,46 @@ use super::linger::Linger;
 use super::polled;
 use super::shared::Shared;
 use super::status::WaitsFor;
-use super::task::Header;
+use super::task::{Header, Lane};
 use super::worker::Worker;
 use crate::proto::task_word::{Park, TaskWord, Unpark};
+use crate::stack::Class;
+use crate::sync::AtomicU16;
 use crate::sys;
 
 /// Where one task or thread parks.
 pub(super) struct ParkCell {
     pub(super) word: TaskWord,
-    /// Whether it is the first field of a task's [`Header`].
-    is_task: bool,
+    /// Where it is the first field of a task's [`Header`], what kind of task that is. Here because there is room.
+    pub(super) kind: Option<Kind>,
+}
+
+/// What the scheduler has to know of a task at every turn.
+pub(super) struct Kind {
+    /// The worker it started on.
+    pub(super) worker: AtomicU16,
+    /// Of its stack.
+    pub(super) class: Class,
+    /// Changes before the task is in any queue only.
+    pub(super) lane: Cell<Lane>,
 }
 
 const _: () = assert!(offset_of!(Header, park) == 0);
 
 thread_local! {
     /// Where a plain thread parks. Has no destructor, and so works as long as the thread does.
-    static THREAD: ParkCell = ParkCell { word: TaskWord::new(), is_task: false };
+    static THREAD: ParkCell = ParkCell { word: TaskWord::new(), kind: None };
 }
 
 impl ParkCell {
-    pub(super) fn of_task() -> Self {
+    pub(super) fn of_task(class: Class) -> Self {
         Self {
             word: TaskWord::new(),
-            is_task: true,
+            kind: Some(Kind {
+                worker: AtomicU16::new(u16::MAX),
+                class,
+                lane: Cell::new(Lane::Normal),
+            }),
         }
     }
 }
@@ -148,9 +165,7 @@ impl Waiter {
             _ => self.address(),
         };
         // SAFETY: alive, by the caller's promise.
-        if !unsafe { cell.as_ref() }.is_task {
-            return None;
-        }
+        unsafe { cell.as_ref() }.kind.as_ref()?;
         // SAFETY: the first field of a header, which is as alive.
         let header = unsafe { cell.cast::<Header>().as_ref() };
         // SAFETY: `shared` points into an `Arc`, which is alive while it has tasks.

@@ -208,7 +208,7 @@ where
 fn drop_locals(header: &Header) {
     locals::drop_locals(header);
     // What destructors have made again and again stays behind: this thread is the only one that may drop it.
-    header.locals.take().map(Box::leak);
+    header.take_locals().map(Box::leak);
 }
 
 /// The outcome of a future that was polled to its end, once it is dropped: a panic in that is the task's too.

@@ -108,8 +108,8 @@ fn look(header: &Header, now: Tick) -> Sighting {
         None => Does::Run,
     };
     Sighting {
-        name: header.info.name.clone(),
-        started_at: header.info.started_at,
+        name: header.name().cloned(),
+        started_at: header.started_at,
         worker: header.home(),
         does,
         lasts: status.since(now),

@@ -15,12 +15,12 @@ use super::cells::{self, InCell};
 use super::current;
 use super::locals::{self, Locals};
 use super::offers::Offers;
-use super::park::ParkCell;
+use super::park::{Kind, ParkCell};
 use super::shared::Shared;
 use super::status::Status;
 use crate::proto::inbox::Linked;
 use crate::stack::{Class, Stack};
-use crate::sync::{AtomicPtr, AtomicU32, Ordering::*};
+use crate::sync::{AtomicPtr, Ordering::*};
 
 /// What a task does. The three steps let the runtime count a task as ended before anybody who waits for it knows.
 pub(crate) trait Job: Send + 'static {
@@ -54,28 +54,38 @@ pub(crate) struct Info {
 pub(crate) struct Header {
     /// First, so that who unparks the task finds the rest.
     pub(super) park: ParkCell,
+    /// What it does, once it has started.
+    pub(super) status: Status,
+    /// Its place in the worker's timers; [`NO_TIMER`] for none.
+    pub(super) timer: Cell<u32>,
     /// The next one in an inbox.
     link: AtomicPtr<Header>,
     /// Its runtime, alive as long as any task.
     pub(super) shared: NonNull<Shared>,
-    /// The worker it started on.
-    pub(super) worker: AtomicU32,
-    pub(super) class: Class,
     /// Where it was left; null before its first run.
     pub(super) sp: Cell<*mut u8>,
-    pub(super) stack: Cell<Option<Stack>>,
-    /// Its deque while it is in a fork-join.
-    pub(super) offers: Cell<Option<NonNull<Offers>>>,
-    /// Changes before the first run only.
-    pub(super) lane: Cell<Lane>,
-    /// What it does, once it has started.
-    pub(super) status: Status,
-    /// Its `task_local!` values, once it has any.
-    pub(super) locals: Cell<Option<Box<Locals>>>,
-    /// Its place in the worker's timers; [`NO_TIMER`] for none.
-    pub(super) timer: Cell<usize>,
-    pub(super) info: Info,
+    /// Its stack's lowest address while it has one, which is then of its class.
+    stack: Cell<Option<NonNull<u8>>>,
+    /// The line that started it.
+    pub(super) started_at: Option<&'static Location<'static>>,
+    /// What few tasks have; null for the others. Made with the task or by the task itself, and freed with it.
+    more: AtomicPtr<More>,
     calls: &'static Calls,
+}
+
+// Most of what a task costs before it runs.
+const _: () = assert!(size_of::<Header>() == 72);
+
+/// What only some tasks have.
+#[derive(Default)]
+struct More {
+    /// These two change no more once somebody else can see them.
+    name: Option<Arc<str>>,
+    lineage: Lineage,
+    /// Its `task_local!` values, once it has any.
+    locals: Cell<Option<Box<Locals>>>,
+    /// Its deque while it is in a fork-join.
+    offers: Cell<Option<NonNull<Offers>>>,
 }
 
 /// Which of a bound worker's tasks go first.
@@ -87,7 +97,7 @@ pub(crate) enum Lane {
 }
 
 /// Not among the timers.
-pub(super) const NO_TIMER: usize = usize::MAX;
+pub(super) const NO_TIMER: u32 = u32::MAX;
 
 /// What depends on a task's closure, or future.
 pub(super) struct Calls {
@@ -125,13 +135,13 @@ impl TaskRef {
     /// Its holder only, which has not put it into a queue yet.
     pub(super) fn set_lane(self, lane: Lane) {
         // SAFETY: unstarted and held, so alive and ours.
-        unsafe { self.0.as_ref() }.lane.set(lane);
+        unsafe { self.0.as_ref() }.kind().lane.set(lane);
     }
 
     /// Its holder only.
     pub(super) fn lane(self) -> Lane {
         // SAFETY: as in `set_lane`.
-        unsafe { self.0.as_ref() }.lane.get()
+        unsafe { self.0.as_ref() }.lane()
     }
 }
 
@@ -142,22 +152,132 @@ impl Header {
         info: Info,
         calls: &'static Calls,
     ) -> Self {
+        let Info {
+            name,
+            started_at,
+            lineage,
+        } = info;
+        let more = if name.is_some() || lineage.is_some() {
+            Box::into_raw(Box::new(More {
+                name,
+                lineage,
+                ..More::default()
+            }))
+        } else {
+            ptr::null_mut()
+        };
         Self {
-            park: ParkCell::of_task(),
+            park: ParkCell::of_task(class),
             link: AtomicPtr::new(ptr::null_mut()),
             shared,
-            worker: AtomicU32::new(u32::MAX),
-            class,
+            timer: Cell::new(NO_TIMER),
             sp: Cell::new(ptr::null_mut()),
             stack: Cell::new(None),
-            offers: Cell::new(None),
-            lane: Cell::new(Lane::Normal),
             status: Status::new(),
-            locals: Cell::new(None),
-            timer: Cell::new(NO_TIMER),
-            info,
+            started_at,
+            more: AtomicPtr::new(more),
             calls,
         }
+    }
+
+    fn kind(&self) -> &Kind {
+        match &self.park.kind {
+            Some(kind) => kind,
+            None => unreachable!("a task without a kind"),
+        }
+    }
+
+    /// Says which worker it starts on.
+    pub(super) fn set_home(&self, worker: usize) {
+        let worker = u16::try_from(worker).expect("fewer than 65 536 workers");
+        // Relaxed: read by who unparks the task, after a wait that it announced under some lock.
+        self.kind().worker.store(worker, Relaxed);
+    }
+
+    /// The class of its stack.
+    pub(super) fn class(&self) -> Class {
+        self.kind().class
+    }
+
+    pub(super) fn lane(&self) -> Lane {
+        self.kind().lane.get()
+    }
+
+    fn more(&self) -> Option<&More> {
+        // Acquire: pairs with the Release in `with_more`, for who is not the task's own worker.
+        let more = self.more.load(Acquire);
+        // SAFETY: null, or a box that is freed with the header.
+        unsafe { more.as_ref() }
+    }
+
+    /// The task's own worker only.
+    fn with_more(&self) -> &More {
+        if self.more().is_none() {
+            let made = Box::into_raw(Box::<More>::default());
+            // Release: publishes it whole. Pairs with the Acquire in `more`.
+            self.more.store(made, Release);
+        }
+        self.more().expect("just made")
+    }
+
+    /// The task's name.
+    pub(super) fn name(&self) -> Option<&Arc<str>> {
+        self.more()?.name.as_ref()
+    }
+
+    /// What reports say about the task.
+    pub(super) fn info(&self) -> Info {
+        let more = self.more();
+        Info {
+            name: more.and_then(|more| more.name.clone()),
+            started_at: self.started_at,
+            lineage: more.map_or(Lineage::NONE, |more| more.lineage.clone()),
+        }
+    }
+
+    /// The limited groups the task runs in.
+    pub(super) fn lineage(&self) -> Lineage {
+        self.more()
+            .map_or(Lineage::NONE, |more| more.lineage.clone())
+    }
+
+    /// Takes its `task_local!` values out, if it has any.
+    pub(super) fn take_locals(&self) -> Option<Box<Locals>> {
+        self.more()?.locals.take()
+    }
+
+    pub(super) fn set_locals(&self, locals: Box<Locals>) {
+        self.with_more().locals.set(Some(locals));
+    }
+
+    /// Its deque while it is in a fork-join.
+    pub(super) fn offers(&self) -> Option<NonNull<Offers>> {
+        self.more()?.offers.get()
+    }
+
+    pub(super) fn set_offers(&self, offers: Option<NonNull<Offers>>) {
+        self.with_more().offers.set(offers);
+    }
+
+    /// Gives the task its stack, which is of its class.
+    pub(super) fn set_stack(&self, stack: Stack) {
+        debug_assert_eq!(stack.class(), self.class());
+        self.stack.set(Some(stack.into_base()));
+    }
+
+    /// Takes the stack back, if the task has one.
+    pub(super) fn take_stack(&self) -> Option<Stack> {
+        let base = self.stack.take()?;
+        // SAFETY: from `into_base` in `set_stack`, of a stack of this class, and taken out once.
+        Some(unsafe { Stack::from_base(base, self.class()) })
+    }
+
+    /// The stack, which stays the task's.
+    pub(super) fn stack(&self) -> Option<ManuallyDrop<Stack>> {
+        let base = self.stack.get()?;
+        // SAFETY: as in `take_stack`, except that it is looked at only.
+        let stack = unsafe { Stack::from_base(base, self.class()) };
+        Some(ManuallyDrop::new(stack))
     }
 
     /// Makes the cell of a task that counts on `shared` staying alive until it has ended.
@@ -247,7 +367,7 @@ impl Header {
     /// The worker the task started on.
     pub(super) fn home(&self) -> usize {
         // Relaxed: written before the task first ran, and so before any wait that brought the reader here.
-        self.worker.load(Relaxed) as usize
+        usize::from(self.kind().worker.load(Relaxed))
     }
 }
 
@@ -305,6 +425,17 @@ impl<J: Job> Task<J> {
             Some(size) => unsafe { current::give_cell(shared, size, task.cast()) },
             // SAFETY: from `create`, which put it into a box of its own.
             None => unsafe { cells::unbox(task.cast::<Self>()) },
+        }
+    }
+}
+
+impl Drop for Header {
+    fn drop(&mut self) {
+        // Relaxed: whoever wrote it did so before the task came to who frees it.
+        let more = self.more.load(Relaxed);
+        if !more.is_null() {
+            // SAFETY: from `Box::into_raw`, in `new` or `with_more`, and nobody looks any more.
+            drop(unsafe { Box::from_raw(more) });
         }
     }
 }

@@ -41,7 +41,7 @@ impl Timers {
         // SAFETY: parked, and so alive.
         let place = unsafe { task.as_ref() }.timer.get();
         if place != NO_TIMER {
-            self.take(place);
+            self.take(place as usize);
         }
     }
 
@@ -63,7 +63,9 @@ impl Timers {
 
     fn note(&self, place: usize) {
         // SAFETY: parked, and so alive.
-        unsafe { self.heap[place].task.as_ref() }.timer.set(place);
+        unsafe { self.heap[place].task.as_ref() }
+            .timer
+            .set(u32::try_from(place).expect("fewer than 2^32 timers"));
     }
 
     fn before(&self, a: usize, b: usize) -> bool {

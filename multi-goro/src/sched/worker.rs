@@ -193,7 +193,7 @@ impl Worker {
     /// Queues a started task of this worker that can go on, or a bound one that can start.
     pub(super) fn push_ready(&self, task: NonNull<Header>) {
         // SAFETY: not running and in no queue, so alive and ours.
-        match unsafe { task.as_ref() }.lane.get() {
+        match unsafe { task.as_ref() }.lane() {
             Lane::Normal => &self.ready,
             Lane::Background => &self.background,
         }
@@ -289,7 +289,7 @@ impl Worker {
         let stack = match self
             .stacks
             .borrow_mut()
-            .take(&self.shared.stacks, header.class)
+            .take(&self.shared.stacks, header.class())
         {
             Ok(stack) => stack,
             Err(error) => {
@@ -320,9 +320,8 @@ impl Worker {
         header.sp.set(sp);
         header.status.runs(self.tick.get());
         stack.set_tenant(Some(roster::tenant(header)));
-        header.stack.set(Some(stack));
-        // Relaxed: read by who unparks the task, after a wait that it announced under some lock.
-        header.worker.store(self.index as u32, Relaxed);
+        header.set_stack(stack);
+        header.set_home(self.index);
     }
 
     /// On the thread's own stack: ends the task that could not be given a stack.
@@ -420,9 +419,7 @@ impl Worker {
 /// Tells the sanitizer which stack the thread goes to with a task.
 #[cfg(asan)]
 fn tell_leaving(task: &Header) {
-    // SAFETY: the cell is this worker's, and is read only.
-    let stack = unsafe { &*task.stack.as_ptr() };
-    let stack = stack.as_ref().expect("a started task has a stack");
+    let stack = task.stack().expect("a started task has a stack");
     let bytes = stack.bytes();
     arch::sanitizer::leave(stack.top().wrapping_sub(bytes), bytes);
 }
@@ -449,8 +446,7 @@ extern "C" fn task_root(worker: *mut ()) -> ! {
         let ran = unsafe { Header::run(task, &|| bump(&worker.remote().finished)) };
         // SAFETY: the running task is alive.
         let stack = unsafe { task.as_ref() }
-            .stack
-            .take()
+            .take_stack()
             .expect("a running task has a stack");
         worker.current.set(None);
         worker.remote().shown.hide();
@@ -475,7 +471,7 @@ extern "C" fn task_root(worker: *mut ()) -> ! {
         };
         // SAFETY: taken from a queue, so alive and ours.
         let header = unsafe { next.as_ref() };
-        if header.sp.get().is_null() && header.class == stack.class() {
+        if header.sp.get().is_null() && header.class() == stack.class() {
             // Started now, and so no longer null.
             worker.begin(header, stack.top(), stack);
             worker.set_current(next);
@@ -498,14 +494,12 @@ pub(super) fn on_fault(fault: &Fault) {
     };
     // SAFETY: the running task is alive.
     let header = unsafe { task.as_ref() };
-    // SAFETY: the cell is this thread's, and the code that the fault interrupted was not in it: it overran the stack.
-    let stack = unsafe { &*header.stack.as_ptr() };
-    if let Some(stack) = stack
+    if let Some(stack) = header.stack()
         && stack.guard_covers(fault.address())
     {
         overflow::report(&Victim {
-            name: header.info.name.as_deref(),
-            started_at: header.info.started_at,
+            name: header.name().map(|name| &**name),
+            started_at: header.started_at,
             stack_bytes: stack.class().bytes(),
         });
     }

@@ -58,6 +58,20 @@ unsafe impl Send for Stack {}
 // SAFETY: a slab is an address range that `Pool` alone hands out, under a lock.
 unsafe impl Send for Slab {}
 
+impl Stack {
+    /// The lowest address, for who keeps the class elsewhere.
+    pub(crate) fn into_base(self) -> NonNull<u8> {
+        self.base
+    }
+
+    /// # Safety
+    ///
+    /// - `base` came from [`into_base`](Self::into_base) of a stack of this class, and makes one again no other time, except to look.
+    pub(crate) unsafe fn from_base(base: NonNull<u8>, class: Class) -> Self {
+        Self { base, class }
+    }
+}
+
 impl Pool {
     pub(crate) fn new() -> Self {
         Self {
