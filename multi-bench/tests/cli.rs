@@ -1,6 +1,7 @@
 //! The benchmark as a program: its JSON, its tables, and what it says of bad arguments.
 
-use std::process::{Command, Output};
+use std::io::Write as _;
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -62,6 +63,76 @@ fn every_subcommand_runs_and_has_rows() {
 }
 
 const SUITES: &[&str] = &["start", "chan", "goro"];
+
+#[test]
+fn parts_of_goro_can_be_asked_for() {
+    let report = json(&[
+        "goro", "--quick", "--json", "--only", "yield", "--only", "sel",
+    ]);
+    let titles: Vec<_> = report["tables"]
+        .as_array()
+        .expect("tables")
+        .iter()
+        .filter_map(|table| table["title"].as_str())
+        .collect();
+    assert_eq!(
+        titles,
+        [
+            "one yield, one worker",
+            "one message taken from one of several unbuffered channels"
+        ]
+    );
+    let output = bench(&["goro", "--only", "nothing"]);
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        complaint.contains("no part of that name; there are: yield, start, "),
+        "{complaint}"
+    );
+}
+
+/// What the parent reads: readiness, then an answer for each line.
+#[test]
+fn a_contender_answers_line_by_line() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_multi-bench"))
+        .args(["serve", "multi", "yield tasks=2 workers=1 ms=1"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the benchmark starts");
+    let mut stdin = child.stdin.take().expect("piped");
+    stdin.write_all(b"\n\n").expect("it reads");
+    drop(stdin);
+    let output = child.wait_with_output().expect("it ends with its input");
+    let answers: Vec<Value> = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    assert_eq!(answers.len(), 3, "{answers:?}");
+    assert_eq!(answers[0]["ready"], true);
+    assert!(
+        answers[1..]
+            .iter()
+            .all(|answer| answer["ns"].as_f64() > Some(0.0))
+    );
+    let output = bench(&["serve", "multi", "yield workers=1"]);
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout).trim(),
+        r#"{"cannot":"yield needs tasks=NUMBER"}"#
+    );
+}
+
+#[test]
+#[cfg(not(feature = "peers"))]
+fn peers_have_to_be_built() {
+    let output = bench(&["goro", "--peers", "--quick"]);
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        complaint.contains("cargo xtask bench --peers"),
+        "{complaint}"
+    );
+}
 
 #[test]
 fn the_table_says_how_to_repeat_it_and_shows_no_bar_in_a_pipe() {
