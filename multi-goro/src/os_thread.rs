@@ -1,24 +1,23 @@
 //! An OS thread with any number of tasks bound to it.
 
-mod errand;
 mod error;
 mod lock_to_receiver;
 mod thread_loop;
 
 use std::fmt;
-use std::panic::{Location, resume_unwind};
+use std::panic::resume_unwind;
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 
-use multi_core::{Lineage, Result, TryGoError};
+use multi_core::{Result, TryGoError};
 
 use crate::group::{Group, Spawner};
 use crate::runtime::ask_lineage_first;
-use crate::sched::{self, Info, Lane, Shared, Unseated};
+use crate::sched::errand::{self, Outcome};
+use crate::sched::{self, Lane, Shared, Unseated, WaitsFor};
 use crate::stack::{Class, DEFAULT_BYTES};
 use crate::sync::{OsMutex, lock};
 
-use errand::Outcome;
 pub use error::OsThreadError;
 pub use lock_to_receiver::LockToReceiverError;
 pub use thread_loop::ThreadLoop;
@@ -358,14 +357,10 @@ fn run_on<R: Send>(
     if sched::is_on(shared) {
         return Ok(f());
     }
-    let info = Info {
-        name: None,
-        started_at: Some(Location::caller()),
-        lineage: Lineage::current(),
-    };
-    match errand::run(f, |parcel| {
+    let outcome = errand::send(WaitsFor::OsThread, f, |info, parcel| {
         shared.spawn_in(lane, shared.class(), info, parcel);
-    }) {
+    });
+    match outcome {
         Outcome::Returned(value) => Ok(value),
         Outcome::Panicked(payload) => resume_unwind(payload),
         Outcome::Refused(error) => Err(OsThreadError::of(shared, error)),

@@ -1,22 +1,20 @@
 //! Runtimes: the one that everybody shares, and ones made to measure.
 
-#![expect(unsafe_code, reason = "`run` lends a task what its caller owns")]
-
 use std::env;
 use std::ffi::OsStr;
 use std::fmt;
-use std::io;
 use std::num::NonZero;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
+use std::panic::resume_unwind;
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 
-use multi_core::{BuildError, Event, Lineage};
+use multi_core::{BuildError, Lineage};
 
 use crate::group::Group;
-use crate::sched::{self, Info, Job, OnStuck, Shared, StuckTask};
+use crate::sched::errand::{self, Outcome};
+use crate::sched::{self, OnStuck, Shared, StuckTask, WaitsFor};
 use crate::stack::{self, Class};
-use crate::sync::{OsMutex, TaskEvent, lock};
+use crate::sync::{OsMutex, lock};
 
 /// Most workers a runtime can have; far more than there are processors.
 const WORKERS_MAX: usize = 1024;
@@ -133,67 +131,12 @@ impl fmt::Debug for Runtime {
 /// Runs `f` as a task and waits for it: see [`Runtime::run`].
 #[track_caller]
 pub(crate) fn run_on<R: Send>(shared: &Arc<Shared>, f: impl FnOnce() -> R + Send) -> R {
-    let outcome = Arc::new(OsMutex::new(None));
-    let event = Arc::new(TaskEvent::new());
-    let slot = Arc::clone(&outcome);
-    let task: Box<dyn FnOnce(io::Result<()>) + Send + '_> = Box::new(move |start| {
-        let result = match start {
-            Ok(()) => Ok(catch_unwind(AssertUnwindSafe(f))),
-            Err(error) => {
-                // On the worker's own stack, where nothing catches a destructor that panics.
-                drop(multi_core::panic::catch(|| drop(f)));
-                Err(error)
-            }
-        };
-        *lock(&slot) = Some(result);
-    });
-    // SAFETY: the closure is used up once the outcome is there, for which we wait whatever happens. The only other owner
-    // of the slot then is us.
-    let task: Box<dyn FnOnce(io::Result<()>) + Send + 'static> =
-        unsafe { std::mem::transmute(task) };
-    let info = Info {
-        name: None,
-        started_at: Some(Location::caller()),
-        lineage: Lineage::current(),
-    };
-    let lent = Lent {
-        task,
-        event: Arc::clone(&event),
-    };
-    shared.spawn(shared.class(), info, lent);
-    loop {
-        let key = event.key();
-        match lock(&outcome).take() {
-            Some(Ok(Ok(value))) => return value,
-            Some(Ok(Err(payload))) => resume_unwind(payload),
-            Some(Err(error)) => panic!("{error}"),
-            None => {}
-        }
-        event.wait(key, None);
-    }
-}
-
-/// The task of [`Runtime::run`]: a closure that stores its own outcome.
-struct Lent {
-    task: Box<dyn FnOnce(io::Result<()>) + Send>,
-    event: Arc<TaskEvent>,
-}
-
-impl Job for Lent {
-    type End = Arc<TaskEvent>;
-
-    fn run(self) -> Arc<TaskEvent> {
-        (self.task)(Ok(()));
-        self.event
-    }
-
-    fn refuse(self, error: io::Error) -> Arc<TaskEvent> {
-        (self.task)(Err(error));
-        self.event
-    }
-
-    fn end(event: Arc<TaskEvent>) {
-        event.notify();
+    match errand::send(WaitsFor::Group, f, |info, parcel| {
+        shared.spawn(shared.class(), info, parcel);
+    }) {
+        Outcome::Returned(value) => value,
+        Outcome::Panicked(payload) => resume_unwind(payload),
+        Outcome::Refused(error) => panic!("{error}"),
     }
 }
 

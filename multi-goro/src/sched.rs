@@ -4,6 +4,7 @@ mod bound;
 mod cells;
 mod counts;
 mod current;
+pub(crate) mod errand;
 mod linger;
 mod locals;
 mod monitor;

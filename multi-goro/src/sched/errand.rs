@@ -7,13 +7,17 @@
 
 use std::any::Any;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::ptr::NonNull;
 
-use crate::sched::{Job, Waiter, WaitsFor, Wake, park};
+use multi_core::Lineage;
+
+use super::WaitsFor;
+use super::park::{Waiter, Wake, park};
+use super::task::{Info, Job};
 
 /// How an errand ended.
-pub(super) enum Outcome<R> {
+pub(crate) enum Outcome<R> {
     Returned(R),
     Panicked(Box<dyn Any + Send>),
     Refused(io::Error),
@@ -26,33 +30,41 @@ struct Errand<F, R> {
 }
 
 /// An errand without its types: the task that carries it out.
-pub(super) struct Parcel {
+pub(crate) struct Parcel {
     errand: NonNull<()>,
     run: unsafe fn(NonNull<()>),
     refuse: unsafe fn(NonNull<()>, io::Error),
     waiter: Waiter,
 }
 
-// SAFETY: the closure and its outcome are `Send`, as `run` asks for.
+// SAFETY: the closure and its outcome are `Send`, as `send` asks for.
 unsafe impl Send for Parcel {}
 
-/// Has `start` start a task that runs `f`, and waits for it.
-pub(super) fn run<R: Send, F: FnOnce() -> R + Send>(
+/// Has `start` start a task that runs `f`, and waits for it; a report says that the caller waits for `waits_for`.
+#[track_caller]
+pub(crate) fn send<R: Send, F: FnOnce() -> R + Send>(
+    waits_for: WaitsFor,
     f: F,
-    start: impl FnOnce(Parcel),
+    start: impl FnOnce(Info, Parcel),
 ) -> Outcome<R> {
     let mut errand = Errand {
         call: Some(f),
         outcome: None,
     };
     let at = NonNull::from(&mut errand);
-    start(Parcel {
+    let info = Info {
+        name: None,
+        started_at: Some(Location::caller()),
+        lineage: Lineage::current(),
+    };
+    let parcel = Parcel {
         errand: at.cast(),
         run: Errand::<F, R>::run,
         refuse: Errand::<F, R>::refuse,
         waiter: Waiter::current(),
-    });
-    let Wake::Unparked = park(WaitsFor::OsThread, None) else {
+    };
+    start(info, parcel);
+    let Wake::Unparked = park(waits_for, None) else {
         unreachable!("a wait without a deadline timed out")
     };
     // SAFETY: unparked by the parcel's end, after which nobody else has the address.
@@ -88,7 +100,7 @@ impl Job for Parcel {
     type End = Waiter;
 
     fn run(self) -> Waiter {
-        // SAFETY: made by `run`, which waits for `end`; a job is run or refused, once.
+        // SAFETY: made by `send`, which waits for `end`; a job is run or refused, once.
         unsafe { (self.run)(self.errand) };
         self.waiter
     }
@@ -100,7 +112,7 @@ impl Job for Parcel {
     }
 
     fn end(waiter: Waiter) {
-        // SAFETY: the one unpark of the wait in `run`, which has no deadline.
+        // SAFETY: the one unpark of the wait in `send`, which has no deadline.
         unsafe { waiter.unpark() };
     }
 }
