@@ -11,7 +11,7 @@
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use multi_goro::{Group, Receiver, Result, Runtime, chan, yield_now};
+use multi_goro::{Group, Receiver, Result, Runtime, chan, checkpoint, yield_now};
 
 /// Tasks that have run, and wait.
 static BEGUN: AtomicU32 = AtomicU32::new(0);
@@ -43,6 +43,8 @@ fn run(mut group: Group, count: u32, is_stackful: bool, has_own: bool) -> Result
             all.clone()
         };
         go(&group, rx, is_stackful);
+        // Making a million takes a while, and those that are made could begin.
+        checkpoint();
     }
     while BEGUN.load(Relaxed) < count {
         yield_now();

@@ -13,7 +13,7 @@
 use std::num::NonZero;
 use std::time::{Duration, Instant};
 
-use multi_goro::{Group, Receiver, Result, Runtime, Sender, Spawner, chan};
+use multi_goro::{Group, Receiver, Result, Runtime, Sender, Spawner, chan, checkpoint};
 
 /// Values sent through, one after the other, once the first is through.
 const VALUES: u32 = 5;
@@ -101,6 +101,8 @@ fn build(group: &Group, stages: u32, kind: Kind) -> (Sender<u32>, Receiver<u32>)
             }),
             Kind::GoWhen => stage(group.spawner(), rx, tx),
         }
+        // Making a million takes a while, and those that are made could begin.
+        checkpoint();
     }
     (first, last)
 }
