@@ -186,13 +186,14 @@ impl<T> Channel<T> {
         };
         let mut place = None;
         let slot = NonNull::from(&mut place);
+        let waiter = Waiter::current();
         let ticket = core.gate.wait_to_receive(Place {
-            waiter: Waiter::current(),
+            waiter,
             value: slot.cast(),
             claim: None,
         });
         if core.gate.has_lookouts() {
-            tell_lookouts(&mut core.gate);
+            tell_lookouts(&mut core.gate, Some(waiter));
         }
         drop(core);
         if park(WaitsFor::Receive, deadline) == Wake::TimedOut {
@@ -210,7 +211,7 @@ impl<T> Channel<T> {
     fn close(&self) {
         let mut core = enter(&self.core);
         let waiting = core.close();
-        tell_lookouts(&mut core.gate);
+        tell_lookouts(&mut core.gate, None);
         drop(core);
         for seat in waiting {
             // SAFETY: taken from a queue by this close alone; both sides wait for it.

@@ -247,6 +247,31 @@ fn receiver_that_is_not_bound_is_an_error() {
 }
 
 #[test]
+fn future_that_receives_is_bound_to_no_thread() {
+    let _dog = watchdog(60);
+    let os = OsThread::spawn("polls").unwrap();
+    for looks_first in [false, true] {
+        let (tx, rx) = chan::<u8>(0);
+        let caller = thread::spawn(move || {
+            if !looks_first {
+                thread::sleep(Duration::from_millis(20));
+            }
+            let error = tx.lock_to_receiver(|| ()).unwrap_err();
+            tx.send(1).unwrap();
+            error
+        });
+        if looks_first {
+            thread::sleep(Duration::from_millis(20));
+        }
+        let mut group = os.group();
+        group.go_async(async move { Ok(rx.recv_async().await.map(drop)?) });
+        let error = caller.join().unwrap();
+        assert!(error.is_receiver_not_locked(), "{error}");
+        group.wait().unwrap();
+    }
+}
+
+#[test]
 fn panic_there_goes_on_here_and_unlocks() {
     let _dog = watchdog(60);
     let (_thread, tx) = server();

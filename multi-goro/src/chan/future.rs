@@ -196,7 +196,7 @@ impl<T> Channel<T> {
                 let ticket = core.gate.wait_to_receive(seat.place(waiter));
                 seat.waiting.set(Some((ticket, waiter)));
                 if core.gate.has_lookouts() {
-                    tell_lookouts(&mut core.gate);
+                    tell_lookouts(&mut core.gate, Some(waiter));
                 }
                 return Poll::Pending;
             }

@@ -10,14 +10,14 @@ use std::sync::Arc;
 
 use super::{Channel, Place};
 use crate::proto::channel::{Gate, Lookout};
-use crate::sched::{Shared, Waiter, WaitsFor, Wake, current_runtime, enter, park};
+use crate::sched::{Shared, Waiter, WaitsFor, Wake, enter, park};
 
 /// Who was seen receiving on a channel.
 pub(crate) enum Receiving {
     /// A task of this runtime.
     Task(Arc<Shared>),
-    /// A plain thread.
-    Thread,
+    /// A plain thread, or a future, which belongs to no thread.
+    Other,
     /// Nobody will: the channel is closed.
     Closed,
 }
@@ -29,8 +29,12 @@ struct Look {
 }
 
 impl Receiving {
-    fn by(runtime: Option<Arc<Shared>>) -> Self {
-        runtime.map_or(Self::Thread, Self::Task)
+    /// # Safety
+    ///
+    /// - As for [`Waiter::runtime`].
+    unsafe fn by(waiter: Waiter) -> Self {
+        // SAFETY: the caller's promise.
+        unsafe { waiter.runtime() }.map_or(Self::Other, Self::Task)
     }
 }
 
@@ -43,7 +47,7 @@ impl<T> Channel<T> {
         }
         if let Some(seat) = core.gate.receiver() {
             // SAFETY: queued, so its owner waits, or takes it back under the lock that we hold.
-            return Receiving::by(unsafe { seat.waiter.runtime() });
+            return unsafe { Receiving::by(seat.waiter) };
         }
         let mut look = Look {
             waiter: Waiter::current(),
@@ -61,16 +65,19 @@ impl<T> Channel<T> {
     }
 }
 
-/// Tells everybody who looks out: that the caller receives, or that the channel is closed. Under the lock.
+/// Tells everybody who looks out, under the lock: that the caller receives, who has just queued as `receiver`; or, with none, that the
+/// channel is closed.
 #[cold]
-pub(super) fn tell_lookouts(gate: &mut Gate<Place>) {
+pub(super) fn tell_lookouts(gate: &mut Gate<Place>, receiver: Option<Waiter>) {
     for Lookout(look) in gate.take_lookouts() {
         let look = look.cast::<Look>().as_ptr();
         // SAFETY: announced by `who_receives`, taken out by us alone: it is not touched by others before the unpark.
         let waiter = unsafe { &*look }.waiter;
-        if !gate.is_closed() {
+        if let Some(receiver) = receiver {
+            // SAFETY: queued by the caller under the lock that is still held.
+            let seen = unsafe { Receiving::by(receiver) };
             // SAFETY: as above.
-            unsafe { &mut *look }.seen = Receiving::by(current_runtime());
+            unsafe { &mut *look }.seen = seen;
         }
         // SAFETY: the one unpark of that wait, which has no deadline; the look is not touched afterwards.
         unsafe { waiter.unpark() };

@@ -130,7 +130,7 @@ impl Base<'_> {
             Side::Receive => {
                 let ticket = gate.wait_to_receive(seat);
                 if gate.has_lookouts() {
-                    tell_lookouts(gate);
+                    tell_lookouts(gate, Some(waiter));
                 }
                 ticket
             }

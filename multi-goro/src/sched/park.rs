@@ -153,22 +153,22 @@ impl Waiter {
         Self(task.cast())
     }
 
-    /// The runtime of a task that waits; none for a thread, and for what waits without being a task.
+    /// The runtime of a task that waits; none for a thread, and for what waits without parking: a future may be anywhere when it is
+    /// asked for, its first task long ended, and that task's runtime gone.
     ///
     /// # Safety
     ///
     /// - The waiter is in a queue whose lock the caller holds, and does not leave it, or owes an unpark that the caller has.
     pub(crate) unsafe fn runtime(self) -> Option<Arc<Shared>> {
-        let cell = match self.mark() {
-            BOXED => return None,
-            // Also of a polled task the cell is the first field: it is one of its header.
-            _ => self.address(),
-        };
+        if self.mark() != 0 {
+            // A waker keeps the cell of its task alive, and not the runtime.
+            return None;
+        }
         // SAFETY: alive, by the caller's promise.
-        unsafe { cell.as_ref() }.kind.as_ref()?;
+        unsafe { self.0.as_ref() }.kind.as_ref()?;
         // SAFETY: the first field of a header, which is as alive.
-        let header = unsafe { cell.cast::<Header>().as_ref() };
-        // SAFETY: `shared` points into an `Arc`, which is alive while it has tasks.
+        let header = unsafe { self.0.cast::<Header>().as_ref() };
+        // SAFETY: `shared` points into an `Arc`, which is alive while it has tasks: this one parks, or is about to.
         unsafe { Arc::increment_strong_count(header.shared.as_ptr()) };
         // SAFETY: the count that was just added.
         Some(unsafe { Arc::from_raw(header.shared.as_ptr()) })
