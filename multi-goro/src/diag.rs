@@ -3,6 +3,11 @@
 //! [`dump`] lists the tasks of a runtime, by name, start site and what they wait for. It can be taken from any thread at any time, also
 //! when all workers are busy or everything hangs; tasks go on meanwhile, but for those that end, which wait for the list.
 //!
+//! A **deadlock** of the whole process is told on standard error without being asked, once, some seconds after it has come about: when
+//! every thread sleeps, and each is a worker with nothing to run and no timer, or waits without a limit in a group, for a channel or for a
+//! lock of this crate. A thread that does anything else, asleep or not, may be about to end the wait: then nothing is told, and
+//! [`Dump::is_stalled`] is for who knows better.
+//!
 //! [`metrics`] says in numbers what a runtime has done so far; that costs next to nothing.
 //!
 //! ```
@@ -23,6 +28,7 @@
 //! # Ok::<(), multi_goro::GroupError>(())
 //! ```
 
+pub(crate) mod deadlock;
 mod metrics;
 
 pub use metrics::{Metrics, metrics};
@@ -153,16 +159,18 @@ impl Dump {
     /// listed are the ones in it.
     #[must_use]
     pub fn is_stalled(&self) -> bool {
+        !self.tasks.is_empty() && self.is_hopeless()
+    }
+
+    /// As [`is_stalled`](Self::is_stalled), but for a runtime without tasks too.
+    fn is_hopeless(&self) -> bool {
         let hopeless = |task: &TaskReport| match task.0.does {
             Does::Wait { what, has_deadline } => {
                 !has_deadline && !matches!(what, WaitsFor::Blocking | WaitsFor::OsThread)
             }
             Does::Run | Does::BeReady => false,
         };
-        self.survey.is_at_rest
-            && !self.tasks.is_empty()
-            && self.unlisted_count() == 0
-            && self.tasks.iter().all(hopeless)
+        self.survey.is_at_rest && self.unlisted_count() == 0 && self.tasks.iter().all(hopeless)
     }
 }
 

@@ -10,6 +10,7 @@ use std::thread::{self, JoinHandle};
 
 use multi_core::{BuildError, Lineage};
 
+use crate::diag;
 use crate::group::Group;
 use crate::sched::errand::{self, Outcome};
 use crate::sched::{self, OnStuck, Shared, StuckTask, WaitsFor};
@@ -227,8 +228,9 @@ impl RuntimeBuilder {
     }
 }
 
-/// A task's thread is its worker's, so the ledger is to ask us and not the thread.
+/// A task's thread is its worker's, so the ledger is to ask us and not the thread. And who waits for long is to look around.
 pub(crate) fn ask_lineage_first() {
+    sched::on_long_wait(diag::deadlock::look_around);
     Lineage::ask_first(sched::task_lineage);
 }
 

@@ -28,7 +28,7 @@ pub(crate) use locals::with_locals;
 pub(crate) use monitor::OnStuck;
 pub use monitor::StuckTask;
 pub(crate) use offers::Offer;
-pub(crate) use park::{OwnedWaiter, Waiter, Wake, park};
+pub(crate) use park::{Blocked, OwnedWaiter, Waiter, Wake, on_long_wait, park};
 pub(crate) use polled::Verdict;
 pub(crate) use roster::{Does, Sighting, Survey};
 pub(crate) use shared::every_runtime;

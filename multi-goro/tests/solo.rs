@@ -116,6 +116,31 @@ const CASES: &[Case] = &[
         },
     },
     Case {
+        name: "deadlock_of_all_threads_is_told_with_the_tasks_in_it",
+        child: deadlock,
+        check: |output| {
+            let text = stderr(output);
+            assert_eq!(signal(output), Some(libc::SIGALRM), "{text}");
+            for part in [
+                "multi-goro: deadlock: 2 threads wait",
+                "task \"first\" started at",
+                "waits to receive",
+            ] {
+                assert!(text.contains(part), "{part:?} is not in: {text}");
+            }
+            assert_eq!(text.matches("deadlock:").count(), 1, "told once: {text}");
+        },
+    },
+    Case {
+        name: "deadlock_is_not_told_while_another_thread_may_end_it",
+        child: late_sender,
+        check: |output| {
+            let text = stderr(output);
+            assert!(output.status.success(), "{text}");
+            assert!(!text.contains("deadlock"), "{text}");
+        },
+    },
+    Case {
         name: "groups_and_runtimes_leave_no_thread_behind",
         child: no_thread_left,
         check: succeeded,
@@ -195,7 +220,8 @@ fn main() -> ExitCode {
             .iter()
             .find(|case| case.name == name)
             .expect("a case of this file");
-        let _dog = watchdog(30);
+        // Those cases count threads, and end by themselves.
+        let _dog = (!case.name.starts_with("deadlock")).then(|| watchdog(30));
         (case.child)();
         return ExitCode::SUCCESS;
     }
@@ -265,6 +291,50 @@ fn overflow() {
         Ok(())
     });
     drop(group.wait());
+}
+
+/// Ends the process with SIGALRM after some seconds.
+#[expect(unsafe_code, reason = "sets a timer")]
+fn end_in(seconds: u32) {
+    // SAFETY: only sets a timer.
+    unsafe { libc::alarm(seconds) };
+}
+
+/// Each task waits for a value that the other is to send, and two threads for the tasks.
+fn deadlock() {
+    end_in(10);
+    let (tx, rx) = chan::<u8>(0);
+    let (other_tx, other_rx) = chan::<u8>(0);
+    let mut group = Group::new();
+    group.go_with(multi_goro::TaskOptions::new().name("first"), move || {
+        let value = rx.recv()?;
+        Ok(other_tx.send(value)?)
+    });
+    let second = tx.clone();
+    let thread = std::thread::spawn(move || {
+        let mut group = Group::new();
+        group.go(move || Ok(second.send(other_rx.recv()?)?));
+        drop(group.wait());
+    });
+    drop(group.wait());
+    drop((tx, thread.join()));
+}
+
+/// A thread that sleeps, and then sends what everybody waits for.
+fn late_sender() {
+    end_in(20);
+    let (tx, rx) = chan::<u8>(0);
+    let thread = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_secs(5));
+        tx.send(7)
+    });
+    let mut group = Group::new();
+    group.go(move || {
+        assert_eq!(rx.recv(), Ok(7));
+        Ok(())
+    });
+    group.wait().expect("it is sent");
+    thread.join().expect("no panic").expect("received");
 }
 
 fn overflow_of_a_thread() {

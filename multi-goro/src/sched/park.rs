@@ -6,20 +6,20 @@ use std::cell::Cell;
 use std::mem::{ManuallyDrop, offset_of};
 use std::num::NonZero;
 use std::ptr::NonNull;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::current::{self, Turn};
 use super::linger::Linger;
 use super::polled;
-use super::shared::Shared;
+use super::shared::{Shared, process_id};
 use super::status::WaitsFor;
 use super::task::{Header, Lane};
 use super::worker::Worker;
 use crate::proto::task_word::{Park, TaskWord, Unpark};
 use crate::stack::Class;
-use crate::sync::AtomicU16;
+use crate::sync::{AtomicU16, AtomicU64, Ordering::*};
 use crate::sys;
 
 /// Where one task or thread parks.
@@ -289,7 +289,11 @@ fn park_thread(deadline: Option<Instant>) -> Wake {
                 debug_assert!(is_there);
                 return Wake::Unparked;
             }
-            let wake = block(&cell.word, deadline);
+            let wake = if deadline.is_none() {
+                wait_long(&cell.word)
+            } else {
+                block(&cell.word, deadline)
+            };
             linger.woken(wake == Wake::Unparked);
             wake
         })
@@ -317,6 +321,65 @@ fn park_task(worker: &Worker, task: NonNull<Header>, deadline: Option<Instant>) 
         debug_assert!(deadline.is_some(), "woken by nobody");
         Wake::TimedOut
     }
+}
+
+/// `{ how often one has gone on: 32 bits, plain threads that wait without a limit: 32 bits }`.
+static BLOCKED: AtomicU64 = AtomicU64::new(0);
+const GONE_ON: u64 = 1 << 32;
+/// The process in which that is counted, and what a thread does that has waited for long.
+static LONG_WAITS: OnceLock<(u32, fn())> = OnceLock::new();
+/// How long a thread waits before it looks around; then twice as long, and so on.
+const LONG_WAIT: Duration = Duration::from_secs(2);
+const LONG_WAIT_MAX: Duration = Duration::from_secs(64);
+
+/// Has `look_around` called by plain threads that have waited without a limit for long.
+pub(crate) fn on_long_wait(look_around: fn()) {
+    LONG_WAITS.get_or_init(|| (process_id(), look_around));
+}
+
+/// Plain threads that wait without a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Blocked(u64);
+
+impl Blocked {
+    /// Those of now; unknown in a forked child, where those of the parent are counted. Two that are equal say that nobody has gone
+    /// on between.
+    pub(crate) fn now() -> Option<Self> {
+        let (process, _) = LONG_WAITS.get()?;
+        // Acquire: looks that follow are not made before it. Pairs with nothing: the kernel says later that all of them sleep.
+        (*process == process_id()).then(|| Self(BLOCKED.load(Acquire)))
+    }
+
+    pub(crate) fn count(self) -> usize {
+        (self.0 % GONE_ON) as usize
+    }
+}
+
+/// As [`block`], for a plain thread without a deadline.
+fn wait_long(word: &TaskWord) -> Wake {
+    match word.block() {
+        Park::Already => return Wake::Unparked,
+        Park::Go => {}
+    }
+    // Relaxed: see `Blocked::now`.
+    BLOCKED.fetch_add(1, Relaxed);
+    let mut patience = LONG_WAIT;
+    let mut since = sys::monotonic_coarse_ns();
+    while !word.consume() {
+        sys::futex_wait(word.word(), TaskWord::BLOCKED, Some(patience));
+        let elapsed = Duration::from_nanos(sys::monotonic_coarse_ns() - since);
+        // The coarse clock may be behind by a tick.
+        if elapsed >= patience / 2 && word.is_waiting() {
+            if let Some((_, look_around)) = LONG_WAITS.get() {
+                look_around();
+            }
+            patience = (patience * 2).min(LONG_WAIT_MAX);
+            since = sys::monotonic_coarse_ns();
+        }
+    }
+    // Relaxed: as above.
+    BLOCKED.fetch_add(GONE_ON - 1, Relaxed);
+    Wake::Unparked
 }
 
 fn block(word: &TaskWord, deadline: Option<Instant>) -> Wake {

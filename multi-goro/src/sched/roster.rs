@@ -68,6 +68,15 @@ impl Shared {
         }
     }
 
+    /// How many threads the runtime has for itself, all workers asleep; unknown if one is only lent to it.
+    pub(crate) fn own_threads(&self) -> Option<usize> {
+        let workers = self.seated().len();
+        match self.bound() {
+            None => Some(workers + 1),
+            Some(bound) => bound.bell().is_none().then_some(workers),
+        }
+    }
+
     /// Of each worker, spare ones too, how many rounds it had made when it fell asleep; none if it is awake.
     fn sleepers(&self) -> Vec<Option<u32>> {
         let remotes = self.seated().iter().enumerate();
