@@ -14,6 +14,12 @@ mod portable;
 #[cfg(any(not(target_arch = "x86_64"), feature = "portable-switch"))]
 pub(crate) use portable::{prepare, switch};
 
+/// Whether a suspended task keeps nothing below its saved stack pointer. corosensei's frames lie there.
+pub(crate) const KEEPS_NOTHING_BELOW: bool = cfg!(all(
+    target_arch = "x86_64",
+    not(feature = "portable-switch")
+));
+
 #[cfg(asan)]
 pub(crate) mod sanitizer;
 

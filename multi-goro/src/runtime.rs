@@ -13,7 +13,7 @@ use multi_core::{BuildError, Lineage};
 use crate::diag;
 use crate::group::Group;
 use crate::sched::errand::{self, Outcome};
-use crate::sched::{self, OnStuck, Shared, StuckTask, WaitsFor};
+use crate::sched::{self, OnStuck, Plan, Shared, StuckTask, WaitsFor};
 use crate::stack::{self, Class};
 use crate::sync::{OsMutex, lock};
 
@@ -55,6 +55,7 @@ impl Runtime {
             workers: None,
             spare_workers: None,
             stack_bytes: stack::DEFAULT_BYTES,
+            stacks_in_forks: true,
             on_stuck: OnStuck::default(),
         }
     }
@@ -153,6 +154,7 @@ pub struct RuntimeBuilder {
     workers: Option<usize>,
     spare_workers: Option<usize>,
     stack_bytes: usize,
+    stacks_in_forks: bool,
     on_stuck: OnStuck,
 }
 
@@ -167,6 +169,17 @@ impl RuntimeBuilder {
     /// Gives each task a stack of `bytes`, rounded up to a class: 16 KiB, 32 KiB, .. 8 MiB. Default: 64 KiB.
     pub fn stack_bytes(mut self, bytes: usize) -> Self {
         self.stack_bytes = bytes;
+        self
+    }
+
+    /// With `false`, leaves the stacks of tasks out of forked children (`MADV_DONTFORK`). Default: `true`.
+    ///
+    /// A fork copies the page tables of all stacks that were touched: with a million tasks that wait this is most of what it
+    /// costs. The price: **a task of this runtime that forks has no stack in the child**, which dies of `SIGSEGV` at once, and what others keep on
+    /// their stacks cannot be read there. Forks from plain threads, [`blocking`](crate::blocking) and
+    /// [`Group::locked`] are as before.
+    pub fn stacks_in_forks(mut self, keep: bool) -> Self {
+        self.stacks_in_forks = keep;
         self
     }
 
@@ -217,8 +230,14 @@ impl RuntimeBuilder {
         let class = Class::for_bytes(self.stack_bytes)
             .map_err(|error| BuildError::new(error.to_string()))?;
         let spares = self.spare_workers.unwrap_or(workers.max(SPARES_MIN));
-        let spares = spares.min(WORKERS_MAX);
-        let (shared, threads) = Shared::start(workers, spares, class, self.on_stuck)
+        let plan = Plan {
+            workers,
+            spares: spares.min(WORKERS_MAX),
+            class,
+            stacks_in_forks: self.stacks_in_forks,
+            on_stuck: self.on_stuck,
+        };
+        let (shared, threads) = Shared::start(&plan)
             .map_err(|error| BuildError::new(format!("the green runtime cannot start: {error}")))?;
         ask_lineage_first();
         Ok(Runtime {

@@ -112,6 +112,26 @@ impl Stack {
         unsafe { tenant_word(self.base, self.class).as_ref() }.store(tenant, Release);
     }
 
+    /// The word behind the tenant's: its place among the stacks that its worker has in use. That worker's alone, and meaningless while
+    /// the stack is free.
+    fn place_word(&self) -> NonNull<usize> {
+        let after = tenant_word(self.base, self.class).map_addr(|word| {
+            word.checked_add(size_of::<usize>())
+                .expect("a stack ends before the address space does")
+        });
+        after.cast()
+    }
+
+    pub(crate) fn place(&self) -> usize {
+        // SAFETY: above the top, which is nobody else's and stays mapped while there is a `Stack`; zeroed, or written below.
+        unsafe { self.place_word().read() }
+    }
+
+    pub(crate) fn set_place(&self, place: usize) {
+        // SAFETY: as in `place`; its one user is the worker that has the stack in use.
+        unsafe { self.place_word().write(place) };
+    }
+
     pub(crate) fn class(&self) -> Class {
         self.class
     }

@@ -99,6 +99,16 @@ pub(crate) unsafe fn no_huge_pages(address: NonNull<u8>, bytes: usize) -> io::Re
     unsafe { advise(address, bytes, libc::MADV_NOHUGEPAGE) }
 }
 
+/// Leaves the range out of forked children, where it is not mapped: `madvise(MADV_DONTFORK)`.
+///
+/// # Safety
+///
+/// - The range came from [`map`], and no forked child touches it.
+pub(crate) unsafe fn keep_from_forks(address: NonNull<u8>, bytes: usize) -> io::Result<()> {
+    // SAFETY: the advice empties nothing here; for children, the caller's promise.
+    unsafe { advise(address, bytes, libc::MADV_DONTFORK) }
+}
+
 /// Gives the pages back and keeps the range, `madvise(MADV_DONTNEED)`. Guards stay.
 ///
 /// # Safety

@@ -10,7 +10,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::current::{self, CURRENT};
-use super::shared::Shared;
+use super::monitor::OnStuck;
+use super::shared::{Plan, Shared};
 use super::worker::Worker;
 use crate::proto::idle::Woken;
 use crate::proto::ring::Owner;
@@ -150,7 +151,14 @@ impl Unseated {
             thread: AtomicUsize::new(0),
             bell: has_bell.then(Bell::new).transpose()?,
         };
-        let (shared, mut owners) = Shared::make(1, 0, class, Some(bound))?;
+        let plan = Plan {
+            workers: 1,
+            spares: 0,
+            class,
+            stacks_in_forks: true,
+            on_stuck: OnStuck::Ignore,
+        };
+        let (shared, mut owners) = Shared::make(&plan, Some(bound))?;
         let owner = owners.pop().expect("one worker was asked for");
         Ok(Self { shared, owner })
     }

@@ -30,6 +30,19 @@ use crate::sync::{
 };
 use crate::sys::{self, Thread};
 
+/// What a runtime is to be.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) workers: usize,
+    /// Most spare workers at a time.
+    pub(crate) spares: usize,
+    /// The stack class of tasks that ask for none.
+    pub(crate) class: Class,
+    /// Whether forked children have the stacks of tasks.
+    pub(crate) stacks_in_forks: bool,
+    pub(crate) on_stuck: OnStuck,
+}
+
 /// The shared side of a runtime; each worker and each handle holds it.
 pub(crate) struct Shared {
     /// The process it belongs to: a forked child has the memory, but none of the workers.
@@ -190,16 +203,12 @@ impl Shared {
     /// # Errors
     ///
     /// What the system said to the mapping of the fork word or to the signal handler.
-    pub(super) fn make(
-        workers: usize,
-        spares: usize,
-        class: Class,
-        bound: Option<Bound>,
-    ) -> io::Result<(Arc<Self>, Vec<Owner>)> {
+    pub(super) fn make(plan: &Plan, bound: Option<Bound>) -> io::Result<(Arc<Self>, Vec<Owner>)> {
+        let workers = plan.workers;
         let process = process_word()?;
         overflow::install(worker::on_fault)?;
         prepare_fences();
-        let seats = workers + spares;
+        let seats = workers + plan.spares;
         let remotes: Box<[_]> = (0..seats).map(|seat| Remote::new(seat < workers)).collect();
         let owners = remotes[..workers]
             .iter()
@@ -217,10 +226,10 @@ impl Shared {
                 queue: OsMutex::new(VecDeque::new()),
                 len: AtomicUsize::new(0),
             },
-            stacks: Pool::new(),
+            stacks: Pool::new(plan.stacks_in_forks),
             depot: Depot::new(),
             bar: Bar::new(),
-            class,
+            class: plan.class,
             outside: Padded(AtomicU64::new(0)),
             bound,
             closing: AtomicBool::new(false),
@@ -234,13 +243,9 @@ impl Shared {
     /// # Errors
     ///
     /// What the system said to the mapping of the fork word, to the signal handler or to a thread.
-    pub(crate) fn start(
-        workers: usize,
-        spares: usize,
-        class: Class,
-        on_stuck: OnStuck,
-    ) -> io::Result<(Arc<Self>, Vec<JoinHandle<()>>)> {
-        let (shared, owners) = Self::make(workers, spares, class, None)?;
+    pub(crate) fn start(plan: &Plan) -> io::Result<(Arc<Self>, Vec<JoinHandle<()>>)> {
+        let (shared, owners) = Self::make(plan, None)?;
+        let workers = plan.workers;
         let mut threads = Vec::with_capacity(workers);
         for (index, owner) in owners.into_iter().enumerate() {
             let of_worker = Arc::clone(&shared);
@@ -256,7 +261,7 @@ impl Shared {
                 }
             }
         }
-        let monitor = Monitor::new(Arc::clone(&shared), on_stuck);
+        let monitor = Monitor::new(Arc::clone(&shared), plan.on_stuck.clone());
         let started = std::thread::Builder::new()
             .name("goro-monitor".to_owned())
             .spawn(move || monitor.run());

@@ -106,7 +106,7 @@ impl fmt::Display for WaitsFor {
 pub(super) struct Status(AtomicU32);
 
 /// What [`Status`] says, as of one moment.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Seen(u32);
 
 /// The time as workers note it: in units of 10 ms, shifted to its place in the word.

@@ -20,6 +20,7 @@ use super::roster;
 use super::shared::{Remote, Shared};
 use super::status::Tick;
 use super::task::{Header, Lane, Ran};
+use super::tidy::{InUse, Tidying};
 use super::timers::Timers;
 use crate::arch;
 use crate::proto::idle::Woken;
@@ -46,6 +47,8 @@ pub(crate) struct Worker {
     /// The nearest deadline, kept beside the heap for the look at each round.
     pub(super) has_timers: Cell<bool>,
     pub(super) stacks: RefCell<Cache>,
+    /// Those of them that tasks have been started on.
+    pub(super) in_use: InUse,
     pub(super) cells: Cells,
     pub(super) current: Cell<Option<NonNull<Header>>>,
     /// A task for which there was no stack, and why; told on the thread's own stack.
@@ -100,6 +103,7 @@ impl Worker {
             timers: RefCell::default(),
             has_timers: Cell::new(false),
             stacks: RefCell::new(Cache::new()),
+            in_use: InUse::new(),
             cells: Cells::new(),
             current: Cell::new(None),
             refused: RefCell::new(None),
@@ -186,6 +190,7 @@ impl Worker {
 
     /// From the thread's own stack: runs a task, and those that follow, until there is nothing to run.
     pub(super) fn enter(&self, task: NonNull<Header>) {
+        self.in_use.disturb();
         self.switch(self.root.as_ptr(), task);
         self.tell_refused();
     }
@@ -311,6 +316,7 @@ impl Worker {
                 ptr::from_ref(self).cast_mut().cast(),
             )
         };
+        self.in_use.add(task, &stack);
         self.begin(header, sp, stack);
         true
     }
@@ -368,6 +374,11 @@ impl Worker {
         if self.shared.stacks.trim() {
             return Slept::NotYet;
         }
+        let tidy_at = match self.in_use.tidy() {
+            Tidying::Goes => return Slept::NotYet,
+            Tidying::Later(at) => Some(at),
+            Tidying::Done => None,
+        };
         let idle = &self.shared.idle;
         let remote = self.remote();
         let apart = !searching && !remote.is_active();
@@ -385,7 +396,8 @@ impl Worker {
         };
         if !leave && nothing_to_do {
             let timer = self.timers.borrow().nearest();
-            let timeout = timer.map(|at| at.saturating_duration_since(Instant::now()));
+            let wake_at = timer.into_iter().chain(tidy_at).min();
+            let timeout = wake_at.map(|at| at.saturating_duration_since(Instant::now()));
             if timeout.is_none_or(|timeout| !timeout.is_zero()) {
                 if self.desk.is_weary() {
                     // It may sleep beside an offer: the monitor has somebody try again. Ordered by fence B.
@@ -412,6 +424,7 @@ impl Worker {
 
     /// Keeps the stack of a task that has ended for the next one. The caller may still stand on it, if it leaves at once.
     fn release(&self, stack: Stack) {
+        self.in_use.remove(&stack);
         self.stacks.borrow_mut().put(&self.shared.stacks, stack);
     }
 }
@@ -472,6 +485,7 @@ extern "C" fn task_root(worker: *mut ()) -> ! {
         // SAFETY: taken from a queue, so alive and ours.
         let header = unsafe { next.as_ref() };
         if header.sp.get().is_null() && header.class() == stack.class() {
+            worker.in_use.hand_over(next, &stack);
             // Started now, and so no longer null.
             worker.begin(header, stack.top(), stack);
             worker.set_current(next);

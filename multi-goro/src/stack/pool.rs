@@ -33,6 +33,8 @@ pub(crate) struct Pool {
     classes: [OsMutex<Shelf>; CLASS_COUNT],
     /// Whether the kernel has refused guards inside a mapping, so that protection is used.
     split_guards: AtomicBool,
+    /// Whether forked children have the stacks, too.
+    in_forks: bool,
 }
 
 #[derive(Debug, Default)]
@@ -73,10 +75,12 @@ impl Stack {
 }
 
 impl Pool {
-    pub(crate) fn new() -> Self {
+    /// With `in_forks` off, forked children have no task stacks: nothing may run on one there.
+    pub(crate) fn new(in_forks: bool) -> Self {
         Self {
             classes: std::array::from_fn(|_| OsMutex::default()),
             split_guards: AtomicBool::new(false),
+            in_forks,
         }
     }
 
@@ -113,7 +117,12 @@ impl Pool {
             .last()
             .is_none_or(|slab| slab.carved == slab.count)
         {
-            shelf.slabs.push(Slab::new(stride, shelf.slabs.last())?);
+            let slab = Slab::new(stride, shelf.slabs.last())?;
+            if !self.in_forks {
+                // SAFETY: just mapped; who turned it off does not touch it in a child.
+                unsafe { sys::keep_from_forks(slab.base, slab.bytes)? };
+            }
+            shelf.slabs.push(slab);
         }
         let slab = shelf.slabs.last_mut().expect("one was just added");
         // SAFETY: `carved < count`, so the place is inside the slab.
@@ -262,6 +271,27 @@ fn out_of_stacks(error: &io::Error, have: usize, class: Class) -> io::Error {
     io::Error::new(error.kind(), text)
 }
 
+/// Bytes below the stack pointer that the calling convention lets a function use (128), and some more.
+const RED_ZONE: usize = 256;
+
+impl Stack {
+    /// Gives the pages below `sp` back: those that a task once used and has left.
+    ///
+    /// # Safety
+    ///
+    /// - The task on this stack is suspended, and `sp` is the lowest address that it keeps anything at.
+    pub(crate) unsafe fn shed_below(&self, sp: *mut u8) {
+        let base = self.base.addr().get();
+        let kept = (sp.addr() - RED_ZONE) & !(sys::page_bytes() - 1);
+        debug_assert!(base < sp.addr() && sp <= self.top());
+        if let Some(bytes) = kept.checked_sub(base).filter(|bytes| *bytes > 0) {
+            // Pages that cannot be given back are only a larger footprint.
+            // SAFETY: inside the stack, and nothing is kept there, by the caller's promise.
+            let _ignored = unsafe { sys::give_back(self.base, bytes) };
+        }
+    }
+}
+
 /// A worker's own stacks, the last used (and warmest in the caches) on top.
 #[derive(Debug)]
 pub(crate) struct Cache {
@@ -320,7 +350,7 @@ mod tests {
 
     #[test]
     fn stacks_are_writable_from_end_to_end_and_reused_hot() {
-        let pool = Pool::new();
+        let pool = Pool::new(true);
         let mut cache = Cache::new();
         let class = Class::for_bytes(16 * 1024).unwrap();
         let stack = cache.take(&pool, class).unwrap();
@@ -342,7 +372,7 @@ mod tests {
 
     #[test]
     fn slabs_grow_and_keep_the_number_of_mappings_small() {
-        let pool = Pool::new();
+        let pool = Pool::new(true);
         let mut cache = Cache::new();
         let class = Class::for_bytes(64 * 1024).unwrap();
         let stacks: Vec<_> = (0..5000)
@@ -363,7 +393,7 @@ mod tests {
 
     #[test]
     fn older_kernels_get_protected_guards() {
-        let pool = Pool::new();
+        let pool = Pool::new(true);
         // Relaxed: one thread.
         pool.split_guards.store(true, Relaxed);
         let mut cache = Cache::new();
@@ -384,7 +414,7 @@ mod tests {
 
     #[test]
     fn surplus_gives_its_pages_back_and_is_used_again() {
-        let pool = Pool::new();
+        let pool = Pool::new(true);
         let mut cache = Cache::new();
         let class = Class::for_bytes(16 * 1024).unwrap();
         let all: Vec<_> = (0..WARM_MAX + 100)
