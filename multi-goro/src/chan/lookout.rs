@@ -16,7 +16,7 @@ use crate::sched::{Shared, Waiter, WaitsFor, Wake, enter, park};
 pub(crate) enum Receiving {
     /// A task of this runtime.
     Task(Arc<Shared>),
-    /// A plain thread, or a future, which belongs to no thread.
+    /// A plain thread, or a future that is no task of ours.
     Other,
     /// Nobody will: the channel is closed.
     Closed,

@@ -33,8 +33,8 @@ impl LockToReceiverError {
         matches!(self.0, Kind::CallerLocked)
     }
 
-    /// Whether the receiver is not bound to an [`OsThread`](crate::OsThread): an ordinary task, a locked one, a plain thread, or
-    /// a future (which belongs to no thread, whoever polls it).
+    /// Whether the receiver is not bound to an [`OsThread`](crate::OsThread): an ordinary task, a locked one, a plain thread, or a
+    /// future that is not polled by a task of an `OsThread` itself.
     #[must_use]
     pub fn is_receiver_not_locked(&self) -> bool {
         matches!(self.0, Kind::ReceiverNotLocked)
@@ -94,8 +94,8 @@ macro_rules! on_both_ends {
             /// so tasks share a thread with a server that they know by its channel only, and do not send it closures to run.
             ///
             /// If nobody is receiving (waiting in a receive or a [`select!`](crate::select)), it waits until somebody does. The
-            /// receiver has to be bound to an [`OsThread`](crate::OsThread), and to wait there as a task with a stack, not as a future;
-            /// `f` then is a task there, and may borrow, wait and send on the channel. Where the thread itself is at hand, [`OsThread::run`](crate::OsThread::run) is the shorter way.
+            /// receiver has to be bound to an [`OsThread`](crate::OsThread), as a task with or without a stack; `f` then is a task there, and may borrow,
+            /// wait and send on the channel. Where the thread itself is at hand, [`OsThread::run`](crate::OsThread::run) is the shorter way.
             ///
             /// ```
             /// use multi_goro::{OsThread, chan};

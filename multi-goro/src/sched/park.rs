@@ -153,16 +153,19 @@ impl Waiter {
         Self(task.cast())
     }
 
-    /// The runtime of a task that waits; none for a thread, and for what waits without parking: a future may be anywhere when it is
-    /// asked for, its first task long ended, and that task's runtime gone.
+    /// The runtime of a task that waits; none for a thread, and for a future that is no task of ours. Of futures that are it is known
+    /// of bound ones only, if it is still there: a future may outlive the task that polled it, and that task's runtime.
     ///
     /// # Safety
     ///
     /// - The waiter is in a queue whose lock the caller holds, and does not leave it, or owes an unpark that the caller has.
     pub(crate) unsafe fn runtime(self) -> Option<Arc<Shared>> {
-        if self.mark() != 0 {
+        match self.mark() {
+            0 => {}
             // A waker keeps the cell of its task alive, and not the runtime.
-            return None;
+            // SAFETY: also of a polled task the cell is the first field: it is one of its header.
+            POLLED => return unsafe { self.address().cast::<Header>().as_ref() }.bound_to(),
+            _ => return None,
         }
         // SAFETY: alive, by the caller's promise.
         unsafe { self.0.as_ref() }.kind.as_ref()?;

@@ -69,7 +69,14 @@ impl Shared {
         self.start_in(
             lane,
             (future, verdict),
-            |shared, (future, verdict)| Cell::create(shared, class, info, future, verdict),
+            |shared, (future, verdict)| {
+                let task = Cell::create(shared, class, info, future, verdict);
+                if self.bound().is_some() {
+                    // Its wakers keep the task, and may be asked later where it belongs.
+                    task.bind(Arc::downgrade(self));
+                }
+                task
+            },
             |error, (future, verdict), count| {
                 let outcome = refused(|| drop(future), error);
                 count();

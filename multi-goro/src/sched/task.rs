@@ -7,7 +7,7 @@ use std::io;
 use std::mem::ManuallyDrop;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 
 use multi_core::Lineage;
 
@@ -79,9 +79,11 @@ const _: () = assert!(size_of::<Header>() == 72);
 /// What only some tasks have.
 #[derive(Default)]
 struct More {
-    /// These two change no more once somebody else can see them.
+    /// These change no more once somebody else can see them.
     name: Option<Arc<str>>,
     lineage: Lineage,
+    /// Of a polled task that is bound, its runtime, for who has the task only.
+    bound_to: OnceLock<Weak<Shared>>,
     /// Its `task_local!` values, once it has any.
     locals: Cell<Option<Box<Locals>>>,
     /// Its deque while it is in a fork-join.
@@ -136,6 +138,13 @@ impl TaskRef {
     pub(super) fn set_lane(self, lane: Lane) {
         // SAFETY: unstarted and held, so alive and ours.
         unsafe { self.0.as_ref() }.kind().lane.set(lane);
+    }
+
+    /// Keeps the runtime for [`Header::bound_to`]. Its holder only, which has not put it into a queue yet.
+    pub(super) fn bind(self, runtime: Weak<Shared>) {
+        // SAFETY: as in `set_lane`.
+        let more = unsafe { self.0.as_ref() }.with_more();
+        let _set_once = more.bound_to.set(runtime);
     }
 
     /// Its holder only.
@@ -210,7 +219,7 @@ impl Header {
         unsafe { more.as_ref() }
     }
 
-    /// The task's own worker only.
+    /// The task's own worker only, or who has made it.
     fn with_more(&self) -> &More {
         if self.more().is_none() {
             let made = Box::into_raw(Box::<More>::default());
@@ -223,6 +232,11 @@ impl Header {
     /// The task's name.
     pub(super) fn name(&self) -> Option<&Arc<str>> {
         self.more()?.name.as_ref()
+    }
+
+    /// The runtime of a polled task that is bound, as long as that is there: who has only the task may ask.
+    pub(super) fn bound_to(&self) -> Option<Arc<Shared>> {
+        self.more()?.bound_to.get()?.upgrade()
     }
 
     /// What reports say about the task.
