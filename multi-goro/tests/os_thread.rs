@@ -330,6 +330,67 @@ fn loop_runs_its_tasks_to_their_end_when_it_is_dropped() {
 }
 
 #[test]
+fn background_task_does_not_jump_the_others_when_it_is_served() {
+    let _dog = watchdog(60);
+    let os = OsThread::spawn("served").unwrap();
+    let log = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let (tx, rx) = chan(0);
+    let (mut first, mut second) = (os.group(), os.background().group());
+    let of_second = Arc::clone(&log);
+    second.go(move || {
+        let value = rx.recv()?;
+        of_second.lock().unwrap().push(value);
+        Ok(())
+    });
+    thread::sleep(Duration::from_millis(20));
+    let of_first = Arc::clone(&log);
+    os.run(|| {
+        first.go(move || {
+            of_first.lock().unwrap().push("normal");
+            Ok(())
+        });
+        tx.send("background").unwrap();
+    });
+    first.wait().unwrap();
+    second.wait().unwrap();
+    assert_eq!(*log.lock().unwrap(), ["normal", "background"]);
+}
+
+#[test]
+fn children_start_beside_tasks_of_both_lanes_that_never_rest() {
+    let _dog = watchdog(60);
+    let os = OsThread::spawn("restless").unwrap();
+    let (mut first, mut second) = (os.group(), os.background().group());
+    let left = Arc::new(AtomicUsize::new(600));
+    let restless = || {
+        let left = Arc::clone(&left);
+        move || {
+            while left.load(SeqCst) > 0 {
+                yield_now();
+            }
+            Ok(())
+        }
+    };
+    first.go(restless());
+    first.go(restless());
+    second.go(restless());
+    let spawner = first.spawner();
+    first.go(move || {
+        // More than fit in the worker's own ring.
+        for _ in 0..600 {
+            let left = Arc::clone(&left);
+            spawner.go(move || {
+                left.fetch_sub(1, SeqCst);
+                Ok(())
+            });
+        }
+        Ok(())
+    });
+    first.wait().unwrap();
+    second.wait().unwrap();
+}
+
+#[test]
 fn ten_thousand_tasks_wait_on_one_thread() {
     let _dog = watchdog(60);
     let os = OsThread::spawn("many").unwrap();

@@ -79,7 +79,9 @@ impl Worker {
 
     /// Makes a started task of this worker ready, ahead of the list within the limit of [`JUMPS_MAX`].
     pub(super) fn ready_next(&self, task: NonNull<Header>) {
-        if let Some(before) = self.front.replace(Some(task)) {
+        if TaskRef(task).lane() == Lane::Background {
+            self.push_ready(task);
+        } else if let Some(before) = self.front.replace(Some(task)) {
             self.ready.borrow_mut().push_back(before);
         }
     }
@@ -112,7 +114,7 @@ impl Worker {
             });
         }
         if round.is_multiple_of(FAIR_ROUNDS)
-            && let Some(task) = self.take_background().or_else(|| self.take_injected())
+            && let Some(task) = self.take_fairly(round)
         {
             return Some(task);
         }
@@ -159,6 +161,15 @@ impl Worker {
             || has_front
             || !self.ready.borrow().is_empty()
             || !self.background.borrow().is_empty()
+    }
+
+    /// The first of a queue that others may keep from its turn. Of two such they take turns: [`FAIR_ROUNDS`] is odd.
+    fn take_fairly(&self, round: u32) -> Option<NonNull<Header>> {
+        if round.is_multiple_of(2) {
+            self.take_injected().or_else(|| self.take_background())
+        } else {
+            self.take_background().or_else(|| self.take_injected())
+        }
     }
 
     fn take_background(&self) -> Option<NonNull<Header>> {
