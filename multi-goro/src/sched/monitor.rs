@@ -25,7 +25,7 @@ const STUCK: Duration = Duration::from_millis(10);
 const QUIET_LOOKS: u32 = 2;
 /// What a suspected task must have computed for to be found stuck: else its thread may only not have been run by the system, and a
 /// spare worker would have to share the same few processors.
-const COMPUTED: Duration = Duration::from_millis(4);
+const COMPUTED: Duration = Duration::from_millis(1);
 /// Reports that are printed one after the other; after that one each [`REPORT_EVERY`].
 const REPORTS_AT_ONCE: u32 = 4;
 const REPORT_EVERY: Duration = Duration::from_secs(1);
