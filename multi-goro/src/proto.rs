@@ -12,6 +12,8 @@
 //! and the Release of the home lock, each ordering of the poll word, and a wake of it that only looks where the state would
 //! stay, is found. What loom cannot see is a load that moves behind a later store: the Release with
 //! which a thief moves the ring's head or the deque's top is there for that, and is argued where it stands.
+//!
+//! With `--cfg shuttle` beside it, `many.rs` runs them with four to eight workers in random orders, of which loom could not try all.
 
 pub(crate) mod channel;
 pub(crate) mod claim;
@@ -20,6 +22,8 @@ pub(crate) mod gate;
 pub(crate) mod home_lock;
 pub(crate) mod idle;
 pub(crate) mod inbox;
+#[cfg(all(test, shuttle))]
+mod many;
 pub(crate) mod offer_word;
 pub(crate) mod poll_word;
 pub(crate) mod ring;

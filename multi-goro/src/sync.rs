@@ -54,10 +54,15 @@ atomic!(AtomicUsize, usize);
 #[cfg(not(loom))]
 atomic!(AtomicPtr<T>, *mut T);
 
-#[cfg(loom)]
+// `cfg(shuttle)` comes with `cfg(loom)`, and puts another checker in its place.
+#[cfg(all(loom, not(shuttle)))]
 pub(crate) use loom::sync::Mutex as OsMutex;
-#[cfg(loom)]
+#[cfg(all(loom, not(shuttle)))]
 pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
+#[cfg(shuttle)]
+pub(crate) use shuttle::sync::Mutex as OsMutex;
+#[cfg(shuttle)]
+pub(crate) use shuttle::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
 
 mod asymmetric;
 #[cfg(not(loom))]
@@ -121,15 +126,19 @@ const BUSY_TRIES: u32 = 4;
 #[cfg(not(loom))]
 const BUSY_PAUSES: u32 = 16;
 
-#[cfg(loom)]
+#[cfg(all(loom, not(shuttle)))]
 pub(crate) use loom::sync::MutexGuard as OsGuard;
+#[cfg(shuttle)]
+pub(crate) use shuttle::sync::MutexGuard as OsGuard;
 #[cfg(not(loom))]
 pub(crate) use std::sync::MutexGuard as OsGuard;
 
 /// Lets another thread run: for a wait that is over in a moment.
 pub(crate) fn pause() {
-    #[cfg(loom)]
+    #[cfg(all(loom, not(shuttle)))]
     loom::thread::yield_now();
+    #[cfg(shuttle)]
+    shuttle::thread::yield_now();
     #[cfg(not(loom))]
     std::thread::yield_now();
 }

@@ -6,14 +6,21 @@ use crate::{Result, Verdict};
 /// The crates that have models, all of them unit tests under `cfg(loom)`.
 const PACKAGES: [&str; 2] = ["multi-chan", "multi-goro"];
 
-/// Builds those crates for loom, in a target folder of their own since the flag changes every crate, and runs the models.
+/// Those whose protocols also run with more threads than loom can try all orders of, under `cfg(shuttle)` beside it.
+const CROWDED: [&str; 1] = ["multi-goro"];
+
+/// Builds those crates for each checker, in target folders of their own since the flags change every crate, and runs the models.
 pub(crate) fn run(workspace: &Workspace) -> Result<Verdict> {
-    let packages = PACKAGES.iter().flat_map(|name| ["--package", name]);
-    let status = workspace
-        .cargo()
-        .args(["test", "--release", "--lib", "--target-dir", "target/loom"])
-        .args(packages)
-        .env("RUSTFLAGS", "--cfg loom")
-        .status()?;
-    Ok(Verdict::green_if(status.success()))
+    let check = |packages: &[&str], folder: &str, flags: &str| {
+        let packages = packages.iter().flat_map(|name| ["--package", name]);
+        workspace
+            .cargo()
+            .args(["test", "--release", "--lib", "--target-dir", folder])
+            .args(packages)
+            .env("RUSTFLAGS", flags)
+            .status()
+    };
+    let few = check(&PACKAGES, "target/loom", "--cfg loom")?;
+    let many = check(&CROWDED, "target/shuttle", "--cfg loom --cfg shuttle")?;
+    Ok(Verdict::green_if(few.success() && many.success()))
 }

@@ -374,7 +374,7 @@ mod tests {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, loom, not(shuttle)))]
 mod models {
     use super::super::task_word::{Park, TaskWord, Unpark};
     use super::*;

@@ -55,7 +55,7 @@ impl Claim {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, loom, not(shuttle)))]
 #[expect(unsafe_code, reason = "the models put values into places")]
 mod models {
     use super::super::channel::{Core, Received, Seat, Sent};

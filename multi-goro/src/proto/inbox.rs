@@ -154,7 +154,7 @@ mod tests {
     }
 
     /// Two posters and the worker: nothing lost, each poster's order kept. Bounds: three threads, three items.
-    #[cfg(loom)]
+    #[cfg(all(loom, not(shuttle)))]
     #[test]
     fn inbox_loses_nothing() {
         loom::model(|| {

@@ -67,7 +67,7 @@ impl OfferWord {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, loom, not(shuttle)))]
 mod models {
     use super::*;
     use loom::cell::UnsafeCell;

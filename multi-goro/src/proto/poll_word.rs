@@ -228,7 +228,7 @@ mod tests {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, loom, not(shuttle)))]
 #[expect(unsafe_code, reason = "the models touch what the word guards")]
 mod models {
     use super::*;

@@ -78,7 +78,7 @@ fn wait() {
     loom::thread::yield_now();
 }
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, loom, not(shuttle)))]
 mod models {
     use super::*;
     use loom::sync::Arc;

@@ -147,7 +147,7 @@ impl TaskWord {
     }
 }
 
-#[cfg(all(test, loom))]
+#[cfg(all(test, loom, not(shuttle)))]
 mod models {
     use super::*;
     use loom::sync::Arc;

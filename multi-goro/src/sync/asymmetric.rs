@@ -10,7 +10,7 @@
 //! interrupted for the membarrier runs no thread of ours then, and has passed a full fence when it changed threads.
 
 #[cfg(loom)]
-use loom::sync::atomic::{Ordering::SeqCst, fence};
+use super::{Ordering::SeqCst, fence};
 
 #[cfg(not(loom))]
 use super::{AtomicBool, Ordering::*, compiler_fence, fence};
