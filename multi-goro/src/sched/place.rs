@@ -1,10 +1,13 @@
 //! Where tasks wait to run, and which is next.
 
+#![expect(unsafe_code, reason = "looks into the cells of ready tasks")]
+
 use std::ptr::{self, NonNull};
 
 use super::status::Tick;
 use super::task::{Header, Lane, TaskRef};
 use super::worker::{Worker, bump};
+use crate::arch;
 use crate::proto::ring::SLOT_COUNT;
 use crate::sync::{Ordering::*, light_fence};
 
@@ -19,6 +22,13 @@ const TIMER_ROUNDS: u32 = 8;
 const TICK_ROUNDS: u32 = 16;
 /// Tasks in a row that may jump the ready list: the newest child, or the receiver just served.
 const JUMPS_MAX: u32 = 3;
+/// How far ahead cells are fetched, and stacks, whose address the cells hold. With eight lines of each stack, processor time per yield
+/// among 20 000 tasks went from 320 to 146 ns, among 1 000 from 21 to 19, between two it stayed at 13; with four it was 192, 19 and 12.
+const CELLS_AHEAD: usize = 8;
+const STACKS_AHEAD: usize = 3;
+/// What a parked task needs of its stack to go on and to end.
+const STACK_LINES: usize = 8;
+
 impl Worker {
     /// Queues a child of the running task: it runs here next, unless it is displaced by a newer one, and then anywhere.
     pub(super) fn spawn(&self, task: TaskRef) {
@@ -129,7 +139,7 @@ impl Worker {
             self.jumps.set(self.jumps.get() + 1);
             return Some(task);
         }
-        if let Some(task) = self.ready.borrow_mut().pop_front() {
+        if let Some(task) = self.pop_ready() {
             self.jumps.set(0);
             return Some(task);
         }
@@ -150,6 +160,25 @@ impl Worker {
             }
         }
         self.take_background()
+    }
+
+    /// The first of the ready list. When many were woken at once their cells and stacks are cold: those of the ones soon to come are
+    /// fetched meanwhile.
+    fn pop_ready(&self) -> Option<NonNull<Header>> {
+        let mut ready = self.ready.borrow_mut();
+        let task = ready.pop_front()?;
+        if let Some(soon) = ready.get(CELLS_AHEAD) {
+            arch::prefetch(soon.as_ptr().cast());
+            arch::prefetch(soon.as_ptr().cast::<u8>().wrapping_add(64));
+        }
+        if let Some(next) = ready.get(STACKS_AHEAD) {
+            // SAFETY: ready, and so alive.
+            let sp = unsafe { next.as_ref() }.sp.get();
+            for line in 0..STACK_LINES {
+                arch::prefetch(sp.wrapping_add(64 * line));
+            }
+        }
+        Some(task)
     }
 
     /// Whether a started task of this worker can go on, or something of its own can start.
