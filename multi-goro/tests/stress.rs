@@ -14,6 +14,8 @@ mod blocking;
 mod cancel;
 #[path = "stress/channels.rs"]
 mod channels;
+#[path = "stress/forks.rs"]
+mod forks;
 #[path = "stress/locked.rs"]
 mod locked;
 #[path = "stress/mix.rs"]
