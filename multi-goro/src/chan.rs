@@ -220,11 +220,15 @@ impl<T> Channel<T> {
     }
 
     fn describe(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Read before anything is written: what `f` writes to is the user's, and may use this very channel, wait or panic.
         let core = enter(&self.core);
+        let (len, capacity) = (core.gate.len(), core.gate.capacity());
+        let is_closed = core.gate.is_closed();
+        drop(core);
         f.debug_struct(name)
-            .field("len", &core.gate.len())
-            .field("capacity", &core.gate.capacity())
-            .field("is_closed", &core.gate.is_closed())
+            .field("len", &len)
+            .field("capacity", &capacity)
+            .field("is_closed", &is_closed)
             .finish_non_exhaustive()
     }
 }

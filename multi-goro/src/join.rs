@@ -71,14 +71,11 @@ where
     let Some((worker, task)) = sched::on_task() else {
         return on_thread(a, b);
     };
-    let hold;
+    let mut hold = None;
     let offers = match worker.offers_of(task) {
         Some(offers) => offers,
         None if !worker.takes_offers() => return in_turn(a, b),
-        None => {
-            hold = worker.hold_offers(task);
-            hold.offers()
-        }
+        None => hold.insert(worker.hold_offers(task)).offers(),
     };
     let half = Half::new(task, b);
     // SAFETY: this task's deque; `half` stays where it is until `take_back`, which follows, and if it was stolen until `wait` has returned.
@@ -86,7 +83,7 @@ where
         // So many older ones are on offer that this one would not be taken.
         return in_turn(a, half.into_closure());
     }
-    worker.offered();
+    worker.offered(hold.is_some());
     let left = catch_unwind(AssertUnwindSafe(a));
     // SAFETY: for the push above; those of the calls below were followed by theirs.
     match unsafe { offers.take_back() } {

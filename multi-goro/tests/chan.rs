@@ -325,3 +325,27 @@ fn worker_that_was_alone_with_a_channel_makes_room() {
         });
     }
 }
+
+/// What a channel's `Debug` writes to is the user's: it may use that very channel, and fail.
+#[test]
+fn channel_is_free_while_it_is_printed() {
+    struct Nosy<'a>(&'a multi_goro::Sender<u8>, bool);
+
+    impl std::fmt::Write for Nosy<'_> {
+        fn write_str(&mut self, _: &str) -> std::fmt::Result {
+            let _either = self.0.try_send(1);
+            assert!(!self.1, "fails as it writes");
+            Ok(())
+        }
+    }
+
+    let _dog = watchdog(60);
+    let (tx, rx) = chan(2);
+    std::fmt::write(&mut Nosy(&tx, false), format_args!("{tx:?} {rx:?}")).unwrap();
+    assert_eq!(rx.len(), 2);
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        std::fmt::write(&mut Nosy(&tx, true), format_args!("{rx:?}"))
+    }));
+    assert!(panicked.is_err());
+    assert_eq!(rx.iter().take(2).sum::<u8>(), 2);
+}

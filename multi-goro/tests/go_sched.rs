@@ -414,7 +414,7 @@ fn stack_of_every_class_can_be_used_to_its_end() {
             .unwrap();
         for _ in 0..10 {
             group.go(move || {
-                let top = black_box(&bytes as *const usize).addr();
+                let top = black_box(&raw const bytes).addr();
                 // What the runtime has on it, and what a frame of a debug build may have below.
                 assert!(dive(top, bytes - 6 * 1024) > bytes / 4096);
                 yield_now();

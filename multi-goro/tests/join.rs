@@ -387,3 +387,26 @@ fn stolen_half_runs_in_the_group_of_the_caller() {
     });
     group.wait().expect("both end");
 }
+
+/// A stolen half has the stack of the task that offered it, not the runtime's default: it must not matter who was idle.
+#[test]
+fn stolen_half_has_as_large_a_stack_as_its_task() {
+    #[inline(never)]
+    fn fill(depth: usize) -> usize {
+        let frame = std::hint::black_box([1u8; 4096]);
+        if depth == 0 {
+            return usize::from(frame[7]);
+        }
+        fill(depth - 1) + usize::from(frame[depth])
+    }
+    let _dog = watchdog(60);
+    let runtime = runtime(2);
+    let mut group = Group::builder()
+        .runtime(&runtime)
+        .stack_bytes(1 << 20)
+        .build()
+        .expect("a group");
+    let depth = group.spawn(|| Ok(join_stolen(|| 0, || fill(60)).1));
+    assert_eq!(depth.join().expect("no failure"), 61);
+    group.wait().expect("no failure");
+}

@@ -5,6 +5,8 @@
 #![expect(clippy::print_stdout, reason = "reports as a test runner does")]
 
 mod common;
+#[path = "common/seccomp.rs"]
+mod seccomp;
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -97,6 +99,28 @@ const CASES: &[Case] = &[
     Case {
         name: "forked_child_inside_a_join_runs_the_second_half_or_panics",
         child: forked_in_a_join,
+        check: succeeded,
+    },
+    Case {
+        name: "forked_child_whose_task_returns_ends_and_runs_no_other_task",
+        child: forked_and_returned,
+        check: |output| {
+            succeeded(output);
+            let text = stderr(output);
+            assert!(
+                text.contains("a task forked, and in the child it returned"),
+                "{text}"
+            );
+        },
+    },
+    Case {
+        name: "runtime_on_a_thread_that_is_refused_the_fences_of_the_others_is_an_error",
+        child: fences_refused_later,
+        check: succeeded,
+    },
+    Case {
+        name: "fences_refused_to_the_first_runtime_are_done_without_from_then_on",
+        child: fences_refused_first,
         check: succeeded,
     },
     Case {
@@ -562,6 +586,80 @@ fn forked_from_a_task() {
         });
         yield_now();
     });
+}
+
+#[expect(unsafe_code, reason = "forks")]
+fn forked_and_returned() {
+    let runtime = Runtime::builder().workers(1).build().expect("a worker");
+    let mut group = runtime.group();
+    let parent = std::process::id();
+    group.go(|| {
+        // SAFETY: the child only returns, which is what is tested; a hang ends with SIGALRM.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            // SAFETY: only sets a timer.
+            unsafe { libc::alarm(10) };
+            return Ok(());
+        }
+        let mut status = 0;
+        // SAFETY: waits for the child just made.
+        let reaped = unsafe { libc::waitpid(pid, &raw mut status, 0) };
+        assert_eq!(reaped, pid);
+        assert_eq!(
+            status & 0x7f,
+            libc::SIGABRT,
+            "the child ended with {status:#x}"
+        );
+        Ok(())
+    });
+    for _ in 0..3 {
+        group.go(move || {
+            assert_eq!(std::process::id(), parent, "run in the child");
+            Ok(())
+        });
+    }
+    group.wait().expect("the parent goes on");
+}
+
+fn works(runtime: &Runtime) {
+    let mut group = runtime.group();
+    for _ in 0..100 {
+        group.go(|| {
+            multi_goro::sleep(Duration::from_millis(5));
+            Ok(())
+        });
+    }
+    group.wait().expect("nothing fails");
+}
+
+fn build_where_fences_are_refused() -> Result<Runtime, multi_goro::BuildError> {
+    std::thread::spawn(|| {
+        seccomp::refuse_membarrier();
+        Runtime::builder().workers(2).build()
+    })
+    .join()
+    .expect("no panic")
+}
+
+fn fences_refused_later() {
+    let first = Runtime::builder().workers(2).build().expect("two workers");
+    works(&first);
+    let error = build_where_fences_are_refused().expect_err("refused");
+    assert!(
+        error
+            .to_string()
+            .contains("membarrier(2) worked for the first"),
+        "{error}"
+    );
+    works(&first);
+}
+
+fn fences_refused_first() {
+    let first = build_where_fences_are_refused().expect("its fences are its own");
+    works(&first);
+    let second = Runtime::builder().workers(2).build().expect("two workers");
+    works(&second);
+    works(&first);
 }
 
 fn forked_in_a_join() {

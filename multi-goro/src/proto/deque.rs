@@ -259,6 +259,7 @@ mod tests {
 #[cfg(all(test, loom, not(shuttle)))]
 mod models {
     use super::*;
+    use crate::sync::fence;
     use loom::sync::Arc;
     use loom::thread;
 
@@ -394,7 +395,7 @@ mod models {
         });
     }
 
-    /// An offer against a worker that falls asleep: with a light fence between the push and the look at who sleeps, and the heavy one between
+    /// An outermost offer against a worker that falls asleep: with a fence between the push and the look at who sleeps, and one between
     /// saying so and the last look, one sees the other. Bounds: two threads, one item.
     #[test]
     fn offer_and_sleeper_see_each_other() {
@@ -405,12 +406,12 @@ mod models {
                 let (deque, asleep) = (Arc::clone(&deque), Arc::clone(&asleep));
                 thread::spawn(move || {
                     asleep.store(1, Relaxed);
-                    heavy_fence();
+                    fence(SeqCst);
                     !deque.is_empty()
                 })
             };
             assert!(deque.push(NonNull::dangling()));
-            light_fence();
+            fence(SeqCst);
             let seen = asleep.load(Relaxed) == 1;
             assert!(sleeper.join().unwrap() || seen);
         });

@@ -20,7 +20,7 @@ use super::task::{Header, Job, TaskRef};
 use super::worker::{Worker, bump};
 use crate::proto::deque::{Deque, Pop, Steal};
 use crate::proto::offer_word::{Await, Finish, OfferWord};
-use crate::sync::{AtomicPtr, Ordering::*};
+use crate::sync::{AtomicPtr, Ordering::*, fence};
 
 /// Offers in a row that are not announced after one that was in vain: at first, and at most. At 10 ns a join the most is one wake, some
 /// 5 µs, in half a millisecond.
@@ -238,9 +238,15 @@ impl Worker {
         }
     }
 
-    /// After an offer: wakes somebody to take it, if that seems worth it.
+    /// After an offer: wakes somebody to take it, if that seems worth it. The `outermost` one of a task is never overlooked by who falls
+    /// asleep at this moment.
     #[inline]
-    pub(crate) fn offered(&self) {
+    pub(crate) fn offered(&self, outermost: bool) {
+        if outermost {
+            // Fence A. Pairs with fence B in `Idle::fall_asleep`: either we see that worker asleep, or it sees the offer. The look below
+            // has a light one, which does not pair with it.
+            fence(SeqCst);
+        }
         if self.shared.idle.wants_offers() {
             self.call_for_takers();
         }
@@ -308,10 +314,11 @@ impl Worker {
         // SAFETY: stolen by us: its task waits with it until we say that we are done.
         let task = unsafe { offer.as_ref() }.task;
         // SAFETY: that task is in the middle of its join, so alive.
-        let info = unsafe { task.as_ref() }.info();
+        let task = unsafe { task.as_ref() };
         let shared = NonNull::from(&*self.shared);
         bump(&self.remote().spawned);
-        Header::create(shared, self.shared.class(), info, Taken(offer))
+        // On as large a stack as where it was offered: it must not matter who runs it.
+        Header::create(shared, task.class(), task.info(), Taken(offer))
     }
 }
 

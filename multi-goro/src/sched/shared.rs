@@ -207,7 +207,7 @@ impl Shared {
         let workers = plan.workers;
         let process = process_word()?;
         overflow::install(worker::on_fault)?;
-        prepare_fences();
+        prepare_fences()?;
         let seats = workers + plan.spares;
         let remotes: Box<[_]> = (0..seats).map(|seat| Remote::new(seat < workers)).collect();
         let owners = remotes[..workers]
@@ -514,7 +514,7 @@ impl Shared {
             self.remotes.iter().map(|r| pick(&r.0).load(Relaxed)).sum()
         };
         let finished = count(ended);
-        // Acquire: keeps the reads of the finished before those of the started, as far as it goes.
+        // Pairs with the Release in `bump`: the starts of the tasks that were counted as ended are counted below.
         fence(Acquire);
         self.started_count()
             .saturating_sub(finished)

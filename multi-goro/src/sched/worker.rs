@@ -80,8 +80,10 @@ pub(crate) struct Worker {
 
 /// Adds one to a counter that only this thread writes.
 pub(super) fn bump(counter: &AtomicU64) {
-    // Relaxed, both: one writer; see `Shared::task_count` for readers.
-    counter.store(counter.load(Relaxed) + 1, Relaxed);
+    // Relaxed: one writer.
+    let next = counter.load(Relaxed) + 1;
+    // Release: who sees the end of a task counted sees its start counted, too. Pairs with the fence in `Shared::count_without`.
+    counter.store(next, Release);
 }
 
 impl Worker {
@@ -429,6 +431,16 @@ impl Worker {
     }
 }
 
+/// Ends a forked child whose task, the one that forked, has returned: the worker's other tasks are the parent's to run.
+#[cold]
+fn end_forked_child() -> ! {
+    sys::write_error(
+        b"multi-goro: a task forked, and in the child it returned to a runtime that the child does not have; \
+          end the child in the task (_exit, exec), or fork through multi-proc\n",
+    );
+    sys::abort()
+}
+
 /// Tells the sanitizer which stack the thread goes to with a task.
 #[cfg(asan)]
 fn tell_leaving(task: &Header) {
@@ -457,6 +469,9 @@ extern "C" fn task_root(worker: *mut ()) -> ! {
         let task = worker.current.get().expect("a task is running");
         // SAFETY: the running task is ours, and runs once.
         let ran = unsafe { Header::run(task, &|| bump(&worker.remote().finished)) };
+        if worker.shared.is_foreign() {
+            end_forked_child();
+        }
         // SAFETY: the running task is alive.
         let stack = unsafe { task.as_ref() }
             .take_stack()

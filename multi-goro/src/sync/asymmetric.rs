@@ -13,22 +13,50 @@
 use super::{Ordering::SeqCst, fence};
 
 #[cfg(not(loom))]
-use super::{AtomicBool, Ordering::*, compiler_fence, fence};
+use super::{AtomicU32, Ordering::*, compiler_fence, fence};
 #[cfg(not(loom))]
 use crate::sys;
-
-/// Whether the kernel runs our fences. Set before the first worker starts, and never unset.
 #[cfg(not(loom))]
-static BY_KERNEL: AtomicBool = AtomicBool::new(false);
+use std::io;
 
-/// Asks the kernel once whether it runs fences for us. Before any thread that calls [`heavy_fence`] is started: a thread that
-/// calls the other and does not know the answer yet pays for a fence that was not needed.
+/// Nobody has asked the kernel yet. Until then nobody is in a handshake.
 #[cfg(not(loom))]
-pub(crate) fn prepare_fences() {
-    // Relaxed, both: who starts a thread orders it for that thread; and see above.
-    if !BY_KERNEL.load(Relaxed) && sys::membarrier_register().is_ok() {
-        // Relaxed: as above.
-        BY_KERNEL.store(true, Relaxed);
+const UNKNOWN: u32 = 0;
+/// The kernel runs our fences.
+#[cfg(not(loom))]
+const YES: u32 = 1;
+/// It does not.
+#[cfg(not(loom))]
+const NO: u32 = 2;
+
+/// Whether the kernel runs our fences. Decided before the first worker starts, and never again: two threads that do not agree have no
+/// fence between them at all.
+#[cfg(not(loom))]
+static BY_KERNEL: AtomicU32 = AtomicU32::new(UNKNOWN);
+
+/// Asks the kernel once whether it runs fences for us. Before any thread that calls [`heavy_fence`] or [`light_fence`] is started.
+///
+/// # Errors
+///
+/// If the answer was yes and this thread, and so any that it starts, is refused.
+#[cfg(not(loom))]
+pub(crate) fn prepare_fences() -> io::Result<()> {
+    let answer = sys::membarrier_register().and_then(|()| sys::membarrier());
+    let ours = if answer.is_ok() { YES } else { NO };
+    // Relaxed, all: who starts a thread orders it for that thread.
+    let decided = match BY_KERNEL.compare_exchange(UNKNOWN, ours, Relaxed, Relaxed) {
+        Ok(_) => ours,
+        Err(earlier) => earlier,
+    };
+    match answer {
+        Err(error) if decided == YES => Err(io::Error::new(
+            error.kind(),
+            format!(
+                "membarrier(2) worked for the first green runtime of this process and is refused to this thread: {error}; \
+                 refuse it (a seccomp filter?) to all threads before the first one is made, or to none"
+            ),
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -37,7 +65,7 @@ pub(crate) fn prepare_fences() {
 pub(crate) fn light_fence() {
     #[cfg(not(loom))]
     // Relaxed: see `prepare_fences`.
-    if BY_KERNEL.load(Relaxed) {
+    if BY_KERNEL.load(Relaxed) == YES {
         // The rest is done by the `membarrier` of the heavy side.
         compiler_fence(SeqCst);
         return;
@@ -51,7 +79,7 @@ pub(crate) fn light_fence() {
 pub(crate) fn heavy_fence() {
     #[cfg(not(loom))]
     // Relaxed: see `prepare_fences`.
-    if BY_KERNEL.load(Relaxed) {
+    if BY_KERNEL.load(Relaxed) == YES {
         // Light sides rely on this: without it there is no way on. A forked child may have to register anew.
         if sys::membarrier().is_err()
             && (sys::membarrier_register().is_err() || sys::membarrier().is_err())
@@ -78,7 +106,7 @@ mod tests {
     #[test]
     fn of_a_light_and_a_heavy_side_one_sees_the_other() {
         const ROUNDS: usize = 3000;
-        prepare_fences();
+        prepare_fences().unwrap();
         let words = Arc::new([AtomicU32::new(0), AtomicU32::new(0)]);
         let seen = Arc::new([AtomicU32::new(0), AtomicU32::new(0)]);
         let meet = Arc::new(Barrier::new(2));

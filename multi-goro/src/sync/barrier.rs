@@ -73,9 +73,11 @@ impl Barrier {
 
 impl fmt::Debug for Barrier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The lock is free again before anything is written: what `f` writes to is the user's.
+        let come = lock(&self.state).come;
         f.debug_struct("Barrier")
             .field("parties", &self.parties)
-            .field("come", &lock(&self.state).come)
+            .field("come", &come)
             .finish_non_exhaustive()
     }
 }
