@@ -109,8 +109,6 @@ func sampler(j job) func() map[string]float64 {
 		return pipeline(j.number("stages"))
 	case "parked":
 		return parked(j.number("tasks"))
-	case "unstarted":
-		return unstarted(j.number("tasks"))
 	case "skew":
 		return skew(j.number("tasks"), j.number("units"), j.number("workers"))
 	case "sweep":
@@ -429,24 +427,6 @@ func parked(tasks int) once {
 		bytes := bytesEach(before, tasks)
 		started = time.Now()
 		close(gate)
-		group.Wait()
-		return map[string]float64{"create": create, "finish": each(time.Since(started), tasks), "bytes": bytes}
-	}
-}
-
-// With one P, which is busy starting them, none of the goroutines begins; pre-emption lets a few.
-func unstarted(tasks int) once {
-	return func() map[string]float64 {
-		before := rss()
-		var group sync.WaitGroup
-		started := time.Now()
-		for i := 0; i < tasks; i++ {
-			group.Add(1)
-			go group.Done()
-		}
-		create := each(time.Since(started), tasks)
-		bytes := bytesEach(before, tasks)
-		started = time.Now()
 		group.Wait()
 		return map[string]float64{"create": create, "finish": each(time.Since(started), tasks), "bytes": bytes}
 	}

@@ -12,6 +12,8 @@
 //! Instead of an answer a child may say `{"cannot":"why"}`. Go's program speaks the same.
 
 use std::io::{self, BufRead as _, Write as _};
+use std::panic::{self, PanicHookInfo};
+use std::process;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -29,11 +31,19 @@ const SAMPLE: Duration = Duration::from_millis(20);
 ///
 /// If the answers cannot be written.
 pub fn run(contender: &str, job: &str) -> Result {
+    panic::set_hook(Box::new(end));
     match serve(contender, job) {
         Err(Failure::Work(error)) => say(&json!({"cannot": error.to_string()})),
         Err(Failure::Pipe(error)) => Err(error.into()),
         Ok(()) => Ok(()),
     }
+}
+
+/// A panic ends the process at once, and is the answer: in a task it might leave the others, and us, waiting for ever.
+fn end(panic: &PanicHookInfo<'_>) {
+    let why = panic.payload_as_str().unwrap_or("for no reason given");
+    let _unheard = say(&json!({"cannot": format!("panicked: {why}")}));
+    process::abort();
 }
 
 enum Failure {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use multi_goro::{Group, chan};
+use multi_goro::{Group, OsThread, chan};
 
 use super::{Roll, runtime};
 use crate::Result;
@@ -81,13 +81,14 @@ pub(super) fn parked(job: &Job) -> Result<Work> {
     }))
 }
 
-/// Tasks that wait for the only worker, which is busy starting them.
+/// Tasks that wait for the only thread that may run them, which is busy starting them. A worker would not do: where one is stuck for long,
+/// a spare worker begins what waits for it.
 pub(super) fn unstarted(job: &Job) -> Result<Work> {
-    let (runtime, tasks) = (runtime(job)?, job.number("tasks")?);
+    let (thread, tasks) = (OsThread::spawn("busy")?, job.number("tasks")?);
     Ok(Work::once(move || {
         let before = rss_bytes()?;
-        runtime.run(|| {
-            let mut group = Group::new();
+        thread.run(|| {
+            let mut group = thread.group();
             let started = Instant::now();
             for _ in 0..tasks {
                 group.go(|| Ok(()));
