@@ -8,7 +8,7 @@
 //!
 //! Under `cfg(loom)` the crate is these files alone. Each has its models at its end, with their bounds. The models were tried on
 //! weakened copies: each fence of `idle`, `watch` and `shown` removed, the Release of the parking word, the inbox, the ring's tail and the deque's bottom
-//! made Relaxed, the deque's two fences removed, the claim's compare-and-swap made a load and a store, each fence
+//! made Relaxed, the fences of the deque and the gate removed, the claim's compare-and-swap made a load and a store, each fence
 //! and the Release of the home lock, each ordering of the poll word, and a wake of it that only looks where the state would
 //! stay, is found. What loom cannot see is a load that moves behind a later store: the Release with
 //! which a thief moves the ring's head or the deque's top is there for that, and is argued where it stands.

@@ -16,7 +16,7 @@ fn tree(depth: u64, mut random: Random, ran: &AtomicU64) -> u64 {
             1..4 => yield_now(),
             4 => {
                 let caught = catch_unwind(AssertUnwindSafe(|| {
-                    join(|| yield_now(), || std::panic::resume_unwind(Box::new(7_u8)))
+                    join(yield_now, || std::panic::resume_unwind(Box::new(7_u8)))
                 }));
                 let panic = caught.map(|_: ((), ())| ()).expect_err("it panics");
                 assert_eq!(panic.downcast_ref(), Some(&7_u8));
