@@ -1,5 +1,6 @@
 //! The scheduler: workers, tasks, parking. How workers sleep and wake is in `sched/README.md`.
 
+mod abandon;
 mod bound;
 mod cells;
 mod counts;

@@ -58,11 +58,13 @@ atomic!(AtomicPtr<T>, *mut T);
 #[cfg(all(loom, not(shuttle)))]
 pub(crate) use loom::sync::Mutex as OsMutex;
 #[cfg(all(loom, not(shuttle)))]
-pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
 #[cfg(shuttle)]
 pub(crate) use shuttle::sync::Mutex as OsMutex;
 #[cfg(shuttle)]
-pub(crate) use shuttle::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering, fence};
+pub(crate) use shuttle::sync::atomic::{
+    AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence,
+};
 
 mod asymmetric;
 #[cfg(not(loom))]

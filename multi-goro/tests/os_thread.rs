@@ -7,8 +7,8 @@ mod common;
 use std::cell::RefCell;
 use std::os::fd::{AsRawFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::*};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -435,6 +435,86 @@ fn loop_dropped_by_a_panic_leaves_its_tasks_and_says_so() {
     assert!(os.try_run(|| ()).unwrap_err().is_gone());
 }
 
+/// Makes a loop on a thread of its own, which panics after `body`.
+fn loop_that_panics(
+    body: impl FnOnce(&mut ThreadLoop) + Send + 'static,
+) -> (OsThread, thread::JoinHandle<()>) {
+    let (tell, told) = mpsc::channel();
+    let owner = thread::spawn(move || {
+        let mut tasks = ThreadLoop::new().unwrap();
+        tell.send(tasks.thread()).unwrap();
+        body(&mut tasks);
+        // Not by `panic!`, which would print.
+        std::panic::resume_unwind(Box::new("in the loop"));
+    });
+    (told.recv().unwrap(), owner)
+}
+
+#[test]
+fn loop_dropped_by_a_panic_refuses_what_has_not_started() {
+    let _dog = watchdog(60);
+    let (begin, begun) = mpsc::channel::<()>();
+    let (end, ended) = mpsc::channel::<()>();
+    let (polled, was_polled) = mpsc::channel();
+    let (os, owner) = loop_that_panics(move |tasks| {
+        begun.recv().unwrap();
+        tasks.run_for(SOON);
+        polled.send(()).unwrap();
+        ended.recv().unwrap_err();
+    });
+    let mut group = os.group();
+    // Woken when there is nobody to poll it.
+    let (tx, rx) = chan::<u8>(0);
+    group.go_async(async move { Ok(rx.recv_async().await.map(drop)?) });
+    begin.send(()).unwrap();
+    was_polled.recv().unwrap();
+    group.go(|| Ok(()));
+    let caller = {
+        let os = os.clone();
+        thread::spawn(move || os.try_run(|| ()).unwrap_err())
+    };
+    while os.num_tasks() < 3 {
+        thread::yield_now();
+    }
+    drop(end);
+    owner.join().unwrap_err();
+    assert!(caller.join().unwrap().is_gone());
+    assert_eq!(os.num_tasks(), 1);
+    tx.send(1).unwrap();
+    let failures = group.wait().unwrap_err();
+    assert_eq!(
+        failures.to_string().matches("takes no more tasks").count(),
+        2,
+        "{failures}"
+    );
+    assert_eq!(os.num_tasks(), 0);
+}
+
+#[test]
+fn callers_that_meet_the_end_of_a_loop_come_back() {
+    let _dog = watchdog(60);
+    for round in 0..300_u64 {
+        let (os, owner) = loop_that_panics(move |tasks| {
+            tasks.run_for(SOON);
+            for _ in 0..round * 200 {
+                std::hint::spin_loop();
+            }
+        });
+        let callers = [(); 2].map(|()| {
+            let os = os.clone();
+            thread::spawn(move || {
+                while os.try_run(|| ()).is_ok() {}
+                os.try_run(|| ()).unwrap_err()
+            })
+        });
+        owner.join().unwrap_err();
+        for caller in callers {
+            assert!(caller.join().unwrap().is_gone());
+        }
+        assert_eq!(os.num_tasks(), 0);
+    }
+}
+
 #[test]
 fn run_while_a_panic_unwinds_blocks_and_ends() {
     struct Asks(OsThread, Arc<AtomicUsize>);
@@ -499,7 +579,7 @@ fn background_tasks_come_second_and_not_never() {
 
     // From outside, in the same order, while the thread is taken up.
     log.lock().unwrap().clear();
-    let (begun, end) = (std::sync::mpsc::channel(), std::sync::mpsc::channel::<()>());
+    let (begun, end) = (mpsc::channel(), mpsc::channel::<()>());
     first.go(move || {
         begun.0.send(())?;
         end.1.recv()?;

@@ -37,8 +37,9 @@ use crate::sched::{self, Lent};
 /// needs_send::<multi_goro::ThreadLoop>();
 /// ```
 ///
-/// Dropped, it takes no more tasks and runs those it has to their end. A drop while a panic unwinds cannot do that: tasks that are
-/// left then never end, which is reported on standard error.
+/// Dropped, it takes no more tasks and runs those it has to their end. A drop while a panic unwinds cannot do that: tasks that have not
+/// started are refused then, with an error for who waits for them; those that have never end, nor does a wait for them, which is
+/// reported on standard error.
 pub struct ThreadLoop {
     /// Taken when it is dropped only.
     lent: Option<Lent>,
@@ -134,7 +135,7 @@ impl Drop for ThreadLoop {
     fn drop(&mut self) {
         let lent = self.lent.take().expect("dropped once");
         if self.is_foreign() {
-            lent.abandon();
+            lent.forget();
             return;
         }
         self.thread.hold.shared.close();
@@ -143,6 +144,7 @@ impl Drop for ThreadLoop {
             lent.finish();
             return;
         }
+        lent.abandon();
         let left = self.thread.num_tasks();
         if left > 0 {
             report(&format!(
@@ -150,7 +152,6 @@ impl Drop for ThreadLoop {
                 self.thread.name()
             ));
         }
-        lent.abandon();
     }
 }
 

@@ -140,7 +140,8 @@ impl Idle {
     /// After posting to a worker's inbox: whether it must be woken (by its word).
     #[must_use]
     pub(crate) fn posted(&self, worker: usize) -> bool {
-        // Fence C. Pairs with fence B in `fall_asleep`: either we see it asleep, or it sees the post.
+        // Fence C. Pairs with fence B in `fall_asleep`: either we see it asleep, or it sees the post. And with fence F in
+        // `Inbox::abandon`, for who looks there next.
         fence(SeqCst);
         self.is_asleep(worker) && self.wake_this(worker)
     }

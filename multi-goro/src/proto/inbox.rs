@@ -9,7 +9,7 @@
 
 use core::ptr::{self, NonNull};
 
-use crate::sync::{AtomicPtr, Ordering::*};
+use crate::sync::{AtomicBool, AtomicPtr, Ordering::*, fence};
 
 /// Something that can be linked into an [`Inbox`].
 ///
@@ -32,13 +32,31 @@ pub(crate) unsafe trait Linked {
 pub(crate) struct Inbox<T> {
     /// The newest item, linked to the older ones.
     newest: AtomicPtr<T>,
+    /// Set once, when the worker takes nothing out any more.
+    is_abandoned: AtomicBool,
 }
 
 impl<T: Linked> Inbox<T> {
     pub(crate) fn new() -> Self {
         Self {
             newest: AtomicPtr::new(ptr::null_mut()),
+            is_abandoned: AtomicBool::new(false),
         }
+    }
+
+    /// The worker will not come again. It empties the inbox once more after this; what is posted later its poster is to take out.
+    pub(crate) fn abandon(&self) {
+        // Release: hands over what the worker has done. Pairs with the Acquire in `is_abandoned`.
+        self.is_abandoned.store(true, Release);
+        // Fence F. Pairs with fence C, which is between a post and the look at `is_abandoned`: either that look sees the flag, or the worker's
+        // last look sees the post.
+        fence(SeqCst);
+    }
+
+    /// After a post and fence C: whether the poster has to empty the inbox itself. Others may do so at the same time.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        // Acquire: pairs with the Release in `abandon`.
+        self.is_abandoned.load(Acquire)
     }
 
     /// Whether nothing had been posted at some moment during the call.
@@ -179,6 +197,39 @@ mod tests {
             let firsts: Vec<_> = got.iter().copied().filter(|v| *v < 10).collect();
             assert_eq!(firsts, [1, 2]);
             assert_eq!(got.len(), 3);
+        });
+    }
+
+    /// Two posters and the worker that goes away: each item is taken out once. Bounds: three threads, two items.
+    #[cfg(loom)]
+    #[test]
+    fn abandoned_inbox_keeps_nothing() {
+        loom::model(|| {
+            let inbox = loom::sync::Arc::new(Inbox::new());
+            let posters: Vec<_> = [1, 2]
+                .into_iter()
+                .map(|value| {
+                    let inbox = loom::sync::Arc::clone(&inbox);
+                    loom::thread::spawn(move || {
+                        // SAFETY: leaked and fresh.
+                        unsafe { inbox.post(Item::leaked(value)) };
+                        // Fence C.
+                        fence(SeqCst);
+                        if inbox.is_abandoned() {
+                            drain(&inbox)
+                        } else {
+                            Vec::new()
+                        }
+                    })
+                })
+                .collect();
+            inbox.abandon();
+            let mut got = drain(&inbox);
+            for poster in posters {
+                got.extend(poster.join().unwrap());
+            }
+            got.sort_unstable();
+            assert_eq!(got, [1, 2]);
         });
     }
 }

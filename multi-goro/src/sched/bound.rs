@@ -283,12 +283,16 @@ impl Lent {
         let worker = &*self.worker;
         worker.stacks.borrow_mut().clear(&worker.shared.stacks);
         worker.cells.clear(&worker.shared.depot);
-        worker.cells.clear(&worker.shared.depot);
     }
 
-    /// Leaves the worker and its tasks where they are, for ever.
+    /// Leaves the worker and its started tasks where they are, for ever. The others are refused; the runtime has been closed.
     pub(crate) fn abandon(self) {
         self.bound().unsettle();
+        Box::leak(self.worker).abandon();
+    }
+
+    /// Leaves the worker and its tasks where they are: a forked child's memory of them.
+    pub(crate) fn forget(self) {
         Box::leak(self.worker);
     }
 }

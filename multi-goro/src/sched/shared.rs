@@ -419,6 +419,11 @@ impl Shared {
             // There is one worker for it.
             // SAFETY: unstarted, and in no queue.
             unsafe { current::post(self, 0, task.0) };
+            let remote = &self.remotes[0].0;
+            // After fence C, in `post`.
+            if remote.inbox.is_abandoned() {
+                self.refuse_posted(remote);
+            }
         } else {
             self.injector.push([task]);
             self.announce();

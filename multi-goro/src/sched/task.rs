@@ -373,6 +373,11 @@ impl Header {
         unsafe { destroy(task) };
     }
 
+    /// Whether it has a stack, and so stays on its worker.
+    pub(super) fn is_started(&self) -> bool {
+        !self.sp.get().is_null()
+    }
+
     /// Makes a task that ran, and gave its stack back, an unstarted one.
     pub(super) fn unstart(&self) {
         self.sp.set(ptr::null_mut());
