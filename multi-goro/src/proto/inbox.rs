@@ -201,7 +201,7 @@ mod tests {
     }
 
     /// Two posters and the worker that goes away: each item is taken out once. Bounds: three threads, two items.
-    #[cfg(loom)]
+    #[cfg(all(loom, not(shuttle)))]
     #[test]
     fn abandoned_inbox_keeps_nothing() {
         loom::model(|| {

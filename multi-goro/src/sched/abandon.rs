@@ -66,14 +66,14 @@ impl Shared {
         let bound = self.bound().expect("only bound workers are abandoned");
         let remote = &self.remotes[0].0;
         let count = || {
-            // Relaxed: as in `bump`, but that several may do this; the worker, which alone has counted until then, does so no more.
-            remote.finished.fetch_add(1, Relaxed);
+            // Release: as in `bump`, but that several may do this; the worker, which alone has counted until then, does so no more.
+            remote.finished.fetch_add(1, Release);
         };
         // SAFETY: unstarted, and the caller's.
         unsafe { Header::refuse(task.0, bound.gone(), &count) };
         // SAFETY: refused just now.
         unsafe { Header::free(task.0) };
-        // Relaxed: as above.
-        remote.gone.fetch_add(1, Relaxed);
+        // Release: as above.
+        remote.gone.fetch_add(1, Release);
     }
 }

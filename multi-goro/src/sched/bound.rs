@@ -16,7 +16,7 @@ use super::worker::Worker;
 use crate::proto::idle::Woken;
 use crate::proto::ring::Owner;
 use crate::stack::Class;
-use crate::sync::{AtomicUsize, Ordering::*};
+use crate::sync::{AtomicBool, AtomicUsize, Ordering::*};
 use crate::sys;
 
 /// What makes a runtime that of one OS thread.
@@ -33,7 +33,12 @@ pub(crate) struct Bound {
 ///
 /// A timer: ringing it is to let it expire now. So there is one descriptor for both.
 #[derive(Debug)]
-pub(crate) struct Bell(OwnedFd);
+pub(crate) struct Bell {
+    timer: OwnedFd,
+    /// Whether it was rung since this was last asked. Set after the timer: who is to ring may be late, and ring when the worker has got up, found
+    /// what there was and lain down again. So the worker, which takes this before it sets the timer, leaves no ring behind.
+    was_rung: AtomicBool,
+}
 
 /// What one call of a foreign loop may use up.
 #[derive(Debug, Default)]
@@ -51,7 +56,7 @@ pub(crate) struct Unseated {
 /// A worker that runs when its thread's owner calls it. Stays on the thread that made it, by `Worker`'s cells.
 pub(crate) struct Lent {
     worker: Box<Worker>,
-    /// When the bell rings by itself; meaningless while it may have been rung.
+    /// When the bell rings by itself, if it was not rung.
     armed: Cell<Option<Instant>>,
 }
 
@@ -105,13 +110,25 @@ impl Bound {
 
 impl Bell {
     fn new() -> io::Result<Self> {
-        sys::timer_descriptor().map(Self)
+        Ok(Self {
+            timer: sys::timer_descriptor()?,
+            was_rung: AtomicBool::new(false),
+        })
     }
 
     pub(super) fn ring(&self) {
         // The shortest time there is. It cannot fail: the descriptor is a timer's, and ours.
-        let set = sys::set_timer(self.0.as_fd(), Some(Duration::from_nanos(1)));
+        let set = sys::set_timer(self.timer.as_fd(), Some(Duration::from_nanos(1)));
         debug_assert!(set.is_ok(), "{set:?}");
+        // Release: after the timer. Pairs with the Acquire in `take_ring`.
+        self.was_rung.store(true, Release);
+    }
+
+    /// Whether it was rung since the last call. Before `arm`, so that a ring is silenced or leaves its mark for the next call.
+    fn take_ring(&self) -> bool {
+        // Relaxed: a look before the exchange; a ring that comes later is for the next call.
+        // Acquire: what we do to the timer comes after what the ringer did. Pairs with the Release in `ring`.
+        self.was_rung.load(Relaxed) && self.was_rung.swap(false, Acquire)
     }
 
     /// Silent until `at`, or until it is rung.
@@ -120,7 +137,7 @@ impl Bell {
             at.saturating_duration_since(Instant::now())
                 .max(Duration::from_nanos(1))
         });
-        let set = sys::set_timer(self.0.as_fd(), left);
+        let set = sys::set_timer(self.timer.as_fd(), left);
         debug_assert!(set.is_ok(), "{set:?}");
     }
 }
@@ -213,7 +230,7 @@ impl Lent {
 
     /// Readable when there is something to run.
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
-        self.bell().0.as_fd()
+        self.bell().timer.as_fd()
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
@@ -254,8 +271,8 @@ impl Lent {
     fn lie_down(&self, was_rung: bool) -> bool {
         let worker = &*self.worker;
         let next = self.next_deadline();
-        // Silenced before anybody else may ring it. An old time that has not come yet may stay as it is.
-        let is_set = !was_rung && self.armed.get() == next;
+        // Silenced before anybody else may ring it, but for who is late. An old time that has not come yet may stay as it is.
+        let is_set = !(self.bell().take_ring() || was_rung) && self.armed.get() == next;
         if !is_set || next.is_some_and(|at| at <= Instant::now()) {
             self.bell().arm(next);
             self.armed.set(next);
@@ -265,8 +282,6 @@ impl Lent {
         let has_more = worker.has_ready() || !worker.nothing_to_do();
         if has_more {
             self.bell().ring();
-            // Nobody's time: so that the next call silences it.
-            self.armed.set(Some(Instant::now()));
         }
         has_more
     }
@@ -294,5 +309,52 @@ impl Lent {
     /// Leaves the worker and its tasks where they are: a forked child's memory of them.
     pub(crate) fn forget(self) {
         Box::leak(self.worker);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::{ErrorKind, Read as _};
+
+    use super::*;
+    use crate::stack::DEFAULT_BYTES;
+
+    fn lent() -> Lent {
+        let class = Class::for_bytes(DEFAULT_BYTES).unwrap();
+        Unseated::new("lent", class, true).unwrap().lend()
+    }
+
+    /// Whether the bell has rung; it is silent afterwards.
+    fn has_rung(lent: &Lent) -> bool {
+        let mut timer = File::from(lent.descriptor().try_clone_to_owned().unwrap());
+        match timer.read(&mut [0; 8]) {
+            Ok(_) => true,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                false
+            }
+        }
+    }
+
+    #[test]
+    fn late_ring_is_silenced_by_the_next_call() {
+        let lent = lent();
+        let shared = Arc::clone(&lent.worker.shared);
+        assert!(!has_rung(&lent));
+        // Somebody posts, and is held up before the ring. The worker has got up and lain down meanwhile.
+        assert!(shared.idle.posted(0));
+        assert!(!lent.run(u32::MAX, None));
+        shared.wake(0);
+        assert!(!lent.run(u32::MAX, None));
+        assert!(!has_rung(&lent), "with nothing to do");
+        // A ring that is in time is not.
+        assert!(shared.idle.posted(0));
+        shared.wake(0);
+        assert!(has_rung(&lent));
+        lent.run(u32::MAX, None);
+        assert!(!has_rung(&lent));
+        shared.close();
+        lent.finish();
     }
 }
