@@ -556,6 +556,25 @@ fn run_on_the_loops_own_thread_is_a_call() {
 }
 
 #[test]
+fn forgotten_loop_makes_no_other_thread_current() {
+    let _dog = watchdog(60);
+    let os = thread::spawn(|| {
+        let tasks = ThreadLoop::new().unwrap();
+        let os = tasks.thread();
+        assert!(os.is_current());
+        Box::leak(Box::new(tasks));
+        os
+    })
+    .join()
+    .unwrap();
+    // Threads that come later may have everything that the first one had: its stack, its thread-locals.
+    for _ in 0..8 {
+        let os = os.clone();
+        assert!(!thread::spawn(move || os.is_current()).join().unwrap());
+    }
+}
+
+#[test]
 fn background_tasks_come_second_and_not_never() {
     let _dog = watchdog(60);
     let os = OsThread::spawn("lanes").unwrap();

@@ -16,7 +16,7 @@ use super::worker::Worker;
 use crate::proto::idle::Woken;
 use crate::proto::ring::Owner;
 use crate::stack::Class;
-use crate::sync::{AtomicBool, AtomicUsize, Ordering::*};
+use crate::sync::{AtomicBool, AtomicU64, Ordering::*};
 use crate::sys;
 
 /// What makes a runtime that of one OS thread.
@@ -24,7 +24,7 @@ use crate::sys;
 pub(crate) struct Bound {
     name: Arc<str>,
     /// The number of the worker's thread; 0 while it has none.
-    thread: AtomicUsize,
+    thread: AtomicU64,
     /// Where the worker waits in somebody else's loop.
     bell: Option<Bell>,
 }
@@ -63,8 +63,7 @@ pub(crate) struct Lent {
 impl Bound {
     /// Whether the caller is on the worker's thread.
     pub(super) fn is_here(&self) -> bool {
-        // Relaxed: it matches for the thread that wrote it only. The zero that a thread writes before it ends is seen by a new thread
-        // of the same number: that began later.
+        // Relaxed: it matches for the thread that wrote it only.
         self.thread.load(Relaxed) == current::thread_number()
     }
 
@@ -165,7 +164,7 @@ impl Unseated {
     pub(crate) fn new(name: &str, class: Class, has_bell: bool) -> io::Result<Self> {
         let bound = Bound {
             name: name.into(),
-            thread: AtomicUsize::new(0),
+            thread: AtomicU64::new(0),
             bell: has_bell.then(Bell::new).transpose()?,
         };
         let plan = Plan {

@@ -18,7 +18,7 @@ use super::shared::Shared;
 use super::task::Header;
 use super::worker::Worker;
 use crate::proto::home_lock::{HomeGuard, HomeLock, Visitor};
-use crate::sync::{AtomicU32, Ordering::*};
+use crate::sync::{AtomicU32, AtomicU64, Ordering::*};
 
 /// Channel operations that did not wait before the task lets others run all the same.
 const SPEND_MAX: u32 = 128;
@@ -99,9 +99,20 @@ pub(crate) fn is_on(shared: &Shared) -> bool {
     shared.bound().is_some_and(Bound::is_here) && !shared.is_foreign()
 }
 
-/// Which thread this is, as a number that no other one has meanwhile.
-pub(super) fn thread_number() -> usize {
-    CURRENT.with(|current| ptr::from_ref(current).addr())
+/// Which thread this is, as a number that no other one ever has.
+pub(super) fn thread_number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    thread_local! {
+        /// Zero until somebody asks.
+        static NUMBER: Cell<u64> = const { Cell::new(0) };
+    }
+    NUMBER.with(|number| {
+        if number.get() == 0 {
+            // Relaxed: a number nobody else gets is all that is asked for.
+            number.set(NEXT.fetch_add(1, Relaxed));
+        }
+        number.get()
+    })
 }
 
 /// Keeps the running task on the thread, and others away from it.
