@@ -104,6 +104,16 @@ enum Place {
     Locked,
 }
 
+impl Place {
+    /// What to wait on for tasks here.
+    fn event(&self) -> TaskEvent {
+        match self {
+            Self::Green { shared, .. } => TaskEvent::of(shared),
+            Self::Locked => TaskEvent::new(),
+        }
+    }
+}
+
 impl Group {
     /// A group of green tasks with no limit and no name, on the runtime of the running task or else the global one.
     ///
@@ -146,7 +156,7 @@ impl Group {
         place: Place,
         threads: Threads,
     ) -> Result<Self, BuildError> {
-        let event = Arc::new(TaskEvent::new());
+        let event = Arc::new(place.event());
         let ledger = Ledger::new(backend, options, event, cancel_token)?;
         Ok(Self {
             inner: Arc::new(Inner {
@@ -276,10 +286,18 @@ impl Spawner {
 impl Drop for Group {
     fn drop(&mut self) {
         // What a forked child has of a group with tasks is a memory: there is nobody to wait for.
-        if !self.is_detached && !self.inner.has_lost_tasks() {
-            self.inner.ledger.abandon();
-            self.inner.threads.join_all();
+        if self.is_detached || self.inner.has_lost_tasks() {
+            return;
         }
+        if self.inner.is_kept_by_caller() {
+            // It would wait for ever. Perhaps it unwinds, having said so.
+            self.inner.ledger.cancel_token().cancel();
+            self.inner.ledger.detach();
+            self.inner.threads.detach();
+            return;
+        }
+        self.inner.ledger.abandon();
+        self.inner.threads.join_all();
     }
 }
 
@@ -319,7 +337,7 @@ impl Inner {
     {
         let options = options.started_at(Location::caller());
         let here = Arc::clone(self);
-        let (site, event) = (options.site(), Arc::new(TaskEvent::new()));
+        let (site, event) = (options.site(), Arc::new(self.place.event()));
         self.ledger
             .launch_with(options, event, move |ticket, promise| {
                 let body = Spawn {
@@ -381,6 +399,15 @@ impl Inner {
         }
         let progress = self.ledger.progress();
         progress.running + progress.queued > 0
+    }
+
+    /// Whether tasks are left that cannot run before the caller is done.
+    fn is_kept_by_caller(&self) -> bool {
+        let Place::Green { shared, .. } = &self.place else {
+            return false;
+        };
+        let progress = self.ledger.progress();
+        progress.running + progress.queued > 0 && shared.is_kept_by_caller()
     }
 
     #[track_caller]

@@ -556,6 +556,33 @@ fn run_on_the_loops_own_thread_is_a_call() {
 }
 
 #[test]
+fn waiting_for_a_loops_tasks_instead_of_running_them_panics() {
+    let _dog = watchdog(60);
+    let mut tasks = ThreadLoop::new().unwrap();
+    let os = tasks.thread();
+    let mut group = os.group();
+    group.go(|| Ok(()));
+    let value = group.spawn(|| Ok(7));
+    let panics = [
+        catch_unwind(AssertUnwindSafe(|| group.wait().unwrap())).unwrap_err(),
+        catch_unwind(AssertUnwindSafe(|| drop(value.join()))).unwrap_err(),
+    ];
+    for panic in panics {
+        let text = panic.downcast_ref::<String>().unwrap();
+        assert!(text.contains("call ThreadLoop::run_for"), "{text}");
+    }
+    assert!(group.wait_timeout(Duration::from_millis(1)).is_err());
+    assert!(!tasks.run_for(SOON));
+    group.wait().unwrap();
+    // A drop does not panic: it may be one that unwinds.
+    let token = group.cancel_token();
+    group.go(move || Ok(token.wait()));
+    drop(group);
+    assert!(!tasks.run_for(SOON));
+    assert_eq!(os.num_tasks(), 0);
+}
+
+#[test]
 fn forgotten_loop_makes_no_other_thread_current() {
     let _dog = watchdog(60);
     let os = thread::spawn(|| {

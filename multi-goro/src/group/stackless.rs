@@ -10,7 +10,6 @@ use super::{Go, Group, Inner, Place, Spawn, Spawner, info_of, told};
 use crate::future::{When, block_on};
 use crate::sched::{Info, Lane, Shared, Verdict};
 use crate::stack::Class;
-use crate::sync::TaskEvent;
 
 /// # Tasks without a stack
 ///
@@ -220,7 +219,7 @@ impl Inner {
         F: Future<Output = Result<T>> + Send + 'static,
     {
         let here = Arc::clone(self);
-        let event = Arc::new(TaskEvent::new());
+        let event = Arc::new(self.place.event());
         self.ledger
             .launch_with(options, event, move |ticket, promise| {
                 if let Some(start) = here.polled_place(&ticket) {

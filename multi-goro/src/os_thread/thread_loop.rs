@@ -30,6 +30,9 @@ use crate::sched::{self, Lent};
 /// # Ok::<(), multi_goro::BoxError>(())
 /// ```
 ///
+/// Its owner may not wait for its tasks instead of running them: on the loop's own thread, outside of tasks, a group's `wait` and a handle's
+/// `join` panic if bound tasks are left, and a group that is dropped cancels its tasks and lets them go.
+///
 /// It stays on its thread:
 ///
 /// ```compile_fail,E0277

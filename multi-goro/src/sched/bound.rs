@@ -107,6 +107,13 @@ impl Bound {
     }
 }
 
+impl Shared {
+    /// Whether it has tasks, and the caller keeps the thread that is to run them, outside any task: the owner of a foreign loop.
+    pub(crate) fn is_kept_by_caller(&self) -> bool {
+        self.task_count() > 0 && current::is_on(self) && current::on_task().is_none()
+    }
+}
+
 impl Bell {
     fn new() -> io::Result<Self> {
         Ok(Self {
@@ -327,8 +334,8 @@ mod tests {
     /// Whether the bell has rung; it is silent afterwards.
     fn has_rung(lent: &Lent) -> bool {
         let mut timer = File::from(lent.descriptor().try_clone_to_owned().unwrap());
-        match timer.read(&mut [0; 8]) {
-            Ok(_) => true,
+        match timer.read_exact(&mut [0; 8]) {
+            Ok(()) => true,
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::WouldBlock);
                 false

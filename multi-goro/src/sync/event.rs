@@ -1,13 +1,13 @@
 //! What a group waits on: tasks park, plain threads sleep.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use multi_core::Event;
 use multi_core::clock::ticks;
 
 use super::{AtomicU64, Ordering::*, OsMutex, lock};
-use crate::sched::{Waiters, WaitsFor, wait_in};
+use crate::sched::{Shared, Waiters, WaitsFor, wait_in};
 use crate::sys;
 
 /// An event count whose waiters are tasks of any runtime and plain threads.
@@ -16,6 +16,8 @@ pub(crate) struct TaskEvent {
     /// Changed under the lock of `waiting` only.
     key: AtomicU64,
     waiting: OsMutex<Waiters>,
+    /// The bound runtime whose tasks are waited for; none if any runtime's may be.
+    bound_to: Option<Weak<Shared>>,
 }
 
 impl TaskEvent {
@@ -23,6 +25,15 @@ impl TaskEvent {
         Self {
             key: AtomicU64::new(0),
             waiting: OsMutex::new(Waiters::new()),
+            bound_to: None,
+        }
+    }
+
+    /// To wait on for tasks of `shared`. A wait without a limit panics where it would keep a bound one from running them.
+    pub(crate) fn of(shared: &Arc<Shared>) -> Self {
+        Self {
+            bound_to: shared.bound().is_some().then(|| Arc::downgrade(shared)),
+            ..Self::new()
         }
     }
 }
@@ -52,6 +63,15 @@ impl Event for TaskEvent {
     }
 
     fn wait(&self, key: u64, until: Option<Instant>) {
+        let bound_to = self.bound_to.as_ref().filter(|_| until.is_none());
+        if let Some(shared) = bound_to.and_then(Weak::upgrade) {
+            assert!(
+                !shared.is_kept_by_caller(),
+                "OS thread \"{}\" waits for tasks that its ThreadLoop is to run; call ThreadLoop::run_for until they have ended, or wait \
+                 in a task or on another thread",
+                shared.bound().map_or("?", |bound| bound.name())
+            );
+        }
         let waiting = lock(&self.waiting);
         // Relaxed: changed under the lock only.
         if self.key.load(Relaxed) == key {
