@@ -56,6 +56,10 @@ macro_rules! task_local {
 ///
 /// Where a library would keep a "current" something in a thread-local while it calls back, which is
 /// [wrong in tasks that switch](crate#safety-page-five-rules), [`scope`](Self::scope) is right.
+///
+/// # Fork
+///
+/// The forked child of a task has a copy of that task's values.
 pub struct TaskLocal<T: 'static> {
     init: fn() -> T,
 }

@@ -72,6 +72,11 @@ const CASES: &[Case] = &[
         check: succeeded,
     },
     Case {
+        name: "forked_child_of_a_task_keeps_its_values_and_can_lend_its_thread",
+        child: forked_from_a_task_with_values,
+        check: succeeded,
+    },
+    Case {
         name: "forked_child_can_build_a_runtime_of_its_own",
         child: runtime_in_a_child,
         check: succeeded,
@@ -585,6 +590,28 @@ fn forked_from_a_task() {
             assert!(rx.recv_timeout(Duration::from_millis(1)).is_err());
         });
         yield_now();
+    });
+}
+
+fn forked_from_a_task_with_values() {
+    multi_goro::task_local! { static VALUE: Cell<u32> = Cell::new(0); }
+    let runtime = Runtime::builder().workers(1).build().expect("a worker");
+    runtime.run(|| {
+        VALUE.set(5);
+        in_a_fork(|| {
+            assert_eq!(VALUE.get(), 5);
+            VALUE.set(6);
+            // What runs there are tasks of their own, which come back to this one.
+            let inside =
+                OsThread::main(|thread| thread.run(|| VALUE.with(|value| value.replace(7))));
+            assert_eq!((inside, VALUE.get()), (0, 6));
+            let mut tasks = ThreadLoop::new().expect("a descriptor");
+            let (thread, (tx, rx)) = (tasks.thread(), chan(1));
+            thread.go(move || Ok(tx.send(VALUE.get())?));
+            assert!(!tasks.run_for(Duration::from_secs(5)));
+            assert_eq!((rx.recv(), VALUE.get()), (Ok(0), 6));
+        });
+        assert_eq!(VALUE.get(), 5);
     });
 }
 

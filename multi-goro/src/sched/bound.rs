@@ -204,7 +204,7 @@ impl Unseated {
 
     /// Runs tasks on this thread until the runtime is closed and no task is left. Not to be called in a task.
     pub(crate) fn serve(self) {
-        debug_assert!(current::this_worker().is_none());
+        debug_assert!(current::on_task().is_none());
         let shared = Arc::clone(&self.shared);
         let bound = shared.bound().expect("made bound");
         bound.settle();
@@ -248,15 +248,15 @@ impl Lent {
     pub(crate) fn run(&self, turns: u32, until: Option<Instant>) -> bool {
         let worker = &*self.worker;
         let allowance = worker.allowance.as_ref().expect("made with one");
-        debug_assert!(current::this_worker().is_none());
+        debug_assert!(current::on_task().is_none());
         let was_rung = self.get_up();
         allowance.turns.set(turns);
         allowance.until.set(until);
-        CURRENT.set(ptr::from_ref(worker));
+        let outer = CURRENT.replace(ptr::from_ref(worker));
         while let Some(task) = worker.pick() {
             worker.enter(task);
         }
-        CURRENT.set(ptr::null());
+        CURRENT.set(outer);
         self.lie_down(was_rung)
     }
 

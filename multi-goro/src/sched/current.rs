@@ -64,6 +64,13 @@ pub(super) fn running() -> Option<&'static Header> {
     Some(unsafe { task.as_ref() })
 }
 
+/// The task whose stack the caller is on, also in a forked child, which goes on there as a plain thread does.
+pub(super) fn underfoot() -> Option<&'static Header> {
+    let task = this_worker()?.current.get()?;
+    // SAFETY: it runs, or a copy of it in this process, on this stack: so it is alive.
+    Some(unsafe { task.as_ref() })
+}
+
 /// The limited groups that the running task runs in; none where no task does.
 pub(crate) fn task_lineage() -> Option<Lineage> {
     running().map(Header::lineage)

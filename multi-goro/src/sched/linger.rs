@@ -13,7 +13,6 @@
 use std::cell::Cell;
 use std::hint;
 use std::num::NonZero;
-use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -99,11 +98,18 @@ impl Linger {
 
 /// Processors this process may use at once.
 fn processors() -> u32 {
-    static COUNT: OnceLock<u32> = OnceLock::new();
-    *COUNT.get_or_init(|| {
-        let count = thread::available_parallelism().map_or(1, NonZero::get);
-        count.try_into().unwrap_or(u32::MAX)
-    })
+    /// Zero until known. No `OnceLock`: asking takes a while, and a child forked meanwhile would wait for ever for who asks.
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    // Relaxed, both: a number on its own; every thread would store the same.
+    let known = COUNT.load(Relaxed);
+    if known > 0 {
+        return known;
+    }
+    let count = thread::available_parallelism().map_or(1, NonZero::get);
+    let count = count.try_into().unwrap_or(u32::MAX);
+    // Relaxed: as above.
+    COUNT.store(count, Relaxed);
+    count
 }
 
 fn watch(is_there: impl Fn() -> bool) -> bool {

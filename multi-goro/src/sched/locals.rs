@@ -45,10 +45,10 @@ impl Locals {
     }
 }
 
-/// Uses the running task's values, or the thread's where no task runs; `None` if the thread's are gone already. `look` must not run
+/// Uses the running task's values, which the forked child of a task has a copy of, or the thread's where no task runs; `None` if the thread's are gone already. `look` must not run
 /// anything of the user's.
 pub(crate) fn with_locals<R>(look: impl FnOnce(&mut Locals) -> R) -> Option<R> {
-    let Some(header) = current::running() else {
+    let Some(header) = current::underfoot() else {
         return THREAD
             .try_with(|locals| look(&mut locals.borrow_mut()))
             .ok();

@@ -130,7 +130,8 @@ impl Worker {
     /// The life of a worker's thread.
     pub(super) fn run(shared: Arc<Shared>, index: usize, owner: Owner) {
         let worker = Self::new(shared, index, owner, None);
-        CURRENT.set(&raw const worker);
+        // Not null in the forked child of a task alone, which may lend its thread and then go on in that task's stack.
+        let outer = CURRENT.replace(&raw const worker);
         take_number();
         linger::wake_up();
         if let Ok(thread) = sys::this_thread() {
@@ -174,7 +175,7 @@ impl Worker {
             }
         }
         linger::nod_off();
-        CURRENT.set(ptr::null());
+        CURRENT.set(outer);
         worker.stacks.borrow_mut().clear(&worker.shared.stacks);
         worker.cells.clear(&worker.shared.depot);
         // The others sleep until somebody tells them that the last task has ended.
