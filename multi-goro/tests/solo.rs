@@ -129,6 +129,11 @@ const CASES: &[Case] = &[
         check: succeeded,
     },
     Case {
+        name: "start_refused_by_a_closing_runtime_does_not_keep_its_workers",
+        child: refused_while_closing,
+        check: succeeded,
+    },
+    Case {
         name: "second_half_that_gets_no_stack_is_run_by_the_caller",
         child: no_memory_for_a_half,
         check: succeeded,
@@ -646,6 +651,46 @@ fn forked_and_returned() {
         });
     }
     group.wait().expect("the parent goes on");
+}
+
+fn refused_while_closing() {
+    /// The destructor of a closure that takes its time.
+    struct Slow;
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            std::thread::sleep(Duration::from_millis(400));
+        }
+    }
+    let runtime = Runtime::builder().workers(2).build().expect("two workers");
+    let mut group = runtime.group();
+    let spawner = group.spawner();
+    group.go(move || {
+        drop(runtime);
+        std::thread::sleep(Duration::from_millis(200));
+        Ok(())
+    });
+    std::thread::sleep(Duration::from_millis(100));
+    // Counted while the workers find nothing more to do and look whether they may leave.
+    let slow = Slow;
+    spawner.go(move || {
+        let _kept = &slow;
+        Ok(())
+    });
+    let text = group.wait().expect_err("refused").to_string();
+    assert!(text.contains("has been shut down"), "{text}");
+    drop((group, spawner));
+    while thread_names().iter().any(|name| name.starts_with("goro-")) {
+        // The watchdog ends this if they stay.
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The names of this process's threads.
+fn thread_names() -> Vec<String> {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("proc");
+    tasks
+        .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok())
+        .collect()
 }
 
 fn works(runtime: &Runtime) {

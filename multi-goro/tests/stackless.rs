@@ -8,6 +8,7 @@ mod common;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::future::{pending, poll_fn, ready};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*};
 use std::sync::{Arc, Mutex};
@@ -1053,4 +1054,21 @@ fn cancelled_receives_lose_nothing() {
         assert_eq!(sum, 2 * EACH * (EACH - 1) / 2);
         group.wait().unwrap();
     }
+}
+
+/// Polling a future after its end is a bug of who polls, and nobody else's: the others on the channel go on.
+#[test]
+fn send_polled_after_its_end_panics_and_leaves_the_channel_whole() {
+    let _dog = watchdog(60);
+    let (tx, rx) = chan::<u32>(4);
+    let mut context = Context::from_waker(Waker::noop());
+    let mut send = Box::pin(tx.send_async(1));
+    assert!(send.as_mut().poll(&mut context).is_ready());
+    let again = catch_unwind(AssertUnwindSafe(|| {
+        send.as_mut().poll(&mut context).is_ready()
+    }));
+    assert!(again.is_err());
+    drop(send);
+    tx.send(2).unwrap();
+    assert_eq!((rx.recv(), rx.recv()), (Ok(1), Ok(2)));
 }

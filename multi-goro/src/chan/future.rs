@@ -227,7 +227,11 @@ impl<T> Channel<T> {
                 }
             }
             // SAFETY: not in the queue.
-            let value = unsafe { seat.take() }.expect("a send is not polled after its end");
+            let Some(value) = (unsafe { seat.take() }) else {
+                // Others have done nothing wrong: they find the lock free.
+                drop(core);
+                panic!("a send was polled after its end");
+            };
             match core.send(value) {
                 Sent::Buffered => {
                     drop(core);
@@ -301,7 +305,8 @@ pub struct SendFuture<'a, T> {
 impl<T> Receiver<T> {
     /// Receives the next value, as a future. It resolves as [`recv`](Self::recv) returns.
     ///
-    /// It may be dropped at any time: a value that it had been given by then goes to the next receiver, or waits in the channel. So it
+    /// It may be dropped at any time: a value that it had been given by then goes to the next receiver, or waits in the channel (where
+    /// another receiver, told meanwhile that the channel is closed, may not look for it any more). So it
     /// can be one of several in whatever selects among futures. Tasks with and without a stack, and threads, stand in one queue.
     ///
     /// ```

@@ -405,6 +405,10 @@ impl Shared {
             refuse(error, parts, &|| {
                 // Relaxed: counted down by the thread that counted up.
                 self.outside.0.fetch_sub(1, Relaxed);
+                if !self.is_foreign() {
+                    // Closing workers that have seen the task counted meanwhile look again. In it is the fence that orders the two.
+                    self.rouse();
+                }
             });
             return;
         }

@@ -418,6 +418,8 @@ impl<J: Job> Task<J> {
         J::end(end);
         // What the end dropped may have used some again.
         locals::drop_locals(header);
+        // What destructors have made again and again stays behind: below, nobody may panic or wait.
+        header.take_locals().map(Box::leak);
         Ran::Ended
     }
 

@@ -328,9 +328,10 @@ impl Worker {
     fn begin(&self, header: &Header, sp: *mut u8, stack: Stack) {
         header.sp.set(sp);
         header.status.runs(self.tick.get());
+        header.set_home(self.index);
+        // From here on a report may look at the task.
         stack.set_tenant(Some(roster::tenant(header)));
         header.set_stack(stack);
-        header.set_home(self.index);
     }
 
     /// On the thread's own stack: ends the task that could not be given a stack.

@@ -6,7 +6,8 @@
 //!         └───────┴──────────────────┴───────┴──────────────────┴─ ·· ─┘   MADV_GUARD_INSTALL (Linux 6.13)
 //! ```
 //!
-//! Without it each guard is a mapping of its own, and the kernel's ceiling of 65 530 mappings ends at about 32 000 stacks.
+//! Without it each guard is a mapping of its own, and the kernel's ceiling of 65 530 mappings, of which some are left to the rest of the
+//! program, ends at about 32 000 stacks.
 
 #![expect(unsafe_code, reason = "carves mappings into stacks")]
 
@@ -15,7 +16,7 @@ use std::io;
 use std::ptr::NonNull;
 
 use super::{CLASS_COUNT, Class, Stack, tenant_word};
-use crate::sync::{AtomicBool, Ordering::*, OsMutex, lock};
+use crate::sync::{AtomicBool, AtomicUsize, Ordering::*, OsMutex, lock};
 use crate::sys;
 
 /// Stacks in a class's first slab; each next slab has twice as many.
@@ -27,12 +28,35 @@ const WARM_MAX: usize = 4096;
 /// Stacks that give their pages back at a time: some tens of microseconds in which a worker does not look for work.
 const TRIM_BATCH: usize = 16;
 
+/// Mappings that guards of their own leave to the rest of the program: at the very ceiling an allocation of some size would end the process.
+const MAPPINGS_LEFT: usize = 1024;
+
+/// The kernel's ceiling of mappings in one process: `vm.max_map_count`, proc(5).
+fn mappings_max() -> usize {
+    /// The kernel's default.
+    const USUAL: usize = 65_530;
+    static MAX: AtomicUsize = AtomicUsize::new(0);
+    // Relaxed, both: every thread would find the same number.
+    let known = MAX.load(Relaxed);
+    if known != 0 {
+        return known;
+    }
+    let text = std::fs::read_to_string("/proc/sys/vm/max_map_count");
+    let max = text.ok().and_then(|text| text.trim().parse().ok());
+    let max = max.unwrap_or(USUAL);
+    // Relaxed: as above.
+    MAX.store(max, Relaxed);
+    max
+}
+
 /// The stacks of one runtime.
 #[derive(Debug)]
 pub(crate) struct Pool {
     classes: [OsMutex<Shelf>; CLASS_COUNT],
     /// Whether the kernel has refused guards inside a mapping, so that protection is used.
     split_guards: AtomicBool,
+    /// Guards that are mappings of their own.
+    split_count: AtomicUsize,
     /// Whether forked children have the stacks, too.
     in_forks: bool,
 }
@@ -80,6 +104,7 @@ impl Pool {
         Self {
             classes: std::array::from_fn(|_| OsMutex::default()),
             split_guards: AtomicBool::new(false),
+            split_count: AtomicUsize::new(0),
             in_forks,
         }
     }
@@ -147,8 +172,19 @@ impl Pool {
                 Err(error) => return Err(error),
             }
         }
-        // SAFETY: fresh memory of the slab.
-        unsafe { sys::protect(place, bytes) }
+        // Relaxed: a count that nothing else hangs on.
+        let count = self.split_count.fetch_add(1, Relaxed);
+        let guarded = if 2 * count + MAPPINGS_LEFT > mappings_max() {
+            Err(io::Error::from(io::ErrorKind::OutOfMemory))
+        } else {
+            // SAFETY: fresh memory of the slab.
+            unsafe { sys::protect(place, bytes) }
+        };
+        if guarded.is_err() {
+            // Relaxed: as above.
+            self.split_count.fetch_sub(1, Relaxed);
+        }
+        guarded
     }
 
     /// How many stacks there are: all, those of them that lie here with pages, and without.
