@@ -273,6 +273,15 @@ impl Deadline {
 }
 
 /// The sending end of a channel; clones send into the same one.
+///
+/// ```
+/// let (tx, rx) = multi_goro::chan(2);
+/// let other = tx.clone();
+/// tx.send(1)?;
+/// other.send(2)?;
+/// assert_eq!(rx.try_iter().sum::<i32>(), 3);
+/// # Ok::<(), multi_goro::BoxError>(())
+/// ```
 pub struct Sender<T> {
     channel: Arc<Channel<T>>,
 }
@@ -285,6 +294,15 @@ impl<T> Sender<T> {
     /// # Errors
     ///
     /// [`SendError`] with the value, if the channel is closed or all receivers are gone, now or while it waits.
+    ///
+    /// ```
+    /// let (tx, rx) = multi_goro::chan(1);
+    /// tx.send(7)?;
+    /// assert_eq!(rx.recv(), Ok(7));
+    /// drop(rx);
+    /// assert_eq!(tx.send(8).unwrap_err().into_inner(), 8);
+    /// # Ok::<(), multi_goro::BoxError>(())
+    /// ```
     pub fn send(&self, value: T) -> Result<(), SendError<T>> {
         self.channel
             .send(value, || Deadline::Never)
@@ -296,6 +314,12 @@ impl<T> Sender<T> {
     /// # Errors
     ///
     /// [`TrySendError`] with the value.
+    ///
+    /// ```
+    /// let (tx, _rx) = multi_goro::chan(1);
+    /// assert!(tx.try_send(7).is_ok());
+    /// assert_eq!(tx.try_send(8).unwrap_err().into_inner(), 8);
+    /// ```
     pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
         self.channel.send(value, || Deadline::Now)
     }
@@ -305,6 +329,14 @@ impl<T> Sender<T> {
     /// # Errors
     ///
     /// [`SendTimeoutError`] with the value.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let (tx, _rx) = multi_goro::chan(0);
+    /// let late = tx.send_timeout(7, Duration::from_millis(1));
+    /// assert!(late.is_err(), "nobody receives");
+    /// ```
     pub fn send_timeout(&self, value: T, timeout: Duration) -> Result<(), SendTimeoutError<T>> {
         self.channel
             .send(value, || Deadline::after(timeout))
@@ -335,6 +367,15 @@ impl<T> Drop for Sender<T> {
 }
 
 /// The receiving end of a channel; clones take turns at the same values.
+///
+/// ```
+/// let (tx, rx) = multi_goro::chan(2);
+/// let other = rx.clone();
+/// tx.send(1)?;
+/// tx.send(2)?;
+/// assert_eq!((rx.recv(), other.recv()), (Ok(1), Ok(2)));
+/// # Ok::<(), multi_goro::BoxError>(())
+/// ```
 pub struct Receiver<T> {
     channel: Arc<Channel<T>>,
 }
@@ -347,6 +388,15 @@ impl<T> Receiver<T> {
     /// # Errors
     ///
     /// [`RecvError`] once the channel is closed, or all senders are gone, and the buffer is empty.
+    ///
+    /// ```
+    /// let (tx, rx) = multi_goro::chan(1);
+    /// tx.send(7)?;
+    /// drop(tx);
+    /// assert_eq!(rx.recv(), Ok(7));
+    /// assert!(rx.recv().is_err());
+    /// # Ok::<(), multi_goro::BoxError>(())
+    /// ```
     pub fn recv(&self) -> Result<T, RecvError> {
         self.channel
             .receive(|| Deadline::Never)
@@ -358,6 +408,15 @@ impl<T> Receiver<T> {
     /// # Errors
     ///
     /// [`TryRecvError`]: nothing yet, or nothing ever.
+    ///
+    /// ```
+    /// use multi_goro::chan::TryRecvError;
+    ///
+    /// let (tx, rx) = multi_goro::chan::<u8>(1);
+    /// assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
+    /// drop(tx);
+    /// assert_eq!(rx.try_recv(), Err(TryRecvError::Closed));
+    /// ```
     pub fn try_recv(&self) -> Result<T, TryRecvError> {
         self.channel.receive(|| Deadline::Now)
     }
@@ -367,6 +426,14 @@ impl<T> Receiver<T> {
     /// # Errors
     ///
     /// [`RecvTimeoutError`]: nothing came in time, or nothing ever will.
+    ///
+    /// ```
+    /// use multi_goro::chan::RecvTimeoutError;
+    /// use std::time::Duration;
+    ///
+    /// let (_tx, rx) = multi_goro::chan::<u8>(1);
+    /// assert_eq!(rx.recv_timeout(Duration::from_millis(1)), Err(RecvTimeoutError::Timeout));
+    /// ```
     pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
         self.channel
             .receive(|| Deadline::after(timeout))
@@ -377,11 +444,27 @@ impl<T> Receiver<T> {
     }
 
     /// The values to come, until the channel ends. Waits for each.
+    ///
+    /// ```
+    /// let (tx, rx) = multi_goro::chan(2);
+    /// tx.send(1)?;
+    /// tx.send(2)?;
+    /// drop(tx);
+    /// assert_eq!(rx.iter().sum::<i32>(), 3);
+    /// # Ok::<(), multi_goro::BoxError>(())
+    /// ```
     pub fn iter(&self) -> Iter<'_, T> {
         Iter(self)
     }
 
     /// The values that are there now.
+    ///
+    /// ```
+    /// let (tx, rx) = multi_goro::chan(2);
+    /// tx.send(1)?;
+    /// assert_eq!(rx.try_iter().collect::<Vec<_>>(), [1]);
+    /// # Ok::<(), multi_goro::BoxError>(())
+    /// ```
     pub fn try_iter(&self) -> TryIter<'_, T> {
         TryIter(self)
     }
@@ -413,11 +496,26 @@ macro_rules! both_ends {
     ($end:ident) => {
         impl<T> $end<T> {
             /// Closes the channel for everybody: sends fail from now on, receivers get what is left in the buffer.
+            ///
+            /// ```
+            /// let (tx, rx) = multi_goro::chan(1);
+            /// tx.send(7)?;
+            /// tx.close();
+            /// assert!(tx.send(8).is_err());
+            /// assert_eq!((rx.recv().ok(), rx.recv().ok()), (Some(7), None));
+            /// # Ok::<(), multi_goro::BoxError>(())
+            /// ```
             pub fn close(&self) {
                 self.channel.close();
             }
 
             /// Whether the channel is closed, or all of one side is gone.
+            ///
+            /// ```
+            /// let (tx, rx) = multi_goro::chan::<u8>(1);
+            /// drop(rx);
+            /// assert!(tx.is_closed());
+            /// ```
             #[must_use]
             pub fn is_closed(&self) -> bool {
                 enter(&self.channel.core).gate.is_closed()
@@ -429,18 +527,35 @@ macro_rules! both_ends {
             }
 
             /// Values in the buffer.
+            ///
+            /// ```
+            /// let (tx, rx) = multi_goro::chan(2);
+            /// tx.send(7)?;
+            /// assert_eq!((tx.len(), rx.len()), (1, 1));
+            /// # Ok::<(), multi_goro::BoxError>(())
+            /// ```
             #[must_use]
             pub fn len(&self) -> usize {
                 enter(&self.channel.core).gate.len()
             }
 
             /// Whether the buffer is empty.
+            ///
+            /// ```
+            /// let (tx, _rx) = multi_goro::chan::<u8>(2);
+            /// assert!(tx.is_empty());
+            /// ```
             #[must_use]
             pub fn is_empty(&self) -> bool {
                 self.len() == 0
             }
 
             /// Values that fit in the buffer.
+            ///
+            /// ```
+            /// let (tx, _rx) = multi_goro::chan::<u8>(2);
+            /// assert_eq!(tx.capacity(), 2);
+            /// ```
             #[must_use]
             pub fn capacity(&self) -> usize {
                 enter(&self.channel.core).gate.capacity()
@@ -482,6 +597,16 @@ impl<T> Iterator for TryIter<'_, T> {
 }
 
 /// The values to come, keeping the receiver: `for value in receiver`.
+///
+/// ```
+/// let (tx, rx) = multi_goro::chan(1);
+/// tx.send(7)?;
+/// drop(tx);
+/// for value in rx {
+///     assert_eq!(value, 7);
+/// }
+/// # Ok::<(), multi_goro::BoxError>(())
+/// ```
 #[derive(Debug)]
 pub struct IntoIter<T>(Receiver<T>);
 

@@ -47,6 +47,26 @@ use crate::sched::{self, Does, Shared, Sighting, Survey};
 /// The tasks of one runtime as they were a moment ago: see [`dump`].
 ///
 /// It displays as a table, with tasks of the same name, start site and state in one line.
+///
+/// ```
+/// use multi_goro::{Group, TaskOptions, chan, diag};
+///
+/// let (tx, rx) = chan::<()>(0);
+/// let mut group = Group::new();
+/// group.go_with(TaskOptions::new().name("waits"), move || Ok(rx.recv()?));
+/// loop {
+///     let dump = diag::dump();
+///     let parked = |task: &diag::TaskReport| matches!(task.state(), diag::TaskState::Waiting(_));
+///     if let Some(task) = dump.tasks().find(|task| task.name() == Some("waits") && parked(task)) {
+///         assert!(task.started_at().is_some());
+///         break;
+///     }
+///     std::thread::yield_now();
+/// }
+/// tx.send(())?;
+/// group.wait()?;
+/// # Ok::<(), multi_goro::BoxError>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Dump {
     survey: Survey,

@@ -339,6 +339,20 @@ impl<T> Receiver<T> {
     }
 
     /// As [`recv_async`](Self::recv_async), with a receiver of its own, for [`Group::go_when`](crate::Group::go_when).
+    ///
+    /// ```
+    /// use multi_goro::{Group, chan};
+    ///
+    /// let (tx, rx) = chan(1);
+    /// let mut group = Group::new();
+    /// group.go_when(rx.when_recv(), |value| {
+    ///     assert_eq!(value?, 7);
+    ///     Ok(())
+    /// });
+    /// tx.send(7)?;
+    /// group.wait()?;
+    /// # Ok::<(), multi_goro::BoxError>(())
+    /// ```
     pub fn when_recv(&self) -> WhenRecv<T> {
         WhenRecv {
             receiver: self.clone(),
@@ -352,6 +366,15 @@ impl<T> Sender<T> {
     ///
     /// Dropped before that, it has either sent the value, or drops it: a value that must not be lost is sent by a future that is
     /// polled to its end.
+    ///
+    /// ```
+    /// use multi_goro::{chan, future::block_on};
+    ///
+    /// let (tx, rx) = chan(1);
+    /// block_on(tx.send_async(7))?;
+    /// assert_eq!(rx.recv(), Ok(7));
+    /// # Ok::<(), multi_goro::BoxError>(())
+    /// ```
     pub fn send_async(&self, value: T) -> SendFuture<'_, T> {
         SendFuture {
             sender: self,
