@@ -1,6 +1,9 @@
 //! Who takes part in the seed's benchmark: one row each.
 
+use std::sync::OnceLock;
+
 use multi_core::Group;
+use multi_goro::Runtime;
 
 use crate::Result;
 use crate::forked;
@@ -20,7 +23,7 @@ pub struct Contender {
 /// Everybody. A backend's row may come from `cargo xtask new-backend`.
 pub const GROUPS: &[Contender] = &[
     Contender::ours("goro.Group (green tasks)", |work| {
-        work.in_group(multi_goro::Group::new())
+        work.in_group(green().group())
     }),
     Contender::ours("goro.Group::locked", |work| {
         work.in_group(multi_goro::Group::locked())
@@ -32,6 +35,15 @@ pub const GROUPS: &[Contender] = &[
     // A new backend's row goes above this line.
     Contender::other("std::thread::scope", Work::in_std_scope),
 ];
+
+/// Workers for the green tasks, as the global runtime has, but for its reports: that these tasks keep their workers is what is measured.
+fn green() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| {
+        let runtime = Runtime::builder().report_stuck(false).build();
+        runtime.unwrap_or_else(|error| panic!("{error}"))
+    })
+}
 
 impl Contender {
     const fn ours(name: &'static str, run: fn(Work) -> Result) -> Self {
