@@ -90,6 +90,8 @@
 //!   [`checkpoint`] now and then, or use [`Group::locked`], where the kernel shares the processors.
 //! - A task that has run stays on its worker, so a bad spread of long tasks is not mended later. In return thread-locals, and
 //!   everything else that is tied to a thread, work in tasks.
+//! - Tasks that talk all the time and lie on different workers pay for it, a wake each way: some are better off in a [`Runtime`] of one
+//!   worker, or on one [`OsThread`]. Where tasks start cannot be chosen otherwise.
 //! - A stack is 64 KiB of addresses and the pages that were touched, one at least. It does not grow: an overflow is caught by
 //!   a guard page, reported with the task's name and the remedy, and aborts the process. [`Builder::stack_bytes`] gives 16 KiB
 //!   to 8 MiB.
