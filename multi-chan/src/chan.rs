@@ -1,12 +1,13 @@
 //! The two ends: what a user holds. Handles count here, the waiting is in `ends`.
 
 use crate::Error;
-use crate::ends::{End, Patience};
+use crate::ends::End;
 use crate::error::{
     RecvError, RecvTimeoutError, SendBatchError, SendError, SendTimeoutError, TryRecvError,
     TrySendError,
 };
 use crate::iter::{IntoIter, Iter};
+use crate::patience::Patience;
 use crate::plain::Plain;
 use crate::table::Sides;
 use std::fmt;

@@ -1,6 +1,7 @@
 //! Iterating over what is received.
 
-use crate::ends::{End, Patience};
+use crate::ends::End;
+use crate::patience::Patience;
 use crate::plain::Plain;
 
 /// The values of a [`Receiver`](crate::Receiver) or [`Chan`](crate::Chan) as they come.

@@ -78,6 +78,8 @@ mod kill;
 mod layout;
 #[cfg(not(loom))]
 mod map;
+#[cfg(not(loom))]
+mod patience;
 mod plain;
 mod ring;
 #[cfg(not(loom))]

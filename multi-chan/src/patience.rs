@@ -1,0 +1,181 @@
+//! One operation's wait: how long it may take, and what it does before it sleeps.
+//!
+//! Waiting has three stages: a short busy wait, a nap on the event alone, then a sleep on the event
+//! and on the life of every other participant. Most waits end in the first two, and only the third
+//! costs more for more participants.
+
+use crate::error::Why;
+use crate::sync::{AtomicU32, Relaxed, spin};
+use crate::table::Core;
+use crate::wait::{Event, Ticket};
+use std::mem;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Turns that give the processor away instead: a busy other side gets several slots done in each, where a
+/// sleep would be followed by a wake for the first.
+const YIELDS: u32 = 4;
+
+/// The nap before a sleeper looks who is still alive.
+const NAP: Duration = Duration::from_millis(2);
+
+/// The first sleep while waiting for something that takes a few instructions and may end without a
+/// post; each one after it is twice as long, up to `MOMENT << MOMENT_DOUBLINGS`.
+const MOMENT: Duration = Duration::from_micros(100);
+const MOMENT_DOUBLINGS: u32 = 7;
+
+/// How long an operation may wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Patience {
+    None,
+    Until(Instant),
+    Endless,
+}
+
+impl Patience {
+    pub(crate) fn for_limit(limit: Duration) -> Patience {
+        // A time too far away to be told is endless.
+        Instant::now()
+            .checked_add(limit)
+            .map_or(Patience::Endless, Patience::Until)
+    }
+
+    /// What is left, `None` being endless.
+    pub(crate) fn left(self) -> Option<Duration> {
+        match self {
+            Patience::None => Some(Duration::ZERO),
+            Patience::Until(end) => Some(end.saturating_duration_since(Instant::now())),
+            Patience::Endless => None,
+        }
+    }
+}
+
+/// What to do after a look that found nothing.
+pub(crate) enum Step {
+    /// Look again at once.
+    Again,
+    /// A ticket is drawn and the look was after it: see who is alive, then sleep.
+    LookRound,
+}
+
+/// Whether busy waits of a handle have been worth it: how many waits go without one.
+///
+/// Where the other side runs on a processor of its own, it answers within a busy wait, and both sides stay
+/// busy; where it does not, busy turns only delay it. One in `UNLUCKY` waits finds out.
+#[derive(Debug, Default)]
+pub(crate) struct Luck(AtomicU32);
+
+/// Waits without busy turns after one that was in vain.
+const UNLUCKY: u32 = 15;
+
+impl Luck {
+    /// True if the next wait shall begin busily.
+    fn draw(&self) -> bool {
+        // Relaxed: a guess, private to this process.
+        let waits = self.0.load(Relaxed);
+        if waits > 0 {
+            // Relaxed: as above.
+            self.0.store(waits - 1, Relaxed);
+        }
+        waits == 0
+    }
+
+    fn was_in_vain(&self) {
+        // Relaxed: as in `draw`.
+        self.0.store(UNLUCKY, Relaxed);
+    }
+}
+
+/// One operation's wait, from its first busy turn to its last sleep.
+pub(crate) struct Wait<'a> {
+    luck: &'a Luck,
+    patience: Patience,
+    spins_left: u32,
+    yields_left: u32,
+    ticket: Option<Ticket>,
+    sleeps: u32,
+    hurried: bool,
+}
+
+impl<'a> Wait<'a> {
+    pub(crate) fn new(core: &Core, luck: &'a Luck, patience: Patience) -> Wait<'a> {
+        Wait {
+            luck,
+            patience,
+            spins_left: if matches!(patience, Patience::None) || !luck.draw() {
+                0
+            } else {
+                core.spins()
+            },
+            yields_left: if matches!(patience, Patience::None) {
+                0
+            } else {
+                YIELDS
+            },
+            ticket: None,
+            sleeps: 0,
+            hurried: false,
+        }
+    }
+
+    /// The next thing to do. The order matters: the ticket first, then one more look, then sleep.
+    pub(crate) fn step(&mut self, event: &Event) -> Step {
+        if self.spins_left > 0 {
+            self.spins_left -= 1;
+            if self.spins_left == 0 {
+                self.luck.was_in_vain();
+            }
+            spin();
+            return Step::Again;
+        }
+        if self.yields_left > 0 {
+            self.yields_left -= 1;
+            thread::yield_now();
+            return Step::Again;
+        }
+        if self.ticket.is_none() && !matches!(self.patience, Patience::None) {
+            self.ticket = Some(event.arm());
+            return Step::Again;
+        }
+        Step::LookRound
+    }
+
+    /// Makes the next sleep a moment's: what is waited for may happen without a post.
+    pub(crate) fn hurry(&mut self) {
+        self.hurried = true;
+    }
+
+    pub(crate) fn forget_ticket(&mut self) {
+        self.ticket = None;
+    }
+
+    pub(crate) fn has_slept(&self) -> bool {
+        self.sleeps > 0
+    }
+
+    /// True once a nap has brought nothing: from here on, somebody may be dead.
+    pub(crate) fn is_long(&self) -> bool {
+        self.sleeps > 0 || matches!(self.patience, Patience::None)
+    }
+
+    /// Sleeps on the ticket; an error is the end of the caller's patience.
+    pub(crate) fn sleep(&mut self, core: &Core, event: &Event, none: Why) -> Result<(), Why> {
+        let Some(ticket) = self.ticket.take() else {
+            return Err(none);
+        };
+        let left = self.patience.left();
+        if left == Some(Duration::ZERO) {
+            return Err(Why::Timeout);
+        }
+        let moment =
+            mem::take(&mut self.hurried).then(|| MOMENT * (1 << self.sleeps.min(MOMENT_DOUBLINGS)));
+        let shorter = |limit: Duration| left.map_or(limit, |left| left.min(limit));
+        if self.sleeps == 0 {
+            event.sleep(ticket, Some(shorter(moment.unwrap_or(NAP))));
+        } else {
+            core.sleep_watching(event, ticket, moment.map(shorter).or(left));
+        }
+        self.sleeps = self.sleeps.saturating_add(1);
+        Ok(())
+    }
+}
