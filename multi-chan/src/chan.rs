@@ -1,6 +1,7 @@
 //! The two ends: what a user holds. Handles count here, the waiting is in `ends`.
 
 use crate::Error;
+use crate::builder::Builder;
 use crate::ends::End;
 use crate::error::{
     RecvError, RecvTimeoutError, SendBatchError, SendError, SendTimeoutError, TryRecvError,
@@ -9,7 +10,6 @@ use crate::error::{
 use crate::iter::{IntoIter, Iter};
 use crate::patience::Patience;
 use crate::plain::Plain;
-use crate::table::Sides;
 use std::fmt;
 use std::time::Duration;
 
@@ -18,12 +18,10 @@ use std::time::Duration;
 ///
 /// The channel lives in anonymous shared memory: threads share it through clones of the handles, and
 /// a forked child has copies of both handles. How those copies count is described in the
-/// [crate documentation](crate#forks).
+/// [crate documentation](crate#forks). A [`Builder`] makes one with options.
 ///
 /// # Errors
-/// [`Error::is_capacity`] if the values do not fit an address space, [`Error::is_memory`] if the
-/// system has no memory for the mapping, [`Error::is_process`] if this process cannot be entered in
-/// the table of channel users (once per process: two mappings and, for a moment, one descriptor).
+/// As [`Builder::build`].
 ///
 /// # Examples
 /// ```
@@ -37,18 +35,17 @@ use std::time::Duration;
 /// # Ok::<(), multi_chan::Error>(())
 /// ```
 pub fn channel<T: Plain>(capacity: usize) -> Result<(Sender<T>, Receiver<T>), Error> {
-    let (sender, receiver) = End::pair(capacity, Sides::SENDER, Sides::RECEIVER)?;
-    Ok((Sender { end: sender }, Receiver { end: receiver }))
+    Builder::new().capacity(capacity).build()
 }
 
 /// The sending end of a channel; clones and the copies in forked children send to the same one.
 pub struct Sender<T: Plain> {
-    end: End<T>,
+    pub(crate) end: End<T>,
 }
 
 /// The receiving end of a channel; each value goes to exactly one receiver.
 pub struct Receiver<T: Plain> {
-    end: End<T>,
+    pub(crate) end: End<T>,
 }
 
 /// Both ends of a channel in one handle.
@@ -69,8 +66,8 @@ pub struct Receiver<T: Plain> {
 /// # Ok::<(), multi_chan::Error>(())
 /// ```
 pub struct Chan<T: Plain> {
-    sender: End<T>,
-    receiver: End<T>,
+    pub(crate) sender: End<T>,
+    pub(crate) receiver: End<T>,
 }
 
 macro_rules! sending {
@@ -237,8 +234,7 @@ impl<T: Plain> Chan<T> {
     /// # Errors
     /// As [`channel`].
     pub fn new(capacity: usize) -> Result<Chan<T>, Error> {
-        let (sender, receiver) = End::pair(capacity, Sides::BOTH, Sides::BOTH)?;
-        Ok(Chan { sender, receiver })
+        Builder::new().capacity(capacity).build_chan()
     }
 
     sending!(sender);

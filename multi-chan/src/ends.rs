@@ -1,6 +1,7 @@
 //! One end of a channel: the fast path into the ring, and what to do when it leads nowhere.
 
 use crate::Error;
+use crate::builder::Builder;
 use crate::error::Why;
 use crate::fork;
 use crate::layout::Geometry;
@@ -34,10 +35,11 @@ pub(crate) struct End<T: Plain> {
 impl<T: Plain> End<T> {
     /// Makes a channel and its two ends, which count for the given sides when used.
     pub(crate) fn pair(
-        capacity: usize,
+        options: &Builder,
         sender_uses: Sides,
         receiver_uses: Sides,
     ) -> Result<(End<T>, End<T>), Error> {
+        let capacity = options.capacity;
         let geometry = Geometry::new::<T>(capacity)?;
         let core = fork::adopt(&geometry)?;
         let ring = core.map().ring::<T>(geometry);

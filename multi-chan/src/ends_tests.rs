@@ -4,7 +4,7 @@ use super::*;
 use crate::layout::{Stamp, State};
 use crate::sync::Relaxed;
 use crate::sys::FUTEX_CALLS;
-use crate::{Chan, channel};
+use crate::{Builder, Chan, channel};
 
 fn futex_calls() -> u32 {
     FUTEX_CALLS.with(std::cell::Cell::get)
@@ -96,7 +96,8 @@ fn a_scribbled_stamp_is_an_error() {
         Stamp::new(0, 5, State::Full).bits(),
     ];
     for bits in stamps {
-        let (tx, rx) = End::<u64>::pair(3, Sides::SENDER, Sides::RECEIVER).unwrap();
+        let (tx, rx) =
+            End::<u64>::pair(&Builder::new().capacity(3), Sides::SENDER, Sides::RECEIVER).unwrap();
         tx.ring.scribble(0, bits);
         let sent = tx.send(&1, Patience::None);
         let received = rx.recv(Patience::None);
@@ -119,7 +120,12 @@ fn wild_writes_to_the_mapping_neither_crash_nor_hang() {
     let limit = Duration::from_micros(300);
     for round in 0..400 {
         let capacity = [0, 1, 3, 16, 64][round % 5];
-        let (tx, rx) = End::<u64>::pair(capacity, Sides::SENDER, Sides::RECEIVER).unwrap();
+        let (tx, rx) = End::<u64>::pair(
+            &Builder::new().capacity(capacity),
+            Sides::SENDER,
+            Sides::RECEIVER,
+        )
+        .unwrap();
         let header = tx.core.header();
         for _ in 0..random(8) {
             tx.send(&1, Patience::for_limit(limit)).ok();

@@ -66,6 +66,8 @@
 )]
 
 #[cfg(not(loom))]
+mod builder;
+#[cfg(not(loom))]
 mod chan;
 #[cfg(not(loom))]
 mod ends;
@@ -95,6 +97,8 @@ mod wait;
 #[cfg(all(loom, test))]
 mod model;
 
+#[cfg(not(loom))]
+pub use builder::Builder;
 pub use bytemuck;
 #[cfg(not(loom))]
 pub use chan::{Chan, Receiver, Sender, channel};
