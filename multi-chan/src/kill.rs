@@ -1,5 +1,9 @@
 //! Kill points: steps of the protocol at which a test has its own process killed.
 //!
+//! Two kinds. Every write to an atomic is one by itself, since the façade in `sync.rs` tells of each
+//! (`watch_writes`), and so is every system call that changes what others see. The named ones
+//! ([`KillPoint`]) are for a test that wants one particular step.
+//!
 //! Without the feature `kill-points` there is nothing here.
 
 /// A step after which a participant may be killed; what it leaves behind is in `README.md`.
@@ -37,9 +41,11 @@ mod points {
     use super::KillPoint;
     use crate::sync::{AtomicU32, Relaxed};
     use crate::sys;
-    use std::sync::LazyLock;
+    use std::panic::Location;
+    use std::sync::{LazyLock, OnceLock};
 
     static NEXT: LazyLock<AtomicU32> = LazyLock::new(AtomicU32::default);
+    static WATCHER: OnceLock<fn(&'static Location<'static>)> = OnceLock::new();
 
     /// Has this process killed when it next reaches `point`.
     pub fn kill_at(point: KillPoint) {
@@ -54,13 +60,79 @@ mod points {
             sys::kill_this_process();
         }
     }
+
+    /// Has `watcher` called right after every write to an atomic and every call that changes shared
+    /// state, with its place in the source: every step of the protocol that others may see. Once per
+    /// program; the first one stays.
+    pub fn watch_writes(watcher: fn(&'static Location<'static>)) {
+        WATCHER.get_or_init(|| watcher);
+    }
+
+    #[inline]
+    #[track_caller]
+    pub(crate) fn wrote() {
+        if let Some(watcher) = WATCHER.get() {
+            watcher(Location::caller());
+        }
+    }
 }
 
-#[cfg(all(feature = "kill-points", not(loom)))]
-pub use points::kill_at;
+/// Under the model checker: a thread of a model dies after one of its writes, whichever it is told.
+#[cfg(loom)]
+mod points {
+    use std::cell::Cell;
+    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+    /// What a dying thread unwinds with: no code of the ring runs destructors that matter.
+    struct Death;
+
+    loom::thread_local! {
+        /// Writes that this thread may still make before it dies; `None`: it lives.
+        static WRITES_LEFT: Cell<Option<u32>> = Cell::new(None);
+    }
+
+    /// Runs `body` until it ends, or until it has written `writes` times and dies: then `None`.
+    #[cfg(test)]
+    pub(crate) fn dies_after<R>(writes: u32, body: impl FnOnce() -> R) -> Option<R> {
+        if writes == 0 {
+            return None;
+        }
+        WRITES_LEFT.with(|left| left.set(Some(writes)));
+        let ended = catch_unwind(AssertUnwindSafe(body));
+        WRITES_LEFT.with(|left| left.set(None));
+        match ended {
+            Ok(value) => Some(value),
+            Err(death) if death.is::<Death>() => None,
+            Err(panic) => resume_unwind(panic),
+        }
+    }
+
+    pub(crate) fn wrote() {
+        let dies = WRITES_LEFT.with(|left| {
+            let now = left.get().map(|writes| writes - 1);
+            left.set(now);
+            now == Some(0)
+        });
+        if dies {
+            WRITES_LEFT.with(|left| left.set(None));
+            resume_unwind(Box::new(Death));
+        }
+    }
+}
+
+#[cfg(all(loom, test))]
+pub(crate) use points::dies_after;
 #[cfg(all(feature = "kill-points", not(loom)))]
 pub(crate) use points::reached;
+#[cfg(any(feature = "kill-points", loom))]
+pub(crate) use points::wrote;
+#[cfg(all(feature = "kill-points", not(loom)))]
+pub use points::{kill_at, watch_writes};
 
 #[cfg(any(not(feature = "kill-points"), loom))]
 #[inline]
 pub(crate) fn reached(_point: KillPoint) {}
+
+#[cfg(not(any(feature = "kill-points", loom)))]
+#[inline]
+pub(crate) fn wrote() {}

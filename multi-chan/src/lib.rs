@@ -110,5 +110,5 @@ pub use error::{
 pub use iter::{IntoIter, Iter};
 #[cfg(all(feature = "kill-points", not(loom)))]
 #[doc(hidden)]
-pub use kill::{KillPoint, kill_at};
+pub use kill::{KillPoint, kill_at, watch_writes};
 pub use plain::Plain;

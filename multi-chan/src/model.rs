@@ -38,12 +38,12 @@ impl Channel {
         let base = NonNull::new(unsafe { alloc_zeroed(Channel::layout(&geometry)) }).unwrap();
         let header = Header {
             gate: Line(Gate {
-                flags: AtomicU32::new(0),
-                rows_used: AtomicU32::new(0),
-                dropped: AtomicU64::new(0),
+                flags: AtomicU32::default(),
+                rows_used: AtomicU32::default(),
+                dropped: AtomicU64::default(),
             }),
-            tail: Line(AtomicU64::new(0)),
-            head: Line(AtomicU64::new(0)),
+            tail: Line(AtomicU64::default()),
+            head: Line(AtomicU64::default()),
             sent: Line(Event::default()),
             freed: Line(Event::default()),
         };
@@ -51,7 +51,7 @@ impl Channel {
         unsafe { base.cast::<Header>().write(header) };
         for index in 0..geometry.ring_len {
             let slot = Slot {
-                stamp: AtomicU64::new(0),
+                stamp: AtomicU64::default(),
                 watch: UnsafeCell::new(()),
             };
             // SAFETY: inside the memory, by the geometry.

@@ -11,11 +11,20 @@
     )
 )]
 
+#[cfg(any(feature = "kill-points", loom))]
+use crate::kill;
+#[cfg(loom)]
+use loom::sync::atomic as plain;
+#[cfg(all(feature = "kill-points", not(loom)))]
+use std::sync::atomic as plain;
+
+#[cfg(loom)]
+pub(crate) use plain::fence;
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic::fence;
 
 /// Wraps an atomic of std, so that the lint on std's own names does not see it used elsewhere.
-#[cfg(not(loom))]
+#[cfg(not(any(feature = "kill-points", loom)))]
 macro_rules! atomic {
     ($name:ident, $value:ty) => {
         #[derive(Debug, Default)]
@@ -39,15 +48,94 @@ macro_rules! atomic {
     };
 }
 
-#[cfg(not(loom))]
+/// The same, with every write told to `kill::wrote`: so no write can be forgotten by a test that kills
+/// after each. Nothing but these methods leads to the atomic.
+#[cfg(any(feature = "kill-points", loom))]
+macro_rules! atomic {
+    ($name:ident, $value:ty) => {
+        atomic!($name, $value: swap fetch_add fetch_sub fetch_or fetch_and fetch_xor fetch_max);
+    };
+    ($name:ident, $value:ty: $($update:ident)*) => {
+        #[derive(Debug, Default)]
+        #[repr(transparent)]
+        pub(crate) struct $name(plain::$name);
+
+        impl From<$value> for $name {
+            fn from(value: $value) -> Self {
+                $name(plain::$name::new(value))
+            }
+        }
+
+        #[expect(dead_code, reason = "no type is written in every way")]
+        impl $name {
+            #[inline]
+            #[track_caller]
+            pub(crate) fn load(&self, order: plain::Ordering) -> $value {
+                self.0.load(order)
+            }
+
+            #[inline]
+            #[track_caller]
+            pub(crate) fn store(&self, value: $value, order: plain::Ordering) {
+                self.0.store(value, order);
+                kill::wrote();
+            }
+
+            #[inline]
+            #[track_caller]
+            pub(crate) fn compare_exchange(
+                &self,
+                now: $value,
+                next: $value,
+                success: plain::Ordering,
+                failure: plain::Ordering,
+            ) -> Result<$value, $value> {
+                let exchanged = self.0.compare_exchange(now, next, success, failure);
+                if exchanged.is_ok() {
+                    kill::wrote();
+                }
+                exchanged
+            }
+
+            #[inline]
+            #[track_caller]
+            pub(crate) fn compare_exchange_weak(
+                &self,
+                now: $value,
+                next: $value,
+                success: plain::Ordering,
+                failure: plain::Ordering,
+            ) -> Result<$value, $value> {
+                let exchanged = self.0.compare_exchange_weak(now, next, success, failure);
+                if exchanged.is_ok() {
+                    kill::wrote();
+                }
+                exchanged
+            }
+
+            #[cfg(not(loom))]
+            #[inline]
+            pub(crate) fn as_ptr(&self) -> *mut $value {
+                self.0.as_ptr()
+            }
+
+            $(
+            #[inline]
+            #[track_caller]
+            pub(crate) fn $update(&self, value: $value, order: plain::Ordering) -> $value {
+                let before = self.0.$update(value, order);
+                kill::wrote();
+                before
+            }
+            )*
+        }
+    };
+}
+
 atomic!(AtomicU32, u32);
-#[cfg(not(loom))]
 atomic!(AtomicU64, u64);
 #[cfg(not(loom))]
 atomic!(AtomicUsize, usize);
-
-#[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, fence};
 
 pub(crate) use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 

@@ -2,6 +2,7 @@
 
 #![expect(unsafe_code, reason = "libc calls")]
 
+use crate::kill;
 use crate::sync::AtomicU32;
 use std::cell::UnsafeCell;
 use std::io;
@@ -58,10 +59,12 @@ pub(crate) fn futex_wait(word: &AtomicU32, seen: u32, limit: Option<Duration>) {
 }
 
 /// `futex(FUTEX_WAKE)`, futex(2), on memory shared between processes; returns how many it woke.
+#[cfg_attr(feature = "kill-points", track_caller)]
 pub(crate) fn futex_wake(word: &AtomicU32, count: u32) -> u32 {
     count_futex_call();
     // SAFETY: the word outlives the call.
     let woken = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, count) };
+    kill::wrote();
     u32::try_from(woken).unwrap_or(0)
 }
 
@@ -272,6 +275,7 @@ impl Robust {
     }
 
     /// Makes the mutex new, unheld. The caller owns the row it lies in.
+    #[cfg_attr(feature = "kill-points", track_caller)]
     pub(crate) fn init(&self) -> io::Result<()> {
         let mut kind = MaybeUninit::uninit();
         // SAFETY: memory for an attribute object.
@@ -285,24 +289,33 @@ impl Robust {
             libc::pthread_mutexattr_setpshared(kind.as_mut_ptr(), libc::PTHREAD_PROCESS_SHARED)
         })?;
         // SAFETY: the memory is a mutex's, nobody holds it, and no thread has it on its list.
-        check(unsafe { libc::pthread_mutex_init(self.raw.get(), kind.as_ptr()) })
+        let done = check(unsafe { libc::pthread_mutex_init(self.raw.get(), kind.as_ptr()) });
+        kill::wrote();
+        done
     }
 
     /// Takes the mutex for the calling thread if no living thread holds it.
+    #[cfg_attr(feature = "kill-points", track_caller)]
     pub(crate) fn hold(&self) -> io::Result<()> {
         // SAFETY: an initialised mutex.
         let error = unsafe { libc::pthread_mutex_trylock(self.raw.get()) };
+        kill::wrote();
         if error != libc::EOWNERDEAD {
             return check(error);
         }
         // SAFETY: trylock just gave it to us in the state that this call mends.
-        check(unsafe { libc::pthread_mutex_consistent(self.raw.get()) })
+        let done = check(unsafe { libc::pthread_mutex_consistent(self.raw.get()) });
+        kill::wrote();
+        done
     }
 
     /// Lets go; refused with EPERM if the calling thread does not hold it.
+    #[cfg_attr(feature = "kill-points", track_caller)]
     pub(crate) fn release(&self) -> io::Result<()> {
         // SAFETY: an initialised robust mutex, which checks its owner.
-        check(unsafe { libc::pthread_mutex_unlock(self.raw.get()) })
+        let done = check(unsafe { libc::pthread_mutex_unlock(self.raw.get()) });
+        kill::wrote();
+        done
     }
 }
 
