@@ -20,6 +20,7 @@ mod task;
 mod tidy;
 mod timers;
 mod waiters;
+mod wheel;
 mod worker;
 
 pub(crate) use bound::{Lent, Unseated};

@@ -171,6 +171,14 @@ pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, timeout: Option<Durati
     };
 }
 
+/// How late the kernel may wake this thread, to wake others with it, `prctl(PR_SET_TIMERSLACK)`, prctl(2); 50 µs if nothing is said. Threads
+/// that this one starts inherit it.
+pub(crate) fn set_timer_slack(slack: Duration) -> io::Result<()> {
+    let ns = slack.as_nanos() as libc::c_ulong;
+    // SAFETY: no pointers.
+    check(unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, ns) })
+}
+
 /// Wakes one sleeper on a word, `futex(FUTEX_WAKE_PRIVATE)`, futex(2).
 ///
 /// Takes an address, which may be stale by now: the kernel uses it as a key and reads nothing there.

@@ -311,12 +311,9 @@ fn park_task(worker: &Worker, task: NonNull<Header>, deadline: Option<Instant>) 
         Park::Go => {}
     }
     worker.tally.parks();
-    if let Some(deadline) = deadline {
-        worker.add_timer(task, deadline);
-    }
-    worker.leave(task);
-    if deadline.is_some() {
-        worker.remove_timer(task);
+    match deadline {
+        None => worker.leave(task),
+        Some(deadline) => worker.leave_until(task, deadline),
     }
     if header.park.word.consume() {
         Wake::Unparked

@@ -56,8 +56,6 @@ pub(crate) struct Header {
     pub(super) park: ParkCell,
     /// What it does, once it has started.
     pub(super) status: Status,
-    /// Its place in the worker's timers; [`NO_TIMER`] for none.
-    pub(super) timer: Cell<u32>,
     /// The next one in an inbox.
     link: AtomicPtr<Header>,
     /// Its runtime, alive as long as any task.
@@ -97,9 +95,6 @@ pub(crate) enum Lane {
     /// Runs when nobody else can, and now and then in any case.
     Background,
 }
-
-/// Not among the timers.
-pub(super) const NO_TIMER: u32 = u32::MAX;
 
 /// What depends on a task's closure, or future.
 pub(super) struct Calls {
@@ -179,7 +174,6 @@ impl Header {
             park: ParkCell::of_task(class),
             link: AtomicPtr::new(ptr::null_mut()),
             shared,
-            timer: Cell::new(NO_TIMER),
             sp: Cell::new(ptr::null_mut()),
             stack: Cell::new(None),
             status: Status::new(),

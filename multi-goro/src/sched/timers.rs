@@ -1,106 +1,116 @@
-//! The deadlines of one worker's parked tasks: a heap, in which each task knows its place.
+//! The deadlines of one worker's parked tasks, on a [`Wheel`].
+//!
+//! A task's entry lies in the frame of its own wait: setting a timer, giving it up and letting it fire allocate nothing, and an entry is
+//! touched when its task is about to run anyway.
+//!
+//! Rejected: a binary heap in which each task knows its place, which was here before. In one run, nanoseconds, heap / wheel:
+//!
+//! | armed | deadlines | arm | arm and give up one more | give up all, in any order | fire all |
+//! | ---: | --- | ---: | ---: | ---: | ---: |
+//! | 1 000 | one limit for all | 11 / 12 | 9 / 15 | 26 / 5 | 69 / 31 |
+//! | 1 000 | any | 38 / 24 | 43 / 24 | 24 / 8 | 108 / 87 |
+//! | 100 000 | one limit for all | 12 / 18 | 12 / 13 | 76 / 37 | 242 / 59 |
+//! | 100 000 | any | 38 / 17 | 50 / 18 | 88 / 44 | 289 / 367 |
+//! | 1 000 000 | one limit for all | 29 / 17 | 10 / 17 | 284 / 181 | 333 / 61 |
+//! | 1 000 000 | any | 66 / 22 | 49 / 27 | 301 / 180 | 863 / 562 |
+//!
+//! A heap is some nanoseconds better where each deadline is later than all before it, which it puts last and takes from there. And with
+//! entries as far apart as stacks are, the wheel takes 702 ns for each of a million that fire at any time, and the heap 452: but who fires touches
+//! its stack in any case.
 
-#![expect(unsafe_code, reason = "parked tasks are known by address")]
+#![expect(
+    unsafe_code,
+    reason = "entries are known by address while they are set"
+)]
 
 use std::ptr::NonNull;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::task::{Header, NO_TIMER};
+use super::task::Header;
+use super::wheel::{Entry, TICK_MAX, Wheel};
 
-/// A binary heap, the nearest deadline on top; equal deadlines in the order they were set.
-///
-/// A task is in it only while it is parked, and so alive: that is the promise behind every dereference here, kept by
-/// `park_task`, which removes what has not fired.
-#[derive(Debug, Default)]
+/// Nanoseconds of a tick, as a power of two: 1 µs. A timer fires at the end of the tick that its deadline lies in, so this is how much later it may
+/// be; with 4 µs the median lateness of 1 000 sleepers was 2 µs longer than with exact deadlines in a heap, with 1 µs no longer.
+const TICK_SHIFT: u32 = 10;
+
+/// The timers of one worker.
+#[derive(Debug)]
 pub(super) struct Timers {
-    heap: Vec<Entry>,
-    next: u64,
+    wheel: Wheel<NonNull<Header>>,
+    /// Where its ticks are counted from.
+    origin: Instant,
 }
 
+/// A task's place among them, in the frame of its wait.
 #[derive(Debug)]
-struct Entry {
-    at: Instant,
-    nth: u64,
-    task: NonNull<Header>,
+pub(super) struct Timer(Entry<NonNull<Header>>);
+
+impl Timer {
+    pub(super) fn of(task: NonNull<Header>) -> Self {
+        Self(Entry::new(task))
+    }
 }
 
 impl Timers {
+    pub(super) fn new() -> Self {
+        Self {
+            wheel: Wheel::new(),
+            origin: Instant::now(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.wheel.is_empty()
+    }
+
+    /// When the next one fires, unless it is given up.
     pub(super) fn nearest(&self) -> Option<Instant> {
-        self.heap.first().map(|entry| entry.at)
+        let tick = self.wheel.nearest()?;
+        // What the clock cannot count never comes.
+        self.origin
+            .checked_add(Duration::from_nanos(tick << TICK_SHIFT))
     }
 
-    pub(super) fn add(&mut self, task: NonNull<Header>, at: Instant) {
-        let nth = self.next;
-        self.next += 1;
-        self.heap.push(Entry { at, nth, task });
-        self.rise(self.heap.len() - 1);
+    /// Sets a timer.
+    ///
+    /// # Safety
+    ///
+    /// - The timer is not set, and stays where it is until it has fired or was [removed](Self::remove).
+    pub(super) unsafe fn add(&mut self, timer: &Timer, at: Instant) {
+        let ns = since(self.origin, at);
+        // The first tick that is not before the deadline.
+        let tick = (ns.saturating_add((1 << TICK_SHIFT) - 1)) >> TICK_SHIFT;
+        debug_assert!(tick <= TICK_MAX);
+        // SAFETY: the caller's promise.
+        unsafe { self.wheel.add(NonNull::from(&timer.0), tick) };
     }
 
-    /// Takes a task out, if it has not fired.
-    pub(super) fn remove(&mut self, task: NonNull<Header>) {
-        // SAFETY: parked, and so alive.
-        let place = unsafe { task.as_ref() }.timer.get();
-        if place != NO_TIMER {
-            self.take(place as usize);
+    /// Gives a timer up, if it has not fired.
+    ///
+    /// # Safety
+    ///
+    /// - If it is set, it is one of these.
+    pub(super) unsafe fn remove(&mut self, timer: &Timer) {
+        if timer.0.is_filed() {
+            // SAFETY: the caller's promise.
+            unsafe { self.wheel.remove(NonNull::from(&timer.0)) };
         }
     }
 
-    /// Takes out the nearest if its deadline has passed at `now`.
+    /// Takes out the next one whose deadline has passed at `now`.
     pub(super) fn pop_due(&mut self, now: Instant) -> Option<NonNull<Header>> {
-        (self.nearest()? <= now).then(|| self.take(0))
+        let tick = since(self.origin, now) >> TICK_SHIFT;
+        let entry = self.wheel.pop_due(tick)?;
+        // SAFETY: set until just now, and so still where it was: its task has not run meanwhile.
+        Some(unsafe { entry.as_ref() }.what)
     }
+}
 
-    fn take(&mut self, place: usize) -> NonNull<Header> {
-        let entry = self.heap.swap_remove(place);
-        // SAFETY: parked, and so alive.
-        unsafe { entry.task.as_ref() }.timer.set(NO_TIMER);
-        if place < self.heap.len() {
-            self.rise(place);
-            self.sink(place);
-        }
-        entry.task
-    }
-
-    fn note(&self, place: usize) {
-        // SAFETY: parked, and so alive.
-        unsafe { self.heap[place].task.as_ref() }
-            .timer
-            .set(u32::try_from(place).expect("fewer than 2^32 timers"));
-    }
-
-    fn before(&self, a: usize, b: usize) -> bool {
-        let (a, b) = (&self.heap[a], &self.heap[b]);
-        (a.at, a.nth) < (b.at, b.nth)
-    }
-
-    fn rise(&mut self, mut place: usize) {
-        while place > 0 && self.before(place, (place - 1) / 2) {
-            self.heap.swap(place, (place - 1) / 2);
-            self.note(place);
-            place = (place - 1) / 2;
-        }
-        self.note(place);
-    }
-
-    fn sink(&mut self, mut place: usize) {
-        loop {
-            let left = 2 * place + 1;
-            if left >= self.heap.len() {
-                break;
-            }
-            let right = left + 1;
-            let child = if right < self.heap.len() && self.before(right, left) {
-                right
-            } else {
-                left
-            };
-            if !self.before(child, place) {
-                break;
-            }
-            self.heap.swap(place, child);
-            self.note(place);
-            place = child;
-        }
-        self.note(place);
-    }
+/// Nanoseconds from `origin` to `at`; 584 years fit.
+fn since(origin: Instant, at: Instant) -> u64 {
+    let since = at.saturating_duration_since(origin);
+    since
+        .as_secs()
+        .saturating_mul(1_000_000_000)
+        .saturating_add(u64::from(since.subsec_nanos()))
 }

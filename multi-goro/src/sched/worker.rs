@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::bound::Allowance;
 use super::cells::Cells;
@@ -21,7 +21,7 @@ use super::shared::{Remote, Shared};
 use super::status::Tick;
 use super::task::{Header, Lane, Ran};
 use super::tidy::{InUse, Tidying};
-use super::timers::Timers;
+use super::timers::{Timer, Timers};
 use crate::arch;
 use crate::proto::idle::Woken;
 use crate::proto::ring::Owner;
@@ -44,7 +44,7 @@ pub(crate) struct Worker {
     /// Tasks in a row that jumped the ready list.
     pub(super) jumps: Cell<u32>,
     pub(super) timers: RefCell<Timers>,
-    /// The nearest deadline, kept beside the heap for the look at each round.
+    /// Whether there are any, for the look at each round.
     pub(super) has_timers: Cell<bool>,
     pub(super) stacks: RefCell<Cache>,
     /// Those of them that tasks have been started on.
@@ -78,6 +78,10 @@ pub(crate) struct Worker {
     pub(super) linger: Linger,
 }
 
+/// How late the kernel may wake a worker for a timer: about what a wake costs. With this the median lateness of 1 000 sleepers went from 82 to 40 µs
+/// on a busy machine, and that of one sleeper from 144 to 97.
+const TIMER_SLACK: Duration = Duration::from_micros(5);
+
 /// Adds one to a counter that only this thread writes.
 pub(super) fn bump(counter: &AtomicU64) {
     // Relaxed: one writer.
@@ -102,7 +106,7 @@ impl Worker {
             background: RefCell::default(),
             front: Cell::new(None),
             jumps: Cell::new(0),
-            timers: RefCell::default(),
+            timers: RefCell::new(Timers::new()),
             has_timers: Cell::new(false),
             stacks: RefCell::new(Cache::new()),
             in_use: InUse::new(),
@@ -129,6 +133,10 @@ impl Worker {
 
     /// The life of a worker's thread.
     pub(super) fn run(shared: Arc<Shared>, index: usize, owner: Owner) {
+        if shared.bound().is_none() {
+            // The thread is ours. Refused, timers are as late as everybody's.
+            let _ignored = sys::set_timer_slack(TIMER_SLACK);
+        }
         let worker = Self::new(shared, index, owner, None);
         // Not null in the forked child of a task alone, which may lend its thread and then go on in that task's stack.
         let outer = CURRENT.replace(&raw const worker);
@@ -226,15 +234,17 @@ impl Worker {
         &self.shared.remotes[self.index].0
     }
 
-    pub(super) fn add_timer(&self, task: NonNull<Header>, deadline: Instant) {
-        self.timers.borrow_mut().add(task, deadline);
+    /// Leaves the running task, which is parked, as [`leave`](Self::leave) does, until `deadline` at most.
+    pub(super) fn leave_until(&self, task: NonNull<Header>, deadline: Instant) {
+        let timer = Timer::of(task);
+        // SAFETY: in this frame, which stays until the task is resumed, and is left after `remove` only.
+        unsafe { self.timers.borrow_mut().add(&timer, deadline) };
         self.has_timers.set(true);
-    }
-
-    pub(super) fn remove_timer(&self, task: NonNull<Header>) {
+        self.leave(task);
         let mut timers = self.timers.borrow_mut();
-        timers.remove(task);
-        self.has_timers.set(timers.nearest().is_some());
+        // SAFETY: set above: a task stays on its worker.
+        unsafe { timers.remove(&timer) };
+        self.has_timers.set(!timers.is_empty());
     }
 
     /// Leaves the running task, which is parked or in a queue, for whatever is next. Returns when it is resumed.
@@ -356,7 +366,7 @@ impl Worker {
             }
             // Otherwise an unparker came first, and the task is on its way here.
         }
-        self.has_timers.set(timers.nearest().is_some());
+        self.has_timers.set(!timers.is_empty());
     }
 
     /// Whether anything is there for this worker to take.
