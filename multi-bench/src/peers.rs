@@ -22,6 +22,8 @@ mod tokio;
 use crate::Result;
 use crate::job::{Job, Work};
 
+pub(crate) use multi::{LOCAL, SPREAD};
+
 /// How a contender gets ready for a job.
 pub type Perform = fn(&Job) -> Result<Work>;
 

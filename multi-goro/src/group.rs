@@ -18,7 +18,7 @@ use multi_core::{
 
 use crate::os_thread::Hold;
 use crate::runtime::default_runtime;
-use crate::sched::{self, Info, Job, Lane, Shared};
+use crate::sched::{self, Info, Job, Lane, Placement, Shared};
 use crate::stack::Class;
 use crate::sync::TaskEvent;
 
@@ -96,6 +96,7 @@ enum Place {
         shared: Arc<Shared>,
         class: Class,
         lane: Lane,
+        placement: Placement,
         /// Keeps open the OS thread that the runtime is, if it is one.
         #[expect(dead_code, reason = "holding it is what it is for")]
         hold: Option<Arc<Hold>>,
@@ -105,6 +106,17 @@ enum Place {
 }
 
 impl Place {
+    /// The workers of a runtime.
+    fn on(shared: Arc<Shared>, class: Option<Class>, placement: Option<Placement>) -> Self {
+        Self::Green {
+            class: class.unwrap_or(shared.class()),
+            lane: Lane::Normal,
+            placement: placement.unwrap_or(shared.placement()),
+            shared,
+            hold: None,
+        }
+    }
+
     /// What to wait on for tasks here.
     fn event(&self) -> TaskEvent {
         match self {
@@ -175,6 +187,7 @@ impl Group {
             class: shared.class(),
             shared,
             lane,
+            placement: Placement::Any,
             hold: None,
         };
         let group = Self::with("goro", GroupOptions::new(), place, Threads::new(None))
@@ -362,10 +375,11 @@ impl Inner {
                 shared,
                 class,
                 lane,
+                placement,
                 hold: _,
             } => {
                 let info = info_of(body.ticket(), site);
-                shared.spawn_in(*lane, *class, info, body);
+                shared.spawn_as(*lane, *placement, *class, info, body);
             }
             Place::Locked => self.start_locked(body),
         }
@@ -428,12 +442,14 @@ impl std::fmt::Debug for Place {
                 shared,
                 class,
                 lane,
+                placement,
                 hold: _,
             } => f
                 .debug_struct("Green")
                 .field("workers", &shared.worker_count())
                 .field("stack_bytes", &class.bytes())
                 .field("lane", lane)
+                .field("placement", placement)
                 .finish_non_exhaustive(),
             Self::Locked => f.write_str("Locked"),
         }
@@ -529,13 +545,6 @@ impl<T: Send + 'static, F: FnOnce() -> Result<T> + Send + 'static> Body for Spaw
 }
 
 /// Where a group that names no runtime runs its tasks.
-fn default_place(class: Option<Class>) -> Result<Place, BuildError> {
-    let shared = default_runtime()?;
-    let class = class.unwrap_or(shared.class());
-    Ok(Place::Green {
-        shared,
-        class,
-        lane: Lane::Normal,
-        hold: None,
-    })
+fn default_place(class: Option<Class>, placement: Option<Placement>) -> Result<Place, BuildError> {
+    Ok(Place::on(default_runtime()?, class, placement))
 }

@@ -91,7 +91,9 @@
 //! - A task that has run stays on its worker, so a bad spread of long tasks is not mended later. In return thread-locals, and
 //!   everything else that is tied to a thread, work in tasks.
 //! - Tasks that talk all the time and lie on different workers pay for it, a wake each way: some are better off in a [`Runtime`] of one
-//!   worker, or on one [`OsThread`]. Where tasks start cannot be chosen otherwise.
+//!   worker, on one [`OsThread`], or with [`Placement::Local`]. Tasks that live long and compute now and then are better off with
+//!   [`Placement::Spread`]: of 1 000 that one task started, and that waited at once, the default left 61 to 100 in a hundred on one of two
+//!   workers.
 //! - A stack is 64 KiB of addresses and the pages that were touched, one at least. It does not grow: an overflow is caught by
 //!   a guard page, reported with the task's name and the remedy, and aborts the process. [`Builder::stack_bytes`] gives 16 KiB
 //!   to 8 MiB.
@@ -153,7 +155,7 @@ pub use crate::{
     no_switch::no_switch,
     os_thread::{LockToReceiverError, OsThread, OsThreadError, ThreadLoop},
     runtime::{Runtime, RuntimeBuilder, num_tasks},
-    sched::StuckTask,
+    sched::{Placement, StuckTask},
     task_local::{AccessError, TaskLocal},
     time::{Limit, Ticker, TimedOut, sleep, sleep_until, timeout},
 };

@@ -13,7 +13,7 @@ use multi_core::{BuildError, Lineage};
 use crate::diag;
 use crate::group::Group;
 use crate::sched::errand::{self, Outcome};
-use crate::sched::{self, OnStuck, Plan, Shared, StuckTask, WaitsFor};
+use crate::sched::{self, OnStuck, Placement, Plan, Shared, StuckTask, WaitsFor};
 use crate::stack::{self, Class};
 use crate::sync::{OsMutex, lock};
 
@@ -55,6 +55,7 @@ impl Runtime {
             workers: None,
             spare_workers: None,
             stack_bytes: stack::DEFAULT_BYTES,
+            placement: Placement::Any,
             stacks_in_forks: true,
             on_stuck: OnStuck::default(),
         }
@@ -154,6 +155,7 @@ pub struct RuntimeBuilder {
     workers: Option<usize>,
     spare_workers: Option<usize>,
     stack_bytes: usize,
+    placement: Placement,
     stacks_in_forks: bool,
     on_stuck: OnStuck,
 }
@@ -169,6 +171,13 @@ impl RuntimeBuilder {
     /// Gives each task a stack of `bytes`, rounded up to a class: 16 KiB, 32 KiB, .. 8 MiB. Default: 64 KiB.
     pub fn stack_bytes(mut self, bytes: usize) -> Self {
         self.stack_bytes = bytes;
+        self
+    }
+
+    /// Says on which worker tasks begin, for groups that do not say so themselves ([`Builder::placement`](crate::Builder::placement)).
+    /// Default: [`Placement::Any`].
+    pub fn placement(mut self, placement: Placement) -> Self {
+        self.placement = placement;
         self
     }
 
@@ -234,6 +243,7 @@ impl RuntimeBuilder {
             workers,
             spares: spares.min(WORKERS_MAX),
             class,
+            placement: self.placement,
             stacks_in_forks: self.stacks_in_forks,
             on_stuck: self.on_stuck,
         };

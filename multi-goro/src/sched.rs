@@ -5,6 +5,7 @@ mod bound;
 mod cells;
 mod counts;
 mod current;
+mod deal;
 pub(crate) mod errand;
 mod linger;
 mod locals;
@@ -27,6 +28,7 @@ pub(crate) use bound::{Lent, Unseated};
 pub(crate) use current::{
     can_switch, checkpoint, enter, is_on, on_task, spend, stay, task_lineage, visitor, yield_now,
 };
+pub use deal::Placement;
 pub(crate) use locals::with_locals;
 pub(crate) use monitor::OnStuck;
 pub use monitor::StuckTask;

@@ -10,7 +10,7 @@ mod waiting;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::*};
 
-use multi_goro::{Receiver, Runtime, Sender, chan};
+use multi_goro::{Placement, Receiver, Runtime, Sender, chan};
 
 use crate::Result;
 use crate::job::{Job, Work};
@@ -41,10 +41,20 @@ pub(crate) fn perform(job: &Job) -> Result<Work> {
     }
 }
 
-/// A runtime with as many workers as the job says.
+/// A runtime with as many workers as the job says, and tasks placed as it says, if it does.
 fn runtime(job: &Job) -> Result<Runtime> {
-    Ok(Runtime::builder().workers(job.count("workers")?).build()?)
+    let placement = match job.number("placement") {
+        Ok(LOCAL) => Placement::Local,
+        Ok(SPREAD) => Placement::Spread,
+        _ => Placement::Any,
+    };
+    let builder = Runtime::builder().workers(job.count("workers")?);
+    Ok(builder.placement(placement).build()?)
 }
+
+/// Jobs name placements by number.
+pub(crate) const LOCAL: u64 = 1;
+pub(crate) const SPREAD: u64 = 2;
 
 /// Tells one task when so many others have come to a place.
 #[derive(Clone)]

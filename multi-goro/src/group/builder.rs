@@ -8,7 +8,7 @@ use super::locked::Threads;
 use super::{Group, Place, default_place};
 use crate::os_thread::{Hold, OsThread};
 use crate::runtime::Runtime;
-use crate::sched::{Lane, Shared};
+use crate::sched::{Lane, Placement, Shared};
 use crate::stack::Class;
 
 /// Options of a [`Group`], then the group: `Group::builder().limit(8).build()?`.
@@ -27,6 +27,7 @@ use crate::stack::Class;
 pub struct Builder {
     options: GroupOptions,
     stack_bytes: Option<usize>,
+    placement: Option<Placement>,
     runtime: Option<Arc<Shared>>,
     os_thread: Option<(Arc<Hold>, Lane)>,
     is_locked: bool,
@@ -39,6 +40,7 @@ impl Builder {
         Self {
             options: GroupOptions::new(),
             stack_bytes: None,
+            placement: None,
             runtime: None,
             os_thread: None,
             is_locked: false,
@@ -49,6 +51,21 @@ impl Builder {
     /// the runtime's, or 2 MiB for the threads of a locked group.
     pub fn stack_bytes(mut self, bytes: usize) -> Self {
         self.stack_bytes = Some(bytes);
+        self
+    }
+
+    /// Says on which worker each task begins. Default: the runtime's, which is [`Placement::Any`] unless it was told.
+    ///
+    /// ```
+    /// use multi_goro::{Group, Placement};
+    ///
+    /// let mut connections = Group::builder().placement(Placement::Spread).build()?;
+    /// connections.go(|| Ok(()));
+    /// connections.wait()?;
+    /// # Ok::<(), multi_goro::BoxError>(())
+    /// ```
+    pub fn placement(mut self, placement: Placement) -> Self {
+        self.placement = Some(placement);
         self
     }
 
@@ -95,19 +112,15 @@ impl Builder {
             let place = Place::Green {
                 class: class.unwrap_or(shared.class()),
                 lane,
+                placement: Placement::Any,
                 shared: Arc::clone(shared),
                 hold: Some(hold),
             };
             return Group::with("goro", self.options, place, Threads::new(None));
         }
         let place = match self.runtime {
-            Some(shared) => Place::Green {
-                class: class.unwrap_or(shared.class()),
-                lane: Lane::Normal,
-                shared,
-                hold: None,
-            },
-            None => default_place(class)?,
+            Some(shared) => Place::on(shared, class, self.placement),
+            None => default_place(class, self.placement)?,
         };
         Group::with("goro", self.options, place, Threads::new(None))
     }
@@ -118,6 +131,7 @@ impl std::fmt::Debug for Builder {
         f.debug_struct("Builder")
             .field("options", &self.options)
             .field("stack_bytes", &self.stack_bytes)
+            .field("placement", &self.placement)
             .field("is_locked", &self.is_locked)
             .finish_non_exhaustive()
     }

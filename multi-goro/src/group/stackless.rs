@@ -241,6 +241,7 @@ impl Inner {
                 shared,
                 class,
                 lane,
+                placement: _,
                 hold: _,
             } => Some(PolledPlace {
                 shared,

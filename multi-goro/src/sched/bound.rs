@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::current::{self, CURRENT};
+use super::deal::Placement;
 use super::monitor::OnStuck;
 use super::shared::{Plan, Shared};
 use super::worker::Worker;
@@ -178,6 +179,7 @@ impl Unseated {
             workers: 1,
             spares: 0,
             class,
+            placement: Placement::Any,
             stacks_in_forks: true,
             on_stuck: OnStuck::Ignore,
         };

@@ -4,6 +4,7 @@
 #![expect(unsafe_code, reason = "reads of the running task what it is called")]
 
 use std::fmt;
+use std::iter;
 use std::panic::Location;
 use std::ptr;
 use std::sync::Arc;
@@ -212,6 +213,9 @@ impl Monitor {
             shared
                 .injector()
                 .push(ptr::NonNull::new(child).map(TaskRef));
+            let dealt = &shared.remotes[*worker].0.dealt;
+            let dealt: Vec<_> = iter::from_fn(|| dealt.take(1, 0, |_| ())).collect();
+            shared.injector().push(dealt);
         }
         // In the fast paths a publisher may miss a sleeper by the width of a store buffer: this makes up for it. And offers are not
         // always announced.

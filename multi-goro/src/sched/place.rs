@@ -129,7 +129,7 @@ impl Worker {
             return Some(task);
         }
         if round.is_multiple_of(START_ROUNDS)
-            && let Some(task) = remote.ring.pop(&self.owner).or_else(|| self.take_newest())
+            && let Some(task) = self.take_to_start(round)
         {
             return Some(task);
         }
@@ -148,6 +148,7 @@ impl Worker {
         }
         if let Some(task) = self
             .take_newest()
+            .or_else(|| self.take_dealt())
             .or_else(|| remote.ring.pop(&self.owner))
             .or_else(|| self.take_injected())
         {
@@ -199,6 +200,23 @@ impl Worker {
         } else {
             self.take_background().or_else(|| self.take_injected())
         }
+    }
+
+    /// The first unstarted task of this worker's own. Of its two queues each is first in its turn: [`START_ROUNDS`] is odd.
+    fn take_to_start(&self, round: u32) -> Option<NonNull<Header>> {
+        let ring = || self.remote().ring.pop(&self.owner);
+        if round.is_multiple_of(2) {
+            self.take_dealt().or_else(ring)
+        } else {
+            ring().or_else(|| self.take_dealt())
+        }
+        .or_else(|| self.take_newest())
+    }
+
+    /// The first of those that are to begin here.
+    fn take_dealt(&self) -> Option<NonNull<Header>> {
+        let first = self.remote().dealt.take(1, 0, |_| ());
+        first.map(|task| task.0)
     }
 
     fn take_background(&self) -> Option<NonNull<Header>> {

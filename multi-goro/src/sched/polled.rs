@@ -17,6 +17,7 @@ use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 use multi_core::{Result, TaskErrorKind, panic};
 
 use super::current::this_worker;
+use super::deal::Placement;
 use super::locals;
 use super::shared::Shared;
 use super::task::{Calls, Header, Info, Lane, Ran, TaskRef};
@@ -68,6 +69,8 @@ impl Shared {
     {
         self.start_in(
             lane,
+            // Between its polls it is anybody's.
+            Placement::Any,
             (future, verdict),
             |shared, (future, verdict)| {
                 let task = Cell::create(shared, class, info, future, verdict);

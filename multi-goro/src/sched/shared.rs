@@ -13,6 +13,7 @@ use super::bound::Bound;
 use super::cells::Depot;
 use super::counts::Counts;
 use super::current;
+use super::deal::Placement;
 use super::monitor::{Monitor, OnStuck};
 use super::offers::OfferList;
 use super::task::{Header, Info, Job, Lane, TaskRef};
@@ -38,6 +39,8 @@ pub(crate) struct Plan {
     pub(crate) spares: usize,
     /// The stack class of tasks that ask for none.
     pub(crate) class: Class,
+    /// Where tasks of groups begin that do not say so.
+    pub(crate) placement: Placement,
     /// Whether forked children have the stacks of tasks.
     pub(crate) stacks_in_forks: bool,
     pub(crate) on_stuck: OnStuck,
@@ -58,13 +61,15 @@ pub(crate) struct Shared {
     pub(super) idle: Idle,
     /// How to find the monitor; nobody listens on a bound runtime.
     pub(super) watch: Watch,
-    injector: Injector,
+    injector: Queue,
     pub(super) stacks: Pool,
     pub(super) depot: Depot,
     /// Shuts the workers' gates.
     pub(super) bar: Bar,
     /// The stack class of tasks that ask for none.
     class: Class,
+    /// Where tasks of groups begin that do not say so.
+    placement: Placement,
     /// Tasks started from elsewhere than a worker.
     outside: Padded<AtomicU64>,
     /// For a runtime of one worker on a thread that its tasks are bound to.
@@ -79,6 +84,10 @@ pub(super) struct Remote {
     pub(super) ring: Ring<Header>,
     /// Its started tasks that others have unparked.
     pub(super) inbox: Inbox<Header>,
+    /// Unstarted tasks that are to begin here; taken by others only when the worker is stuck.
+    pub(super) dealt: Queue,
+    /// Stacks that tasks have begun on here. Written by the worker.
+    pub(super) stacks: AtomicUsize,
     /// What it passes to take a task off the roster.
     pub(super) gate: Gate,
     /// What its tasks offer to idle workers.
@@ -105,16 +114,28 @@ pub(super) struct Remote {
     pub(super) counts: Counts,
 }
 
-/// Unstarted tasks from outside, and what does not fit in a ring.
-pub(super) struct Injector {
+/// Unstarted tasks behind a lock: in the injector those from outside and what does not fit in a ring, and for each worker those
+/// that were dealt to it.
+pub(super) struct Queue {
     queue: OsMutex<VecDeque<TaskRef>>,
     len: AtomicUsize,
 }
 
-impl Injector {
+impl Queue {
+    fn new() -> Self {
+        Self {
+            queue: OsMutex::new(VecDeque::new()),
+            len: AtomicUsize::new(0),
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(super) fn len(&self) -> usize {
         // Relaxed: a hint; a sleeper that relies on it has a fence before (see `idle`).
-        self.len.load(Relaxed) == 0
+        self.len.load(Relaxed)
     }
 
     pub(super) fn push(&self, tasks: impl IntoIterator<Item = TaskRef>) {
@@ -222,14 +243,12 @@ impl Shared {
             seated: AtomicUsize::new(workers),
             idle: Idle::new(seats),
             watch: Watch::new(),
-            injector: Injector {
-                queue: OsMutex::new(VecDeque::new()),
-                len: AtomicUsize::new(0),
-            },
+            injector: Queue::new(),
             stacks: Pool::new(plan.stacks_in_forks),
             depot: Depot::new(),
             bar: Bar::new(),
             class: plan.class,
+            placement: plan.placement,
             outside: Padded(AtomicU64::new(0)),
             bound,
             closing: AtomicBool::new(false),
@@ -352,7 +371,11 @@ impl Shared {
         self.class
     }
 
-    pub(super) fn injector(&self) -> &Injector {
+    pub(crate) fn placement(&self) -> Placement {
+        self.placement
+    }
+
+    pub(super) fn injector(&self) -> &Queue {
         &self.injector
     }
 
@@ -363,8 +386,21 @@ impl Shared {
 
     /// As [`spawn`](Self::spawn), in a lane; only a bound runtime has more than one.
     pub(crate) fn spawn_in<J: Job>(self: &Arc<Self>, lane: Lane, class: Class, info: Info, job: J) {
+        self.spawn_as(lane, Placement::Any, class, info, job);
+    }
+
+    /// As [`spawn_in`](Self::spawn_in), where `placement` says, which a bound runtime leaves no choice.
+    pub(crate) fn spawn_as<J: Job>(
+        self: &Arc<Self>,
+        lane: Lane,
+        placement: Placement,
+        class: Class,
+        info: Info,
+        job: J,
+    ) {
         self.start_in(
             lane,
+            placement,
             job,
             |shared, job| Header::create(shared, class, info, job),
             |error, job, count| {
@@ -380,11 +416,13 @@ impl Shared {
     pub(super) fn start_in<P>(
         self: &Arc<Self>,
         lane: Lane,
+        placement: Placement,
         parts: P,
         make: impl FnOnce(NonNull<Self>, P) -> TaskRef,
         refuse: impl FnOnce(io::Error, P, &dyn Fn()),
     ) {
         debug_assert!(lane == Lane::Normal || self.bound.is_some());
+        debug_assert!(placement == Placement::Any || self.bound.is_none());
         let address = NonNull::new(Arc::as_ptr(self).cast_mut()).expect("an Arc has an address");
         if let Some((worker, _)) = current::on_task()
             && worker.belongs_to(self)
@@ -392,7 +430,7 @@ impl Shared {
             let task = make(address, parts);
             // The task that runs here keeps the runtime open.
             match lane {
-                Lane::Normal => worker.spawn(task),
+                Lane::Normal => worker.spawn_as(placement, task),
                 Lane::Background => worker.spawn_behind(task),
             }
             return;
@@ -414,7 +452,7 @@ impl Shared {
         }
         let task = make(address, parts);
         task.set_lane(lane);
-        self.put(task);
+        self.put_as(placement, task);
     }
 
     /// Queues an unstarted task, from elsewhere than its workers.
@@ -455,7 +493,8 @@ impl Shared {
     /// Whether an unstarted task waits anywhere, if only for its parent to stop; or an offer, beside somebody who sleeps.
     pub(super) fn has_waiting(&self) -> bool {
         // Relaxed: a hint; the monitor, which relies on it, has a fence before.
-        let has_child = |remote: &Remote| !remote.newest.load(Relaxed).is_null();
+        let has_child =
+            |remote: &Remote| !remote.newest.load(Relaxed).is_null() || !remote.dealt.is_empty();
         self.has_unstarted()
             || self.seated().iter().any(|remote| has_child(&remote.0))
             || self.idle.asleep() > 0 && self.has_offers()
@@ -570,6 +609,8 @@ impl Remote {
         Padded(Self {
             ring,
             inbox: Inbox::new(),
+            dealt: Queue::new(),
+            stacks: AtomicUsize::new(0),
             gate: Gate::new(),
             offers: OfferList::new(),
             newest: AtomicPtr::new(ptr::null_mut()),

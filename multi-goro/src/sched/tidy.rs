@@ -95,6 +95,10 @@ impl InUse {
         }
     }
 
+    pub(super) fn count(&self) -> usize {
+        self.tasks.borrow().len()
+    }
+
     /// A task is about to run.
     pub(super) fn disturb(&self) {
         self.state.set(State::Untidy);

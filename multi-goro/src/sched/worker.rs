@@ -330,6 +330,7 @@ impl Worker {
             )
         };
         self.in_use.add(task, &stack);
+        self.tell_stacks();
         self.begin(header, sp, stack);
         true
     }
@@ -369,9 +370,14 @@ impl Worker {
         self.has_timers.set(!timers.is_empty());
     }
 
+    /// Whether there is anything that no other worker takes.
+    fn has_own(&self) -> bool {
+        !self.remote().inbox.is_empty() || !self.remote().dealt.is_empty()
+    }
+
     /// Whether anything is there for this worker to take.
     pub(super) fn nothing_to_do(&self) -> bool {
-        self.remote().inbox.is_empty()
+        !self.has_own()
             && !self.shared.has_unstarted()
             && (self.desk.is_weary() || !self.shared.has_offers())
     }
@@ -404,7 +410,7 @@ impl Worker {
         let leave = self.shared.may_leave();
         let nothing_to_do = if apart {
             // Made active meanwhile it would be on no list, with nobody to wake it.
-            !remote.is_active() && remote.inbox.is_empty()
+            !remote.is_active() && !self.has_own()
         } else {
             self.nothing_to_do()
         };
@@ -436,9 +442,15 @@ impl Worker {
         }
     }
 
+    fn tell_stacks(&self) {
+        // Relaxed: a hint for who deals tasks out.
+        self.remote().stacks.store(self.in_use.count(), Relaxed);
+    }
+
     /// Keeps the stack of a task that has ended for the next one. The caller may still stand on it, if it leaves at once.
     fn release(&self, stack: Stack) {
         self.in_use.remove(&stack);
+        self.tell_stacks();
         self.stacks.borrow_mut().put(&self.shared.stacks, stack);
     }
 }

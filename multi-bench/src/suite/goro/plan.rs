@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::peers::{LOCAL, SPREAD};
 use crate::report::Unit;
 use crate::sheet::Target::{self, *};
 
@@ -309,6 +310,13 @@ fn pipeline(sizes: &[u64], workers: usize) -> Part {
             ),
         }
     };
+    let stages = sizes[sizes.len() / 2];
+    let placed = Variant::new(
+        format!("{stages} stages, Placement::Local"),
+        format!("pipeline stages={stages} placement={LOCAL} workers={workers}"),
+        &[OURS],
+    )
+    .fresh(samples(stages));
     Part {
         name: "pipeline",
         figures: vec![
@@ -316,7 +324,7 @@ fn pipeline(sizes: &[u64], workers: usize) -> Part {
             figure("transit", "pipeline: a value through one stage", Unit::Ns),
             figure("bytes", "pipeline: memory of one stage", Unit::Bytes),
         ],
-        variants: sizes.iter().map(variant).collect(),
+        variants: sizes.iter().map(variant).chain([placed]).collect(),
     }
 }
 
@@ -399,7 +407,14 @@ fn skew(quick: bool, workers: usize) -> Part {
     Part {
         name: "skew",
         figures: vec![figure("ideal", "very unequal tasks", Unit::Ideal)],
-        variants: vec![Variant::new("1000 tasks", job, who).target("ideal", AtMost(1.1))],
+        variants: vec![
+            Variant::new("1000 tasks", &*job, who).target("ideal", AtMost(1.1)),
+            Variant::new(
+                "1000 tasks, Placement::Spread",
+                format!("{job} placement={SPREAD}"),
+                &[OURS],
+            ),
+        ],
     }
 }
 
