@@ -15,6 +15,8 @@ pub(crate) enum Why {
     Corrupt,
     /// This process could not be entered in the participants' table.
     NotEntered,
+    /// Another process uses this side of a channel with one sender and one receiver.
+    Occupied,
 }
 
 impl Why {
@@ -42,6 +44,12 @@ impl Why {
             (Why::NotEntered, _) => {
                 "this process could not enter the channel's table: too many processes use it, or memory or descriptors ran out"
             }
+            (Why::Occupied, true) => {
+                "another process is this channel's one sender: the value was not sent; drop that process's handle first, or use multi_chan::channel"
+            }
+            (Why::Occupied, false) => {
+                "another process is this channel's one receiver: drop that process's handle first, or use multi_chan::channel"
+            }
         }
     }
 }
@@ -63,6 +71,7 @@ pub struct Error {
 enum ErrorKind {
     Capacity { capacity: usize, value_bytes: usize },
     Alignment { bytes: usize },
+    NoCapacity,
     Memory(io::Error),
     Process(io::Error),
 }
@@ -83,6 +92,12 @@ impl Error {
         }
     }
 
+    pub(crate) fn no_capacity() -> Error {
+        Error {
+            kind: ErrorKind::NoCapacity,
+        }
+    }
+
     pub(crate) fn memory(cause: io::Error) -> Error {
         Error {
             kind: ErrorKind::Memory(cause),
@@ -95,11 +110,11 @@ impl Error {
         }
     }
 
-    /// The capacity does not fit an address space, or the values need more alignment than a page.
+    /// The capacity does not fit an address space, is 0 where it cannot be, or the values need more alignment than a page.
     pub fn is_capacity(&self) -> bool {
         matches!(
             self.kind,
-            ErrorKind::Capacity { .. } | ErrorKind::Alignment { .. }
+            ErrorKind::Capacity { .. } | ErrorKind::Alignment { .. } | ErrorKind::NoCapacity
         )
     }
 
@@ -128,6 +143,10 @@ impl fmt::Display for Error {
                 f,
                 "values aligned to {bytes} bytes cannot lie in a channel: at most 4096 is possible"
             ),
+            ErrorKind::NoCapacity => write!(
+                f,
+                "a channel with one sender and one receiver needs room for a value: ask for a capacity of at least 1, or use multi_chan::channel for a rendezvous"
+            ),
             ErrorKind::Memory(_) => write!(
                 f,
                 "no memory for the channel: ask for a smaller capacity, or raise the limit on address space or mappings"
@@ -144,7 +163,9 @@ impl error::Error for Error {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match &self.kind {
             ErrorKind::Memory(cause) | ErrorKind::Process(cause) => Some(cause),
-            ErrorKind::Capacity { .. } | ErrorKind::Alignment { .. } => None,
+            ErrorKind::Capacity { .. } | ErrorKind::Alignment { .. } | ErrorKind::NoCapacity => {
+                None
+            }
         }
     }
 }
@@ -175,6 +196,10 @@ macro_rules! common_questions {
         question!(
             /// This process could not enter the table of the channel's users.
             is_not_entered, NotEntered
+        );
+        question!(
+            /// Another live process uses this side of a channel with one sender and one receiver ([`spsc`](crate::spsc)).
+            is_occupied, Occupied
         );
     };
 }

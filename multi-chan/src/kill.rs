@@ -34,6 +34,16 @@ pub enum KillPoint {
     Buried,
     /// A sleeper has armed its event.
     Armed,
+    /// A process has taken a side of a channel with one user a side.
+    Owned,
+    /// The one sender has written a value and not yet published it.
+    Written,
+    /// The one receiver has copied a value and not yet given its slot back.
+    Copied,
+    /// The end of a closed channel has been set.
+    Ended,
+    /// A process has given a side up.
+    Disowned,
 }
 
 #[cfg(all(feature = "kill-points", not(loom)))]

@@ -42,7 +42,7 @@ const LAP_SHIFT: u32 = OWNER_BITS + STATE_BITS;
 const LAP_MASK: u64 = u64::MAX >> LAP_SHIFT;
 
 /// The largest alignment a value may ask for: a page, which is what a mapping guarantees.
-const ALIGN_MAX: usize = 4096;
+pub(crate) const ALIGN_MAX: usize = 4096;
 
 /// A value alone on its two cache lines (the prefetcher fetches lines in pairs).
 #[derive(Debug)]
@@ -110,7 +110,7 @@ const _: () = {
     assert!(size_of::<Header>() == 640 && size_of::<Row>() == 16 && size_of::<Slot>() == 8);
     assert!(offset_of!(Header, tail) == 128 && offset_of!(Header, head) == 256);
     assert!(offset_of!(Header, sent) == 384 && offset_of!(Header, freed) == 512);
-    assert!(ROWS_OFFSET == 640 && slots_base() == 66_176);
+    assert!(ROWS_OFFSET == 640 && SLOTS_BASE == 66_176);
 };
 
 /// What a slot is going through; see `README.md` in this folder for who moves it on.
@@ -215,9 +215,8 @@ const LAP_PARTS: usize = if cfg!(loom) { 2 } else { 4 };
 
 pub(crate) const ROWS_OFFSET: usize = size_of::<Header>();
 
-const fn slots_base() -> usize {
-    (ROWS_OFFSET + ROWS * size_of::<Row>()).next_multiple_of(128)
-}
+/// Behind the header and the rows, which every channel has.
+pub(crate) const SLOTS_BASE: usize = (ROWS_OFFSET + ROWS * size_of::<Row>()).next_multiple_of(128);
 
 impl Geometry {
     /// Lays out a channel of `capacity` values of `T`.
@@ -232,7 +231,7 @@ impl Geometry {
         let ring_len = capacity.max(1);
         let align = align_of::<T>().max(align_of::<Slot>());
         let value_offset = size_of::<Slot>().next_multiple_of(align);
-        let slots_offset = slots_base().next_multiple_of(align);
+        let slots_offset = SLOTS_BASE.next_multiple_of(align);
         let stride = value_offset
             .checked_add(size_of::<T>())
             .and_then(|bytes| bytes.checked_next_multiple_of(align))
@@ -251,6 +250,19 @@ impl Geometry {
             slots_offset,
             map_bytes,
         })
+    }
+
+    /// A channel that keeps its values in another way, in a mapping of `map_bytes`: no slot here.
+    pub(crate) fn without_slots(map_bytes: usize) -> Geometry {
+        Geometry {
+            ring_len: 0,
+            lap_shift: 0,
+            milestones: 0,
+            stride: align_of::<Slot>(),
+            value_offset: 0,
+            slots_offset: SLOTS_BASE,
+            map_bytes,
+        }
     }
 
     /// True if values of `T` fit between the slots' edges.

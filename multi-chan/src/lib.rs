@@ -44,6 +44,7 @@
 //!
 //! # Trade-offs
 //!
+//! - With one sender and one receiver, [`spsc`] costs about half as much per message.
 //! - A [`Chan`] counts for both sides wherever it is used, so it never disconnects: close it.
 //! - A process killed right after the fork, before its first instruction, counts for two seconds.
 //! - Receivers that were *killed* are noticed when the channel is full, at the latest: a send into free
@@ -86,6 +87,7 @@ mod plain;
 mod ring;
 #[cfg(not(loom))]
 mod robust;
+pub mod spsc;
 mod sync;
 #[cfg(not(loom))]
 mod sys;

@@ -5,6 +5,8 @@
 use crate::layout::{Geometry, Header, ROWS, ROWS_OFFSET, Row};
 use crate::plain::Plain;
 use crate::ring::Ring;
+use crate::spsc::lane::Lane;
+use crate::spsc::layout::Plan;
 use crate::sys;
 use std::io;
 use std::ptr::NonNull;
@@ -46,6 +48,16 @@ impl Mapping {
         // SAFETY: the mapping is large enough, zeroed when it was made, page aligned, and used as a
         // channel only; the geometry fits `T`.
         unsafe { Ring::new(self.base, geometry) }
+    }
+
+    /// A view of the values of a channel with one sender and one receiver; `plan` was made for `T`.
+    ///
+    /// The view does not keep the mapping: whoever stores it stores the mapping's owner beside it.
+    pub(crate) fn lane<T: Plain>(&self, plan: Plan) -> Lane<T> {
+        assert!(plan.map_bytes <= self.bytes && plan.holds::<T>());
+        // SAFETY: the mapping is large enough, zeroed when it was made, page aligned, and used as such a channel
+        // only; the plan fits `T`.
+        unsafe { Lane::new(self.base, plan) }
     }
 
     pub(crate) fn header(&self) -> &Header {

@@ -95,6 +95,10 @@ pub(crate) struct Wait<'a> {
     ticket: Option<Ticket>,
     sleeps: u32,
     hurried: bool,
+    /// Posters make no fence between what they do and their look at the event.
+    fenceless: bool,
+    /// The ticket is new, and posters may have missed it.
+    unsettled: bool,
 }
 
 impl<'a> Wait<'a> {
@@ -115,6 +119,17 @@ impl<'a> Wait<'a> {
             ticket: None,
             sleeps: 0,
             hurried: false,
+            fenceless: false,
+            unsettled: false,
+        }
+    }
+
+    /// For posters that make no fence: the first sleep on each ticket is a moment's, and the look after it finds
+    /// whatever was done by a poster that missed the ticket.
+    pub(crate) fn fenceless(self) -> Wait<'a> {
+        Wait {
+            fenceless: true,
+            ..self
         }
     }
 
@@ -135,6 +150,7 @@ impl<'a> Wait<'a> {
         }
         if self.ticket.is_none() && !matches!(self.patience, Patience::None) {
             self.ticket = Some(event.arm());
+            self.unsettled = self.fenceless;
             return Step::Again;
         }
         Step::LookRound
@@ -166,6 +182,12 @@ impl<'a> Wait<'a> {
         let left = self.patience.left();
         if left == Some(Duration::ZERO) {
             return Err(Why::Timeout);
+        }
+        if mem::take(&mut self.unsettled) {
+            event.sleep(ticket, Some(left.map_or(MOMENT, |left| left.min(MOMENT))));
+            // Not posted: the same ticket again, so that the next sleep may be a long one.
+            self.ticket = event.holds(ticket).then_some(ticket);
+            return Ok(());
         }
         let moment =
             mem::take(&mut self.hurried).then(|| MOMENT * (1 << self.sleeps.min(MOMENT_DOUBLINGS)));

@@ -157,6 +157,16 @@ pub(crate) fn order_before_post() {
     fence(SeqCst);
 }
 
+/// Stands between a plain store and the load that must not be made long before it is seen.
+///
+/// The compiler keeps the two in order; the processor may delay the store past the load, but only for a moment. Whoever counts
+/// on such a store waits for that moment (`spsc/README.md`); a fence here would cost every message what a claim costs.
+#[inline]
+pub(crate) fn store_before_look() {
+    #[cfg(not(loom))]
+    std::sync::atomic::compiler_fence(SeqCst);
+}
+
 #[cfg(not(loom))]
 mod bed {
     use super::AtomicU32;

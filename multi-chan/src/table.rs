@@ -134,6 +134,18 @@ impl Core {
         self.map.header()
     }
 
+    /// This process as bits; 0 in a forked child that is not entered yet.
+    #[inline]
+    pub(crate) fn me(&self) -> u64 {
+        // Relaxed: wiped by a fork or written by this process.
+        self.me.load(Relaxed)
+    }
+
+    /// True if the process with these bits lives.
+    pub(crate) fn lives(&self, bits: u64) -> bool {
+        Process::from_bits(bits).is_some_and(|process| self.roll.is_alive(process))
+    }
+
     /// Turns of a busy wait.
     pub(crate) fn spins(&self) -> u32 {
         self.spins

@@ -48,7 +48,8 @@ impl Event {
     /// Tells up to `count` sleepers that something they may wait for has been done.
     ///
     /// The caller has claimed a slot by a `SeqCst` exchange and then done that something, or has done it and
-    /// then made a `SeqCst` fence. Why the claim is enough is in `README.md`.
+    /// then made a `SeqCst` fence. Why the claim is enough is in `README.md`. With neither, the sleepers take care
+    /// (`Wait::fenceless`).
     #[inline]
     pub(crate) fn post(&self, count: u32) {
         // SeqCst: comes after the caller's claim in the one order of such operations. Pairs with
@@ -75,6 +76,12 @@ impl Event {
     pub(crate) fn is_armed(&self) -> bool {
         // Relaxed: a hint; whoever acts on it re-checks.
         self.word.load(Relaxed) & ARMED != 0
+    }
+
+    /// True if nobody has posted or armed since the ticket was drawn.
+    pub(crate) fn holds(&self, ticket: Ticket) -> bool {
+        // Relaxed: if it is out of date, the kernel's compare in `sleep` is not.
+        self.word.load(Relaxed) == ticket.0
     }
 
     /// Sleeps unless the word has moved on since the ticket was drawn; may wake for no reason.

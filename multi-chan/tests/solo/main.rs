@@ -10,6 +10,7 @@ mod death;
 mod inherit;
 mod kill;
 mod mixed;
+mod spsc;
 mod support;
 mod traffic;
 mod waiting;
@@ -28,6 +29,7 @@ fn main() {
         kill::TESTS,
         bad_luck::TESTS,
         mixed::TESTS,
+        spsc::TESTS,
     ]
     .concat();
     let trials = tests

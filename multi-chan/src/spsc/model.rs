@@ -1,0 +1,312 @@
+//! loom models of the lane and its sleepers: every interleaving of one sender, one receiver, a closer, a successor.
+//!
+//! `RUSTFLAGS="--cfg loom" cargo test --release -p multi-chan --lib spsc`
+
+#![expect(unsafe_code, reason = "lays a channel out in private memory")]
+
+use crate::layout::{Gate, Header, Line};
+use crate::spsc::lane::{Cursor, Lane, Stop};
+use crate::spsc::layout::{Plan, Slot, USERS_OFFSET, Users};
+use crate::sync::{Acquire, AtomicU32, AtomicU64, SeqCst};
+use crate::wait::{Event, Ticket};
+use loom::sync::{Arc, Condvar, Mutex};
+use loom::thread;
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::mem::MaybeUninit;
+use std::ptr::NonNull;
+
+const CLOSED: u32 = 1;
+
+/// A channel in private memory, with loom's atomics in the places of the real ones.
+struct Channel {
+    lane: Lane<u64>,
+    plan: Plan,
+    base: NonNull<u8>,
+    /// Operations between their first store and their last look: a moment is over when there are none.
+    busy: Mutex<u32>,
+    bell: Condvar,
+}
+
+// SAFETY: as the mapping it stands for.
+unsafe impl Send for Channel {}
+
+// SAFETY: as above.
+unsafe impl Sync for Channel {}
+
+impl Channel {
+    fn new(capacity: usize) -> Arc<Channel> {
+        let plan = Plan::new::<u64>(capacity).unwrap();
+        // SAFETY: the layout is not empty.
+        let base = NonNull::new(unsafe { alloc_zeroed(Channel::layout(&plan)) }).unwrap();
+        let header = Header {
+            gate: Line(Gate {
+                flags: AtomicU32::new(0),
+                rows_used: AtomicU32::new(0),
+                dropped: AtomicU64::new(0),
+            }),
+            tail: Line(AtomicU64::new(0)),
+            head: Line(AtomicU64::new(0)),
+            sent: Line(Event::default()),
+            freed: Line(Event::default()),
+        };
+        // SAFETY: the memory begins with room for a header.
+        unsafe { base.cast::<Header>().write(header) };
+        // SAFETY: inside the memory, by the plan.
+        let users = unsafe { base.add(USERS_OFFSET) };
+        // SAFETY: aligned by the layout.
+        unsafe { users.cast::<Users>().write(Users::default()) };
+        for index in 0..capacity {
+            let slot = Slot {
+                value: MaybeUninit::<u64>::zeroed().into(),
+                watch: loom::cell::UnsafeCell::new(()),
+            };
+            // SAFETY: inside the memory, by the plan.
+            let place = unsafe { base.add(plan.slots_offset + index * size_of::<Slot<u64>>()) };
+            // SAFETY: aligned by the plan.
+            unsafe { place.cast::<Slot<u64>>().write(slot) };
+        }
+        // SAFETY: laid out for this plan just now, and freed when the last user is gone.
+        let lane = unsafe { Lane::new(base, plan) };
+        Arc::new(Channel {
+            lane,
+            plan,
+            base,
+            busy: Mutex::new(0),
+            bell: Condvar::new(),
+        })
+    }
+
+    fn layout(plan: &Plan) -> Layout {
+        Layout::from_size_align(plan.map_bytes, 4096).unwrap()
+    }
+
+    fn begin(&self) {
+        *self.busy.lock().unwrap() += 1;
+    }
+
+    fn finish(&self) {
+        *self.busy.lock().unwrap() -= 1;
+        self.bell.notify_all();
+    }
+
+    /// What takes a moment in a real channel: whoever was between a store and a look has made both.
+    fn moment(&self) {
+        let mut busy = self.busy.lock().unwrap();
+        while *busy > 0 {
+            busy = self.bell.wait(busy).unwrap();
+        }
+    }
+
+    /// Sleeps as `Wait::fenceless` does: a moment, and long only on a ticket that is still good after it.
+    fn sleep(&self, event: &Event, ticket: Ticket, settled: &mut bool) -> Option<Ticket> {
+        if *settled {
+            event.sleep(ticket, None);
+            return None;
+        }
+        self.moment();
+        *settled = event.holds(ticket);
+        settled.then_some(ticket)
+    }
+
+    fn closed(&self) -> bool {
+        self.lane.header().gate.0.flags.load(Acquire) & CLOSED != 0
+    }
+
+    fn close(&self) {
+        let header = self.lane.header();
+        header.gate.0.flags.fetch_or(CLOSED, SeqCst);
+        header.sent.0.post_all();
+        header.freed.0.post_all();
+    }
+
+    /// Sends as `spsc::Sender` does, without the processes; false if the channel is closed.
+    fn send(&self, cursor: &mut Cursor, value: u64) -> bool {
+        let event = &self.lane.header().freed.0;
+        let mut ticket = None;
+        let mut settled = false;
+        loop {
+            if self.closed() {
+                return false;
+            }
+            self.begin();
+            let pushed = self.lane.push(cursor, &value);
+            let settling = pushed.is_ok() && self.closed();
+            let accepted = !settling || self.lane.settle(cursor, 1).is_ok();
+            if pushed.is_ok() && accepted {
+                self.lane.header().sent.0.post(1);
+            }
+            self.finish();
+            match (pushed, ticket) {
+                (Ok(()), _) => return accepted,
+                (Err(Stop::Nothing), None) => {
+                    ticket = Some(event.arm());
+                    settled = false;
+                }
+                (Err(Stop::Nothing), Some(drawn)) => {
+                    ticket = self.sleep(event, drawn, &mut settled);
+                }
+                (Err(other), _) => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// Receives as `spsc::Receiver` does, without the processes; `None` once closed and drained.
+    fn recv(&self, cursor: &mut Cursor) -> Option<u64> {
+        let event = &self.lane.header().sent.0;
+        let mut ticket = None;
+        let mut settled = false;
+        let mut long_closed = false;
+        loop {
+            self.begin();
+            let popped = self.lane.pop(cursor);
+            if popped.is_ok() {
+                self.lane.header().freed.0.post(1);
+            }
+            self.finish();
+            match popped {
+                Ok(value) => return Some(value),
+                Err(Stop::Ended) => return None,
+                Err(Stop::Corrupt) => panic!("corrupt"),
+                Err(Stop::Nothing) if self.closed() => {
+                    if long_closed {
+                        self.lane.set_end(cursor).ok();
+                    } else {
+                        self.moment();
+                        long_closed = true;
+                    }
+                    continue;
+                }
+                Err(Stop::Nothing) => {}
+            }
+            match ticket {
+                None => {
+                    ticket = Some(event.arm());
+                    settled = false;
+                }
+                Some(drawn) => ticket = self.sleep(event, drawn, &mut settled),
+            }
+        }
+    }
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        for index in 0..self.plan.capacity {
+            let offset = self.plan.slots_offset + index * size_of::<Slot<u64>>();
+            // SAFETY: inside the memory, by the plan.
+            let place = unsafe { self.base.add(offset) };
+            // SAFETY: written in `new`, dropped once.
+            unsafe { place.cast::<Slot<u64>>().drop_in_place() };
+        }
+        // SAFETY: as above.
+        let users = unsafe { self.base.add(USERS_OFFSET) };
+        // SAFETY: as above.
+        unsafe { users.cast::<Users>().drop_in_place() };
+        // SAFETY: as above.
+        unsafe { self.base.cast::<Header>().drop_in_place() };
+        // SAFETY: allocated in `new` with this layout.
+        unsafe { dealloc(self.base.as_ptr(), Channel::layout(&self.plan)) };
+    }
+}
+
+fn check(preemptions: usize, body: impl Fn() + Send + Sync + 'static) {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(preemptions);
+    model.check(body);
+}
+
+#[test]
+fn values_keep_their_order_and_sleepers_are_woken() {
+    for capacity in [1, 2] {
+        check(3, move || {
+            let channel = Channel::new(capacity);
+            let sender = channel.clone();
+            let sending = thread::spawn(move || {
+                let mut cursor = Cursor::start();
+                for value in 1..=3 {
+                    assert!(sender.send(&mut cursor, value));
+                }
+            });
+            let mut cursor = Cursor::start();
+            for value in 1..=3 {
+                assert_eq!(channel.recv(&mut cursor), Some(value));
+            }
+            sending.join().unwrap();
+        });
+    }
+}
+
+#[test]
+fn batches_are_published_and_freed_whole() {
+    check(3, || {
+        let channel = Channel::new(2);
+        let sender = channel.clone();
+        let sending = thread::spawn(move || {
+            let mut cursor = Cursor::start();
+            let mut rest: &[u64] = &[1, 2, 3];
+            while !rest.is_empty() {
+                match sender.lane.push_batch(&mut cursor, rest) {
+                    Ok(count) => rest = &rest[count..],
+                    Err(Stop::Nothing) => thread::yield_now(),
+                    Err(other) => panic!("{other:?}"),
+                }
+            }
+        });
+        let mut cursor = Cursor::start();
+        let mut received: Vec<u64> = Vec::new();
+        while received.len() < 3 {
+            let mut values = [0; 2];
+            match channel.lane.pop_batch(&mut cursor, &mut values) {
+                Ok(count) => received.extend(&values[..count]),
+                Err(Stop::Nothing) => thread::yield_now(),
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(received, [1, 2, 3]);
+        sending.join().unwrap();
+    });
+}
+
+#[test]
+fn a_close_by_the_receiver_loses_nothing_that_was_sent() {
+    check(3, || {
+        let channel = Channel::new(2);
+        let sender = channel.clone();
+        let sending = thread::spawn(move || {
+            let mut cursor = Cursor::start();
+            (1..=2)
+                .take_while(|&value| sender.send(&mut cursor, value))
+                .count()
+        });
+        channel.close();
+        let mut cursor = Cursor::start();
+        let mut received = 0;
+        while let Some(value) = channel.recv(&mut cursor) {
+            received += 1;
+            assert_eq!(value, received);
+        }
+        assert_eq!(sending.join().unwrap() as u64, received);
+        // What a sender took back is not seen later either.
+        assert_eq!(channel.recv(&mut cursor), None);
+    });
+}
+
+#[test]
+fn a_successor_goes_on_where_the_dead_receiver_stopped() {
+    check(3, || {
+        let channel = Channel::new(1);
+        let sender = channel.clone();
+        let sending = thread::spawn(move || {
+            let mut cursor = Cursor::start();
+            assert!(sender.send(&mut cursor, 1) && sender.send(&mut cursor, 2));
+        });
+        let first = channel.clone();
+        // The kernel tells of its death what a join tells here.
+        thread::spawn(move || first.recv(&mut Cursor::start()))
+            .join()
+            .unwrap();
+        let mut cursor = channel.lane.receiver_cursor();
+        assert_eq!(channel.recv(&mut cursor), Some(2));
+        sending.join().unwrap();
+    });
+}
