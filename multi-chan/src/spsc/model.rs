@@ -4,6 +4,7 @@
 
 #![expect(unsafe_code, reason = "lays a channel out in private memory")]
 
+use crate::kill::dies_after;
 use crate::layout::{Gate, Header, Line};
 use crate::spsc::lane::{Cursor, Lane, Stop};
 use crate::spsc::layout::{Plan, Slot, USERS_OFFSET, Users};
@@ -40,12 +41,12 @@ impl Channel {
         let base = NonNull::new(unsafe { alloc_zeroed(Channel::layout(&plan)) }).unwrap();
         let header = Header {
             gate: Line(Gate {
-                flags: AtomicU32::new(0),
-                rows_used: AtomicU32::new(0),
-                dropped: AtomicU64::new(0),
+                flags: AtomicU32::from(0),
+                rows_used: AtomicU32::from(0),
+                dropped: AtomicU64::from(0),
             }),
-            tail: Line(AtomicU64::new(0)),
-            head: Line(AtomicU64::new(0)),
+            tail: Line(AtomicU64::from(0)),
+            head: Line(AtomicU64::from(0)),
             sent: Line(Event::default()),
             freed: Line(Event::default()),
         };
@@ -80,13 +81,10 @@ impl Channel {
         Layout::from_size_align(plan.map_bytes, 4096).unwrap()
     }
 
-    fn begin(&self) {
+    /// Begins an operation, which ends when the guard is dropped, by a death too.
+    fn begin(&self) -> Busy<'_> {
         *self.busy.lock().unwrap() += 1;
-    }
-
-    fn finish(&self) {
-        *self.busy.lock().unwrap() -= 1;
-        self.bell.notify_all();
+        Busy(self)
     }
 
     /// What takes a moment in a real channel: whoever was between a store and a look has made both.
@@ -128,14 +126,14 @@ impl Channel {
             if self.closed() {
                 return false;
             }
-            self.begin();
+            let busy = self.begin();
             let pushed = self.lane.push(cursor, &value);
             let settling = pushed.is_ok() && self.closed();
             let accepted = !settling || self.lane.settle(cursor, 1).is_ok();
             if pushed.is_ok() && accepted {
                 self.lane.header().sent.0.post(1);
             }
-            self.finish();
+            drop(busy);
             match (pushed, ticket) {
                 (Ok(()), _) => return accepted,
                 (Err(Stop::Nothing), None) => {
@@ -157,12 +155,12 @@ impl Channel {
         let mut settled = false;
         let mut long_closed = false;
         loop {
-            self.begin();
+            let busy = self.begin();
             let popped = self.lane.pop(cursor);
             if popped.is_ok() {
                 self.lane.header().freed.0.post(1);
             }
-            self.finish();
+            drop(busy);
             match popped {
                 Ok(value) => return Some(value),
                 Err(Stop::Ended) => return None,
@@ -186,6 +184,15 @@ impl Channel {
                 Some(drawn) => ticket = self.sleep(event, drawn, &mut settled),
             }
         }
+    }
+}
+
+struct Busy<'a>(&'a Channel);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        *self.0.busy.lock().unwrap() -= 1;
+        self.0.bell.notify_all();
     }
 }
 
@@ -217,8 +224,8 @@ fn check(preemptions: usize, body: impl Fn() + Send + Sync + 'static) {
 
 #[test]
 fn values_keep_their_order_and_sleepers_are_woken() {
-    for capacity in [1, 2] {
-        check(3, move || {
+    for (capacity, preemptions) in [(1, 3), (2, 2)] {
+        check(preemptions, move || {
             let channel = Channel::new(capacity);
             let sender = channel.clone();
             let sending = thread::spawn(move || {
@@ -291,22 +298,64 @@ fn a_close_by_the_receiver_loses_nothing_that_was_sent() {
     });
 }
 
+/// Writes of an operation that waits: arming, the value's, and waking.
+const WRITES_MAX: u32 = 5;
+
 #[test]
-fn a_successor_goes_on_where_the_dead_receiver_stopped() {
-    check(3, || {
-        let channel = Channel::new(1);
-        let sender = channel.clone();
-        let sending = thread::spawn(move || {
-            let mut cursor = Cursor::start();
-            assert!(sender.send(&mut cursor, 1) && sender.send(&mut cursor, 2));
+fn a_receiver_may_die_after_any_write_and_loses_nothing_it_had_not_received() {
+    for writes in 1..=WRITES_MAX {
+        check(2, move || {
+            let channel = Channel::new(1);
+            let sender = channel.clone();
+            let sending = thread::spawn(move || {
+                let mut cursor = Cursor::start();
+                assert!(sender.send(&mut cursor, 1) && sender.send(&mut cursor, 2));
+            });
+            let first = channel.clone();
+            let dying = thread::spawn(move || {
+                dies_after(writes, || first.recv(&mut Cursor::start()));
+                // What burying does: wakes that the dead may have been given are made good.
+                first.lane.header().freed.0.post_all();
+            });
+            // The kernel tells of its death what a join tells here.
+            dying.join().unwrap();
+            let mut cursor = channel.lane.receiver_cursor();
+            let next = channel.recv(&mut cursor).unwrap();
+            if next == 1 {
+                assert_eq!(channel.recv(&mut cursor), Some(2));
+            } else {
+                assert_eq!(next, 2);
+            }
+            sending.join().unwrap();
         });
-        let first = channel.clone();
-        // The kernel tells of its death what a join tells here.
-        thread::spawn(move || first.recv(&mut Cursor::start()))
-            .join()
-            .unwrap();
-        let mut cursor = channel.lane.receiver_cursor();
-        assert_eq!(channel.recv(&mut cursor), Some(2));
-        sending.join().unwrap();
-    });
+    }
+}
+
+#[test]
+fn a_sender_may_die_after_any_write_and_has_sent_all_or_nothing() {
+    for writes in 1..=WRITES_MAX {
+        check(2, move || {
+            let channel = Channel::new(1);
+            let sender = channel.clone();
+            let sending = thread::spawn(move || {
+                let dying = sender.clone();
+                thread::spawn(move || {
+                    dies_after(writes, || dying.send(&mut Cursor::start(), 1));
+                    dying.lane.header().sent.0.post_all();
+                })
+                .join()
+                .unwrap();
+                let mut successor = sender.lane.sender_cursor();
+                assert!(sender.send(&mut successor, 2));
+            });
+            let mut cursor = Cursor::start();
+            let next = channel.recv(&mut cursor);
+            if next == Some(1) {
+                assert_eq!(channel.recv(&mut cursor), Some(2));
+            } else {
+                assert_eq!(next, Some(2));
+            }
+            sending.join().unwrap();
+        });
+    }
 }
