@@ -5,7 +5,7 @@
 //! costs more for more participants.
 
 use crate::error::Why;
-use crate::sync::{AtomicU32, Relaxed, spin};
+use crate::sync::{PrivateU32, Relaxed, spin};
 use crate::table::Core;
 use crate::wait::{Event, Ticket};
 use std::mem;
@@ -63,7 +63,7 @@ pub(crate) enum Step {
 /// Where the other side runs on a processor of its own, it answers within a busy wait, and both sides stay
 /// busy; where it does not, busy turns only delay it. One in `UNLUCKY` waits finds out.
 #[derive(Debug, Default)]
-pub(crate) struct Luck(AtomicU32);
+pub(crate) struct Luck(PrivateU32);
 
 /// Waits without busy turns after one that was in vain.
 const UNLUCKY: u32 = 15;

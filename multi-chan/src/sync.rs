@@ -24,12 +24,12 @@ pub(crate) use plain::fence;
 pub(crate) use std::sync::atomic::fence;
 
 /// Wraps an atomic of std, so that the lint on std's own names does not see it used elsewhere.
-#[cfg(not(any(feature = "kill-points", loom)))]
+#[cfg(not(loom))]
 macro_rules! atomic {
-    ($name:ident, $value:ty) => {
+    ($name:ident, $std:ident, $value:ty) => {
         #[derive(Debug, Default)]
         #[repr(transparent)]
-        pub(crate) struct $name(std::sync::atomic::$name);
+        pub(crate) struct $name(std::sync::atomic::$std);
 
         impl From<$value> for $name {
             fn from(value: $value) -> Self {
@@ -38,7 +38,7 @@ macro_rules! atomic {
         }
 
         impl std::ops::Deref for $name {
-            type Target = std::sync::atomic::$name;
+            type Target = std::sync::atomic::$std;
 
             #[inline]
             fn deref(&self) -> &Self::Target {
@@ -51,9 +51,9 @@ macro_rules! atomic {
 /// The same, with every write told to `kill::wrote`: so no write can be forgotten by a test that kills
 /// after each. Nothing but these methods leads to the atomic.
 #[cfg(any(feature = "kill-points", loom))]
-macro_rules! atomic {
+macro_rules! watched {
     ($name:ident, $value:ty) => {
-        atomic!($name, $value: swap fetch_add fetch_sub fetch_or fetch_and fetch_xor fetch_max);
+        watched!($name, $value: swap fetch_add fetch_sub fetch_or fetch_and fetch_xor fetch_max);
     };
     ($name:ident, $value:ty: $($update:ident)*) => {
         #[derive(Debug, Default)]
@@ -132,10 +132,29 @@ macro_rules! atomic {
     };
 }
 
-atomic!(AtomicU32, u32);
-atomic!(AtomicU64, u64);
-#[cfg(not(loom))]
-atomic!(AtomicUsize, usize);
+#[cfg(any(feature = "kill-points", loom))]
+watched!(AtomicU32, u32);
+#[cfg(any(feature = "kill-points", loom))]
+watched!(AtomicU64, u64);
+#[cfg(all(feature = "kill-points", not(loom)))]
+watched!(AtomicUsize, usize);
+
+#[cfg(not(any(feature = "kill-points", loom)))]
+atomic!(AtomicU32, AtomicU32, u32);
+#[cfg(not(any(feature = "kill-points", loom)))]
+atomic!(AtomicU64, AtomicU64, u64);
+#[cfg(not(any(feature = "kill-points", loom)))]
+atomic!(AtomicUsize, AtomicUsize, usize);
+
+// For what one process keeps to itself and writes all the time: nobody is left to find it after a death.
+#[cfg(all(feature = "kill-points", not(loom)))]
+atomic!(PrivateU32, AtomicU32, u32);
+#[cfg(all(feature = "kill-points", not(loom)))]
+atomic!(PrivateU64, AtomicU64, u64);
+#[cfg(loom)]
+pub(crate) use plain::{AtomicU32 as PrivateU32, AtomicU64 as PrivateU64};
+#[cfg(not(any(feature = "kill-points", loom)))]
+pub(crate) use {AtomicU32 as PrivateU32, AtomicU64 as PrivateU64};
 
 pub(crate) use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 

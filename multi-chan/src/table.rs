@@ -194,7 +194,8 @@ impl Core {
     pub(crate) fn enter_as(&self, process: Process, sides: Sides) -> io::Result<u16> {
         // Relaxed: written under the fork lock, which the caller holds.
         let old = Place(self.place.load(Relaxed));
-        let (row, used) = if old.number() == process.number() {
+        let known = old.number() == process.number();
+        let (row, used) = if known {
             (old.row(), old.sides().with(sides))
         } else {
             (self.claim_row(process, sides)?, sides)
@@ -209,7 +210,8 @@ impl Core {
         self.gate().flags.fetch_and(!used.gone_flags(), AcqRel);
         // Relaxed: read by this process only.
         self.place.store(Place::new(process, used, row).0, Relaxed);
-        if before.without(used) != Sides::NONE {
+        if !known || before.without(used) != Sides::NONE {
+            // Sleepers see that we have left a side; and those who slept before we came get to watch us.
             self.wake_everybody();
         }
         Ok(row)
@@ -285,6 +287,8 @@ impl Core {
         // Relaxed: read by this process only, which has one thread now.
         self.place
             .store(Place::new(child, Sides::NONE, row).0, Relaxed);
+        // Those who sleep do not watch us yet: our death before our first use may mean disconnection to them.
+        self.wake_everybody();
     }
 
     fn held(&self) -> Sides {

@@ -9,16 +9,16 @@
 use crate::layout::{Geometry, Place, Stamp, State, laps_ahead};
 use crate::plain::Plain;
 use crate::ring::{Miss, Ring};
-use crate::sync::{Acquire, AtomicU64, Relaxed, Release};
+use crate::sync::{Acquire, AtomicU64, PrivateU64, Relaxed, Release};
 
 /// A position of one handle: at or behind the tail (or head).
 #[derive(Debug)]
-pub(crate) struct Hint(AtomicU64);
+pub(crate) struct Hint(PrivateU64);
 
 impl Hint {
     /// The beginning: behind everything.
     pub(crate) fn start() -> Hint {
-        Hint(AtomicU64::default())
+        Hint(PrivateU64::default())
     }
 
     #[inline]

@@ -9,8 +9,13 @@ mod bad_luck;
 mod death;
 mod inherit;
 mod kill;
+mod ledger;
 mod mixed;
+mod points;
+mod report;
+mod scenes;
 mod spsc;
+mod stage;
 mod support;
 mod traffic;
 mod waiting;
@@ -40,8 +45,11 @@ fn main() {
                 Ok(())
             })
         })
+        .chain(points::trials())
         .collect();
-    libtest_mimic::run(&arguments, trials).exit();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    report::print();
+    conclusion.exit();
 }
 
 /// A test's name and body.

@@ -2,7 +2,7 @@
 
 #![expect(unsafe_code, reason = "fork, kill, waitpid and alarm through libc")]
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::ptr;
 use std::sync::OnceLock;
 use std::thread;
@@ -22,7 +22,8 @@ pub(crate) fn watched(name: &'static str, test: fn()) {
     unsafe { libc::alarm(0) };
 }
 
-fn arm_watchdog() {
+/// Gives the test (or child) another while.
+pub(crate) fn arm_watchdog() {
     on_signal(libc::SIGALRM, watchdog);
     // SAFETY: takes a number.
     unsafe { libc::alarm(WATCHDOG_SECONDS) };
@@ -172,10 +173,38 @@ impl Child {
         assert_eq!(self.wait(), End::Exited(0));
     }
 
+    /// True once the child is a zombie: dead and not reaped.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.state() == Some('Z')
+    }
+
+    /// How the child ended, if it has; reaps it.
+    pub(crate) fn ended(&mut self) -> Option<End> {
+        let mut status = 0;
+        // SAFETY: `status` is memory for one int.
+        let pid = unsafe { libc::waitpid(self.pid, &raw mut status, libc::WNOHANG) };
+        (pid == self.pid).then(|| self.end(status))
+    }
+
+    /// True if the child's thread sleeps in the kernel.
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.state() == Some('S')
+    }
+
+    /// `proc_pid_stat(5)`, field 3.
+    fn state(&self) -> Option<char> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
+        stat.rsplit(')').next()?.trim_start().chars().next()
+    }
+
     fn reap(&mut self) -> End {
         let mut status = 0;
         // SAFETY: `status` is memory for one int.
         while unsafe { libc::waitpid(self.pid, &raw mut status, 0) } != self.pid {}
+        self.end(status)
+    }
+
+    fn end(&mut self, status: i32) -> End {
         self.reaped = true;
         if libc::WIFSIGNALED(status) {
             End::Signaled(libc::WTERMSIG(status))
@@ -192,6 +221,53 @@ impl Drop for Child {
             self.reap();
         }
     }
+}
+
+/// Ends the process as a SIGKILL from anywhere would.
+pub(crate) fn die() -> ! {
+    // SAFETY: takes a number; the signal cannot be caught.
+    unsafe { libc::raise(libc::SIGKILL) };
+    unreachable!("SIGKILL was survived")
+}
+
+/// Zeroed memory for a record that every forked child shares with its parent; never given back.
+pub(crate) fn shared<T: Default>() -> &'static T {
+    // SAFETY: a new anonymous mapping touches nothing that exists.
+    let base = unsafe {
+        libc::mmap(
+            ptr::null_mut(),
+            size_of::<T>(),
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    assert_ne!(base, libc::MAP_FAILED);
+    assert!(align_of::<T>() <= 4096);
+    let place = base.cast::<T>();
+    // SAFETY: large enough, page aligned, and nobody else's yet.
+    unsafe { place.write(T::default()) };
+    // SAFETY: written just now, and never unmapped.
+    unsafe { &*place }
+}
+
+/// The place in the source that `address` was taken of, in this process or one it shares its image with.
+pub(crate) fn location(address: usize) -> Option<&'static Location<'static>> {
+    let location = ptr::with_exposed_provenance::<Location<'static>>(address);
+    // SAFETY: null, or the address of a static that every forked process has at the same place.
+    unsafe { location.as_ref() }
+}
+
+/// The clock that every process reads alike.
+pub(crate) fn monotonic() -> Duration {
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `now` is a timespec to write to.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
 
 /// Descriptors and mappings of this process.
