@@ -7,19 +7,49 @@ use std::time::{Duration, Instant};
 
 use multi_core::clock::{self, Alarm};
 
+use crate::sched::Nap;
+
 /// The future of [`sleep`] and [`sleep_until`].
 #[must_use = "time does not pass before it is polled"]
 pub struct Sleep {
     /// `None`: beyond what the clock can count.
     until: Option<Instant>,
-    /// Whom the clock wakes. Dropped, it wakes nobody.
-    set: Option<(Waker, Alarm)>,
+    /// Whom to wake, and what does it.
+    set: Option<(Waker, Timer)>,
+}
+
+/// Dropped, it wakes nobody.
+#[derive(Debug)]
+enum Timer {
+    /// Of the worker that polled.
+    Nap(Nap),
+    /// Of the process, for wakers whose code is not ours.
+    Alarm { _alarm: Alarm },
+}
+
+impl Timer {
+    fn set(until: Instant, waker: &Waker) -> Self {
+        if let Some(nap) = Nap::set(until, waker) {
+            return Self::Nap(nap);
+        }
+        let rung = waker.clone();
+        let alarm = clock::at(until, move || rung.wake())
+            .unwrap_or_else(|error| panic!("the clock's thread cannot be started: {error}"));
+        Self::Alarm { _alarm: alarm }
+    }
+
+    fn is_over(&self) -> bool {
+        match self {
+            Self::Nap(nap) => nap.is_over(),
+            Self::Alarm { .. } => false,
+        }
+    }
 }
 
 /// Resolves after `duration` at least: a time limit for other futures.
 ///
-/// The clock is a thread of the process, which all of them share; a task that keeps a steady rate, or sleeps often, does better
-/// with a stack and [`crate::sleep`].
+/// In a task of a group it is a timer of the worker. Under a waker of another kind (in [`block_on`](super::block_on), or one that an adapter
+/// makes for each of many futures) it is one of a clock that the process has a thread for, as nobody knows what such a waker does.
 ///
 /// ```
 /// use std::time::Duration;
@@ -40,7 +70,7 @@ pub struct Sleep {
 ///
 /// # Panics
 ///
-/// When polled, if the clock's thread is not running and cannot be started.
+/// When polled, if it needs the clock's thread and that is not running and cannot be started.
 pub fn sleep(duration: Duration) -> Sleep {
     Sleep {
         until: Instant::now().checked_add(duration),
@@ -72,11 +102,9 @@ impl Future for Sleep {
             return Poll::Ready(());
         }
         let waker = context.waker();
-        if !matches!(&self.set, Some((known, _)) if known.will_wake(waker)) {
-            let rung = waker.clone();
-            let alarm = clock::at(until, move || rung.wake())
-                .unwrap_or_else(|error| panic!("the clock's thread cannot be started: {error}"));
-            self.set = Some((waker.clone(), alarm));
+        let is_set = |(known, timer): &(Waker, Timer)| known.will_wake(waker) && !timer.is_over();
+        if !self.set.as_ref().is_some_and(is_set) {
+            self.set = Some((waker.clone(), Timer::set(until, waker)));
         }
         Poll::Pending
     }

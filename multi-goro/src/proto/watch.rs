@@ -1,6 +1,6 @@
 //! The word by which whoever leaves a task for others to start finds the monitor awake: see `sched/README.md`.
 
-use crate::sync::{AtomicU32, Ordering::*, Padded, heavy_fence};
+use crate::sync::{AtomicU32, AtomicU64, Ordering::*, Padded, heavy_fence};
 
 const WATCHING: u32 = 0;
 const DOZING: u32 = 1;
@@ -11,10 +11,18 @@ const CALLED: u32 = 2;
 /// | value    | meaning                                             | left by                         |
 /// | -------- | --------------------------------------------------- | ------------------------------- |
 /// | WATCHING | it looks at every tick (or there is no monitor)      | itself, [`hurry`](Self::hurry)  |
-/// | DOZING   | it sleeps without a limit, or is about to            | itself, a caller                |
+/// | DOZING   | it sleeps until `until_ns`, or is about to           | itself, a caller                |
 /// | CALLED   | it is to look at once                                | itself                          |
 #[derive(Debug)]
-pub(crate) struct Watch(Padded<AtomicU32>);
+pub(crate) struct Watch {
+    word: Padded<AtomicU32>,
+    /// Until when it dozes, in nanoseconds on the caller's clock; [`FOR_EVER`] from before it says that it dozes until it has looked for a
+    /// deadline.
+    until_ns: AtomicU64,
+}
+
+/// No deadline.
+pub(crate) const FOR_EVER: u64 = u64::MAX;
 
 /// What a caller does next.
 #[must_use]
@@ -33,12 +41,15 @@ impl Watch {
     pub(crate) const DOZING: u32 = DOZING;
 
     pub(crate) fn new() -> Self {
-        Self(Padded(AtomicU32::new(WATCHING)))
+        Self {
+            word: Padded(AtomicU32::new(WATCHING)),
+            until_ns: AtomicU64::new(FOR_EVER),
+        }
     }
 
     /// The word itself, for the kernel to compare.
     pub(crate) fn word(&self) -> &AtomicU32 {
-        &self.0.0
+        &self.word.0
     }
 
     /// After putting an unstarted task somewhere, and a light fence: sees to it that the monitor is awake.
@@ -50,6 +61,23 @@ impl Watch {
         } else {
             Call::Nothing
         }
+    }
+
+    /// After setting a deadline where the monitor looks for it, and a light fence: sees to it that the monitor is awake by then.
+    pub(crate) fn call_before(&self, at_ns: u64) -> Call {
+        // Relaxed: ordered by the caller's fence A, as in `call`. What is written after fence E takes the deadline into account, or an earlier
+        // one; what is written before is `FOR_EVER`.
+        if at_ns < self.until_ns.load(Relaxed) {
+            self.call()
+        } else {
+            Call::Nothing
+        }
+    }
+
+    /// The monitor, which has said that it dozes and looked for deadlines, says until when.
+    pub(crate) fn doze_until(&self, at_ns: u64) {
+        // Relaxed: see `call_before`.
+        self.until_ns.store(at_ns, Relaxed);
     }
 
     #[cold]
@@ -82,7 +110,8 @@ impl Watch {
     /// The monitor says that it dozes off. It must now look whether anything waits, and sleeps while the word is
     /// [`DOZING`](Self::DOZING) only if nothing does.
     pub(crate) fn doze(&self) {
-        // Relaxed: ordered by the fence.
+        // Relaxed, both: ordered by the fence.
+        self.until_ns.store(FOR_EVER, Relaxed);
         self.word().store(DOZING, Relaxed);
         // Fence E. Pairs with fence A of whoever leaves a task: either that caller sees that we doze, or we see the task.
         heavy_fence();
@@ -139,6 +168,33 @@ mod models {
                 .count();
             assert!(woken <= 1);
             assert!(seen == 2 || woken == 1, "it dozes beside a task");
+        });
+    }
+
+    /// Who sets a deadline against the monitor dozing off, which it has done before: it sleeps no longer than until then, or is woken. Bounds:
+    /// two threads, one deadline, two dozes.
+    #[test]
+    fn no_doze_over_a_deadline() {
+        loom::model(|| {
+            let watch = Arc::new(Watch::new());
+            // An earlier doze, until a time that is past.
+            watch.doze();
+            watch.doze_until(1);
+            watch.look();
+            let deadline = Arc::new(AtomicU64::new(FOR_EVER));
+            let setter = {
+                let (watch, deadline) = (Arc::clone(&watch), Arc::clone(&deadline));
+                thread::spawn(move || {
+                    deadline.store(9, Relaxed);
+                    light_fence();
+                    watch.call_before(9)
+                })
+            };
+            watch.doze();
+            let until = deadline.load(Relaxed);
+            watch.doze_until(until);
+            let woken = setter.join().unwrap() == Call::Wake;
+            assert!(until == 9 || woken, "it sleeps until {until}");
         });
     }
 

@@ -242,7 +242,7 @@ impl Lent {
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.worker.timers.borrow().nearest()
+        self.worker.next_deadline()
     }
 
     /// Runs what is ready, for `turns` turns and until `until` at most; a task that runs is not interrupted. Returns whether
@@ -306,6 +306,7 @@ impl Lent {
         let worker = &*self.worker;
         worker.stacks.borrow_mut().clear(&worker.shared.stacks);
         worker.cells.clear(&worker.shared.depot);
+        worker.remote().naps.close();
     }
 
     /// Leaves the worker and its started tasks where they are, for ever. The others are refused; the runtime has been closed.

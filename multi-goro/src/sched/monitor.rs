@@ -11,10 +11,12 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use multi_core::clock::ticks;
+
 use super::shared::{Remote, Shared};
 use super::task::TaskRef;
 use super::worker::Worker;
-use crate::proto::watch::Watch;
+use crate::proto::watch::{FOR_EVER, Watch};
 use crate::sync::Ordering::*;
 use crate::sys;
 
@@ -173,12 +175,19 @@ impl Monitor {
                 sys::futex_wait(watch.word(), Watch::WATCHING, Some(TICK));
                 continue;
             }
-            quiet = 0;
             // With the spare workers apart, who next leaves a task to them finds nobody free, and calls us.
             self.keep_spares(0);
             watch.doze();
+            quiet = 0;
             if !shared.has_waiting() && !shared.may_leave() {
-                sys::futex_wait(watch.word(), Watch::DOZING, None);
+                let until = shared.nearest_nap().map(relief);
+                watch.doze_until(until.map_or(FOR_EVER, ticks));
+                let timeout = until.map(|at| at.saturating_duration_since(Instant::now()));
+                sys::futex_wait(watch.word(), Watch::DOZING, timeout);
+                // Relaxed: nobody has called; one look will do.
+                if watch.word().load(Relaxed) == Watch::DOZING {
+                    quiet = QUIET_LOOKS - 1;
+                }
             }
         }
         for thread in self.threads.drain(..) {
@@ -190,6 +199,7 @@ impl Monitor {
     /// One look at everything; returns whether something waits to start.
     fn tick(&mut self) -> bool {
         let suspects = self.find_suspects();
+        self.relieve();
         if !self.shared.has_waiting() {
             return false;
         }
@@ -199,6 +209,17 @@ impl Monitor {
             self.tell(worker);
         }
         true
+    }
+
+    /// Wakes the tasks without a stack whose deadlines a worker should have seen to.
+    fn relieve(&self) {
+        let now = Instant::now();
+        for remote in self.shared.seated() {
+            let naps = &remote.0.naps;
+            if naps.nearest().is_some_and(|at| relief(at) <= now) {
+                naps.fire(now);
+            }
+        }
     }
 
     /// Has spare workers start what waits behind `stuck` workers.
@@ -356,6 +377,11 @@ impl Monitor {
         };
         sys::write_error(format!("multi-goro: {task}{more}\n").as_bytes());
     }
+}
+
+/// When the monitor sees to a deadline at `at` that the worker has not seen to.
+pub(super) fn relief(at: Instant) -> Instant {
+    at.checked_add(TICK).unwrap_or(at)
 }
 
 /// What a worker's thread has used of a processor.

@@ -119,6 +119,11 @@ impl OwnedWaiter {
         ManuallyDrop::new(self).0
     }
 
+    /// Wakes it.
+    pub(crate) fn wake(self) {
+        self.into_waker().wake();
+    }
+
     /// Makes it a waker again.
     fn into_waker(self) -> Waker {
         let waiter = self.into_waiter();

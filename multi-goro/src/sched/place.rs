@@ -159,6 +159,10 @@ impl Worker {
             if let Some(task) = self.ready.borrow_mut().pop_front() {
                 return Some(task);
             }
+            // Without a stack, woken by a timer.
+            if let Some(task) = self.take_newest() {
+                return Some(task);
+            }
         }
         self.take_background()
     }

@@ -9,12 +9,15 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use multi_core::clock::ticks;
+
 use super::bound::Bound;
 use super::cells::Depot;
 use super::counts::Counts;
 use super::current;
 use super::deal::Placement;
-use super::monitor::{Monitor, OnStuck};
+use super::monitor::{self, Monitor, OnStuck};
+use super::naps::Naps;
 use super::offers::OfferList;
 use super::task::{Header, Info, Job, Lane, TaskRef};
 use super::worker::{self, Worker};
@@ -112,6 +115,8 @@ pub(super) struct Remote {
     pub(super) gone: AtomicU64,
     /// What else is counted.
     pub(super) counts: Counts,
+    /// Deadlines of tasks without a stack that were polled here.
+    pub(super) naps: Arc<Naps>,
 }
 
 /// Unstarted tasks behind a lock: in the injector those from outside and what does not fit in a ring, and for each worker those
@@ -519,6 +524,21 @@ impl Shared {
         }
     }
 
+    /// After a light fence: sees to it that the monitor is awake when a deadline of a task without a stack, set just now, is overdue.
+    pub(super) fn call_monitor_for(&self, at: Instant) {
+        if self.watch.call_before(ticks(monitor::relief(at))) == Call::Wake {
+            sys::futex_wake(self.watch.word());
+        }
+    }
+
+    /// The nearest deadline of a task without a stack.
+    pub(super) fn nearest_nap(&self) -> Option<Instant> {
+        self.seated()
+            .iter()
+            .filter_map(|r| r.0.naps.nearest())
+            .min()
+    }
+
     /// Tasks that have been started and have not ended.
     pub(crate) fn task_count(&self) -> usize {
         self.count_without(|r| &r.finished)
@@ -623,6 +643,7 @@ impl Remote {
             finished: AtomicU64::new(0),
             gone: AtomicU64::new(0),
             counts: Counts::new(),
+            naps: Naps::new(),
         })
     }
 

@@ -26,7 +26,6 @@
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
-use super::task::Header;
 use super::wheel::{Entry, TICK_MAX, Wheel};
 
 /// Nanoseconds of a tick, as a power of two: 1 µs. A timer fires at the end of the tick that its deadline lies in, so this is how much later it may
@@ -35,23 +34,32 @@ const TICK_SHIFT: u32 = 10;
 
 /// The timers of one worker.
 #[derive(Debug)]
-pub(super) struct Timers {
-    wheel: Wheel<NonNull<Header>>,
+pub(super) struct Timers<T> {
+    wheel: Wheel<T>,
     /// Where its ticks are counted from.
     origin: Instant,
 }
 
-/// A task's place among them, in the frame of its wait.
+/// One of them, and whom it is for.
 #[derive(Debug)]
-pub(super) struct Timer(Entry<NonNull<Header>>);
+#[repr(transparent)]
+pub(super) struct Timer<T>(Entry<T>);
 
-impl Timer {
-    pub(super) fn of(task: NonNull<Header>) -> Self {
-        Self(Entry::new(task))
+impl<T> Timer<T> {
+    pub(super) fn of(whom: T) -> Self {
+        Self(Entry::new(whom))
+    }
+
+    pub(super) fn what(&self) -> &T {
+        &self.0.what
+    }
+
+    pub(super) fn is_set(&self) -> bool {
+        self.0.is_filed()
     }
 }
 
-impl Timers {
+impl<T> Timers<T> {
     pub(super) fn new() -> Self {
         Self {
             wheel: Wheel::new(),
@@ -76,33 +84,37 @@ impl Timers {
     /// # Safety
     ///
     /// - The timer is not set, and stays where it is until it has fired or was [removed](Self::remove).
-    pub(super) unsafe fn add(&mut self, timer: &Timer, at: Instant) {
+    pub(super) unsafe fn add(&mut self, timer: NonNull<Timer<T>>, at: Instant) {
         let ns = since(self.origin, at);
         // The first tick that is not before the deadline.
         let tick = (ns.saturating_add((1 << TICK_SHIFT) - 1)) >> TICK_SHIFT;
         debug_assert!(tick <= TICK_MAX);
         // SAFETY: the caller's promise.
-        unsafe { self.wheel.add(NonNull::from(&timer.0), tick) };
+        unsafe { self.wheel.add(timer.cast(), tick) };
     }
 
     /// Gives a timer up, if it has not fired.
     ///
     /// # Safety
     ///
-    /// - If it is set, it is one of these.
-    pub(super) unsafe fn remove(&mut self, timer: &Timer) {
-        if timer.0.is_filed() {
+    /// - It is alive; if it is set, it is one of these.
+    pub(super) unsafe fn remove(&mut self, timer: NonNull<Timer<T>>) {
+        // SAFETY: where it was when it was set, by the caller's promise.
+        if unsafe { timer.as_ref() }.is_set() {
             // SAFETY: the caller's promise.
-            unsafe { self.wheel.remove(NonNull::from(&timer.0)) };
+            unsafe { self.wheel.remove(timer.cast()) };
         }
     }
 
     /// Takes out the next one whose deadline has passed at `now`.
-    pub(super) fn pop_due(&mut self, now: Instant) -> Option<NonNull<Header>> {
+    pub(super) fn pop_due(&mut self, now: Instant) -> Option<NonNull<Timer<T>>> {
         let tick = since(self.origin, now) >> TICK_SHIFT;
-        let entry = self.wheel.pop_due(tick)?;
-        // SAFETY: set until just now, and so still where it was: its task has not run meanwhile.
-        Some(unsafe { entry.as_ref() }.what)
+        self.wheel.pop_due(tick).map(NonNull::cast)
+    }
+
+    /// Takes out any; to be called until none is left.
+    pub(super) fn pop_any(&mut self) -> Option<NonNull<Timer<T>>> {
+        self.wheel.pop_due(TICK_MAX).map(NonNull::cast)
     }
 }
 

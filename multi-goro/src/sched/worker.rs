@@ -43,7 +43,7 @@ pub(crate) struct Worker {
     pub(super) front: Cell<Option<NonNull<Header>>>,
     /// Tasks in a row that jumped the ready list.
     pub(super) jumps: Cell<u32>,
-    pub(super) timers: RefCell<Timers>,
+    pub(super) timers: RefCell<Timers<NonNull<Header>>>,
     /// Whether there are any, for the look at each round.
     pub(super) has_timers: Cell<bool>,
     pub(super) stacks: RefCell<Cache>,
@@ -186,6 +186,7 @@ impl Worker {
         CURRENT.set(outer);
         worker.stacks.borrow_mut().clear(&worker.shared.stacks);
         worker.cells.clear(&worker.shared.depot);
+        worker.remote().naps.close();
         // The others sleep until somebody tells them that the last task has ended.
         worker.shared.rouse();
     }
@@ -237,14 +238,28 @@ impl Worker {
     /// Leaves the running task, which is parked, as [`leave`](Self::leave) does, until `deadline` at most.
     pub(super) fn leave_until(&self, task: NonNull<Header>, deadline: Instant) {
         let timer = Timer::of(task);
+        let timer = NonNull::from(&timer);
         // SAFETY: in this frame, which stays until the task is resumed, and is left after `remove` only.
-        unsafe { self.timers.borrow_mut().add(&timer, deadline) };
+        unsafe { self.timers.borrow_mut().add(timer, deadline) };
         self.has_timers.set(true);
         self.leave(task);
         let mut timers = self.timers.borrow_mut();
         // SAFETY: set above: a task stays on its worker.
-        unsafe { timers.remove(&timer) };
-        self.has_timers.set(!timers.is_empty());
+        unsafe { timers.remove(timer) };
+        if timers.is_empty() {
+            self.has_timers.set(self.remote().naps.nearest().is_some());
+        }
+    }
+
+    /// A task without a stack has set a timer here.
+    pub(super) fn mind_naps(&self) {
+        self.has_timers.set(true);
+    }
+
+    /// The nearest deadline of a timer of either kind.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let naps = self.remote().naps.nearest();
+        self.timers.borrow().nearest().into_iter().chain(naps).min()
     }
 
     /// Leaves the running task, which is parked or in a queue, for whatever is next. Returns when it is resumed.
@@ -359,15 +374,20 @@ impl Worker {
 
     pub(super) fn fire_timers(&self) {
         let now = Instant::now();
+        let naps = &self.remote().naps;
+        naps.fire(now);
         let mut timers = self.timers.borrow_mut();
-        while let Some(task) = timers.pop_due(now) {
+        while let Some(timer) = timers.pop_due(now) {
+            // SAFETY: among the timers until just now, so where it was: its task has not run meanwhile.
+            let task = *unsafe { timer.as_ref() }.what();
             // SAFETY: among the timers, so parked and alive.
             if unsafe { task.as_ref() }.park.word.give_up() {
                 self.push_ready(task);
             }
             // Otherwise an unparker came first, and the task is on its way here.
         }
-        self.has_timers.set(!timers.is_empty());
+        self.has_timers
+            .set(!timers.is_empty() || naps.nearest().is_some());
     }
 
     /// Whether there is anything that no other worker takes.
@@ -415,8 +435,7 @@ impl Worker {
             self.nothing_to_do()
         };
         if !leave && nothing_to_do {
-            let timer = self.timers.borrow().nearest();
-            let wake_at = timer.into_iter().chain(tidy_at).min();
+            let wake_at = self.next_deadline().into_iter().chain(tidy_at).min();
             let timeout = wake_at.map(|at| at.saturating_duration_since(Instant::now()));
             if timeout.is_none_or(|timeout| !timeout.is_zero()) {
                 if self.desk.is_weary() {
