@@ -16,7 +16,7 @@
 
 use crate::Error;
 use crate::layout::Geometry;
-use crate::robust::{Process, Roll};
+use crate::robust::{self, Process, Roll};
 use crate::sync::{AtomicU64, Relaxed};
 use crate::sys;
 use crate::table::{Core, Sides};
@@ -26,16 +26,19 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-/// This process's channels and its place in the tree.
+/// This process's channels and its places on rolls.
 struct Family {
-    here: Option<Here>,
+    /// The roll of this tree of processes; made with its first channel, inherited by every child.
+    tree: Option<&'static Home>,
+    /// Every roll this process is on, that one included.
+    homes: Vec<&'static Home>,
     cores: BTreeMap<usize, Arc<Core>>,
 }
 
-/// Made with the first channel of the tree, inherited by every child.
-#[derive(Clone, Copy)]
-struct Here {
-    roll: &'static Roll,
+/// A roll, and this process's place on it.
+#[derive(Debug)]
+pub(crate) struct Home {
+    roll: Roll,
     /// The process as bits; zero in a child until it is entered.
     me: &'static AtomicU64,
     spins: u32,
@@ -45,14 +48,15 @@ struct Here {
 const SPINS: u32 = 60;
 
 static FAMILY: Mutex<Family> = Mutex::new(Family {
-    here: None,
+    tree: None,
+    homes: Vec::new(),
     cores: BTreeMap::new(),
 });
 
 /// What the parent prepared for the child.
 struct Birth {
-    child: Process,
-    rows: Vec<(Arc<Core>, u16)>,
+    children: Vec<(&'static Home, Process)>,
+    rows: Vec<(Arc<Core>, Process, u16)>,
 }
 
 thread_local! {
@@ -68,11 +72,9 @@ fn lock() -> MutexGuard<'static, Family> {
 /// Makes a channel's core, with one handle of each side, and enters it in the list.
 pub(crate) fn adopt(geometry: &Geometry) -> Result<Arc<Core>, Error> {
     let mut family = lock();
-    let process = family.process().map_err(Error::process)?;
-    let Some(here) = family.here else {
-        return Err(Error::process(io::ErrorKind::NotFound.into()));
-    };
-    let core = Core::new(geometry, here.roll, here.me, here.spins).map_err(Error::memory)?;
+    let home = family.tree().map_err(Error::process)?;
+    let process = home.process().map_err(Error::process)?;
+    let core = Core::new(geometry, home).map_err(Error::memory)?;
     let core = Arc::new(core);
     core.enter_as(process, Sides::BOTH)
         .map_err(Error::process)?;
@@ -81,9 +83,12 @@ pub(crate) fn adopt(geometry: &Geometry) -> Result<Arc<Core>, Error> {
 }
 
 /// Runs `act` with this process's entry on the roll, under the fork lock.
-pub(crate) fn with_process<R>(act: impl FnOnce(Process) -> R) -> io::Result<R> {
-    let mut family = lock();
-    let process = family.process()?;
+pub(crate) fn with_process<R>(
+    home: &'static Home,
+    act: impl FnOnce(Process) -> R,
+) -> io::Result<R> {
+    let _family = lock();
+    let process = home.process()?;
     Ok(act(process))
 }
 
@@ -105,37 +110,63 @@ fn key(core: &Core) -> usize {
 }
 
 impl Family {
-    /// This process on the roll; enters it if need be.
-    fn process(&mut self) -> io::Result<Process> {
-        let here = match self.here {
-            Some(here) => here,
-            None => {
-                let here = Here {
-                    roll: Box::leak(Box::new(Roll::new()?)),
-                    me: wiped_word()?,
-                    // Asked here, under the lock, and not in a `OnceLock`: a fork in the middle of
-                    // that would leave it locked in the child.
-                    spins: match thread::available_parallelism() {
-                        Ok(processors) if processors.get() > 1 => SPINS,
-                        _ => 0,
-                    },
-                };
-                sys::at_fork(before_fork, in_parent, in_child)?;
-                *self.here.insert(here)
-            }
-        };
-        // Relaxed: written under the lock, or wiped by a fork.
-        if let Some(process) = Process::from_bits(here.me.load(Relaxed)) {
-            return Ok(process);
+    /// The roll of this tree of processes; makes it if need be.
+    fn tree(&mut self) -> io::Result<&'static Home> {
+        if let Some(home) = self.tree {
+            return Ok(home);
         }
-        let process = here.roll.claim()?;
-        here.begin(process)?;
-        Ok(process)
+        let home = self.settle(Roll::new()?)?;
+        Ok(*self.tree.insert(home))
+    }
+
+    /// Has this process and its children be on `roll` from now on.
+    fn settle(&mut self, roll: Roll) -> io::Result<&'static Home> {
+        let home = Home {
+            roll,
+            me: wiped_word()?,
+            // Asked here, under the lock, and not in a `OnceLock`: a fork in the middle of
+            // that would leave it locked in the child.
+            spins: match thread::available_parallelism() {
+                Ok(processors) if processors.get() > 1 => SPINS,
+                _ => 0,
+            },
+        };
+        if self.homes.is_empty() {
+            sys::at_fork(before_fork, in_parent, in_child)?;
+        }
+        let home = Box::leak(Box::new(home));
+        self.homes.push(home);
+        Ok(home)
     }
 }
 
-impl Here {
-    fn begin(self, process: Process) -> io::Result<()> {
+impl Home {
+    pub(crate) fn roll(&'static self) -> &'static Roll {
+        &self.roll
+    }
+
+    /// The word that says who this process is; zero in a child until it is entered.
+    pub(crate) fn me(&self) -> &'static AtomicU64 {
+        self.me
+    }
+
+    /// Turns of a busy wait.
+    pub(crate) fn spins(&self) -> u32 {
+        self.spins
+    }
+
+    /// This process on the roll; enters it if need be. The caller holds the fork lock.
+    fn process(&'static self) -> io::Result<Process> {
+        // Relaxed: written under the lock, or wiped by a fork.
+        if let Some(process) = Process::from_bits(self.me.load(Relaxed)) {
+            return Ok(process);
+        }
+        let process = self.roll.claim()?;
+        self.begin(process)?;
+        Ok(process)
+    }
+
+    fn begin(&'static self, process: Process) -> io::Result<()> {
         if !self.roll.begin(process)? {
             return Err(io::Error::other("the row went to another process"));
         }
@@ -156,15 +187,27 @@ fn wiped_word() -> io::Result<&'static AtomicU64> {
 
 extern "C" fn before_fork() {
     let family = lock();
-    let birth = family
-        .here
-        .filter(|_| !family.cores.is_empty())
-        .and_then(|here| {
-            let child = here.roll.claim().ok()?;
-            let row = |core: &Arc<Core>| Some((core.clone(), core.claim_row_for_child(child)?));
-            let rows = family.cores.values().filter_map(row).collect();
-            Some(Birth { child, rows })
-        });
+    let birth = (!family.cores.is_empty()).then(|| {
+        let mut birth = Birth {
+            children: Vec::new(),
+            rows: Vec::new(),
+        };
+        for &home in &family.homes {
+            let cores = || family.cores.values().filter(|core| core.is_on(home));
+            if cores().next().is_none() {
+                continue;
+            }
+            // A roll that is full has no row for the child: it will not find one at its first use either.
+            let Ok(child) = home.roll.claim() else {
+                continue;
+            };
+            birth.children.push((home, child));
+            let row =
+                |core: &Arc<Core>| Some((core.clone(), child, core.claim_row_for_child(child)?));
+            birth.rows.extend(cores().filter_map(row));
+        }
+        birth
+    });
     // A thread on its last legs has no storage left: then its child enters itself at first use.
     FORKING
         .try_with(|forking| *forking.borrow_mut() = Some((family, birth)))
@@ -179,13 +222,21 @@ extern "C" fn in_child() {
     let Ok(Some((family, birth))) = FORKING.try_with(RefCell::take) else {
         return;
     };
-    let Some(here) = family.here else { return };
-    here.roll.forked();
-    if let Some(birth) = birth
-        && here.begin(birth.child).is_ok()
-    {
-        for (core, row) in birth.rows {
-            core.take_up(birth.child, row);
+    robust::forget_held();
+    for home in &family.homes {
+        home.roll.forked();
+    }
+    let Some(mut birth) = birth else { return };
+    birth
+        .children
+        .retain(|&(home, child)| home.begin(child).is_ok());
+    for (core, child, row) in birth.rows {
+        if birth
+            .children
+            .iter()
+            .any(|&(home, begun)| begun == child && core.is_on(home))
+        {
+            core.take_up(child, row);
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::layout::ROWS;
 use crate::sync::{AcqRel, Acquire, AtomicU32, AtomicU64, Relaxed, Release};
 use crate::sys::{self, Robust};
 use crate::wait::ALL;
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::io;
 use std::ptr::NonNull;
 use std::slice;
@@ -138,20 +138,31 @@ pub(crate) struct Roll {
 }
 
 thread_local! {
-    /// The row whose word this thread holds.
-    static HELD: Held = const { Held(Cell::new(None)) };
+    /// The rows whose words this thread holds, one per roll at most.
+    static HELD: Held = const { Held(RefCell::new(Vec::new())) };
 }
 
-struct Held(Cell<Option<&'static Row>>);
+struct Held(RefCell<Vec<&'static Row>>);
+
+impl Held {
+    fn add(row: &'static Row) {
+        HELD.try_with(|held| held.0.borrow_mut().push(row)).ok();
+    }
+}
+
+/// In a forked child: what its parent's thread held is none of its business.
+pub(crate) fn forget_held() {
+    HELD.try_with(|held| held.0.borrow_mut().clear()).ok();
+}
 
 impl Drop for Held {
     fn drop(&mut self) {
         // The first thread's end is the process's, or close to it: there the kernel's mark is wanted.
-        if sys::thread_id() != sys::process_id()
-            && let Some(row) = self.0.take()
-        {
-            // A forked child's copy of another process's row: refused, as it should be.
-            drop(row.word.release());
+        if sys::thread_id() != sys::process_id() {
+            for row in self.0.take() {
+                // A forked child's copy of another process's row: refused, as it should be.
+                drop(row.word.release());
+            }
         }
     }
 }
@@ -262,7 +273,7 @@ impl Roll {
             .is_ok();
         if begun {
             if self.may_hold() {
-                HELD.try_with(|held| held.0.set(Some(row))).ok();
+                Held::add(row);
             }
         } else if self.may_hold() {
             drop(row.word.release());
@@ -277,7 +288,7 @@ impl Roll {
         let word = row.word.word().load(Relaxed);
         let vacant = word & sys::TID == 0 || word & sys::OWNER_DIED != 0;
         if vacant && self.may_hold() && row.word.hold().is_ok() {
-            HELD.try_with(|held| held.0.set(Some(row))).ok();
+            Held::add(row);
         }
     }
 

@@ -4,7 +4,7 @@
 //! per channel, however many handles. How handles count is written down in `README.md`.
 
 use crate::error::Why;
-use crate::fork;
+use crate::fork::{self, Home};
 use crate::kill::{self, KillPoint};
 use crate::layout::{Gate, Geometry, Header, ROWS, Row};
 use crate::map::Mapping;
@@ -14,6 +14,7 @@ use crate::sync::{AcqRel, Acquire, AtomicU64, AtomicUsize, Relaxed, Release, Seq
 use crate::sys::{self, WaitWord};
 use crate::wait::{Event, Ticket};
 use std::io;
+use std::ptr;
 use std::time::Duration;
 
 /// Sides of a channel, as bits of `Row::sides`.
@@ -94,10 +95,10 @@ pub(crate) struct Core {
     map: Mapping,
     /// The ring without its values, for recovery.
     ring: Ring<()>,
+    home: &'static Home,
+    /// Of the home: the roll, and this process on it; the page is wiped in a forked child.
     roll: &'static Roll,
-    /// This process on the roll; the page is wiped in a forked child.
     me: &'static AtomicU64,
-    spins: u32,
     /// A `Place`; a forked child inherits its parent's, which does not fit its own `me`.
     place: AtomicU64,
     /// Handles of this process.
@@ -107,19 +108,14 @@ pub(crate) struct Core {
 
 impl Core {
     /// Maps a new channel with one handle of each side, and nobody entered yet.
-    pub(crate) fn new(
-        geometry: &Geometry,
-        roll: &'static Roll,
-        me: &'static AtomicU64,
-        spins: u32,
-    ) -> io::Result<Core> {
+    pub(crate) fn new(geometry: &Geometry, home: &'static Home) -> io::Result<Core> {
         let map = Mapping::new(geometry.map_bytes)?;
         Ok(Core {
             ring: map.ring(*geometry),
             map,
-            roll,
-            me,
-            spins,
+            home,
+            roll: home.roll(),
+            me: home.me(),
             place: AtomicU64::default(),
             senders: AtomicUsize::from(1),
             receivers: AtomicUsize::from(1),
@@ -148,7 +144,17 @@ impl Core {
 
     /// Turns of a busy wait.
     pub(crate) fn spins(&self) -> u32 {
-        self.spins
+        self.home.spins()
+    }
+
+    /// True if this channel's users are on that roll.
+    pub(crate) fn is_on(&self, home: &'static Home) -> bool {
+        ptr::eq(self.home, home)
+    }
+
+    /// The roll that this channel's users are on, and this process's place there.
+    pub(crate) fn home(&self) -> &'static Home {
+        self.home
     }
 
     fn gate(&self) -> &Gate {
@@ -176,7 +182,7 @@ impl Core {
 
     #[cold]
     fn enter_slowly(&self, sides: Sides) -> Result<u16, Why> {
-        let row = fork::with_process(|process| self.enter_as(process, sides))
+        let row = fork::with_process(self.home, |process| self.enter_as(process, sides))
             .and_then(|row| row)
             .map_err(|_| Why::NotEntered)?;
         // A side that we no longer count for may have nobody left: let the flags say so.

@@ -62,7 +62,8 @@ impl<T: Plain> End<T> {
 
     #[cold]
     fn take_side(&mut self) -> Result<(), Why> {
-        let me = fork::with_process(|process| process.bits()).map_err(|_| Why::NotEntered)?;
+        let me = fork::with_process(self.core.home(), |process| process.bits())
+            .map_err(|_| Why::NotEntered)?;
         let user = self.user_word();
         // Acquire: pairs with the Release in `drop`, or the kernel's mark on a dead user's word (`lives`): its
         // position is the last it wrote.
