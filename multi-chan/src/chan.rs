@@ -5,7 +5,7 @@ use crate::builder::Builder;
 use crate::ends::End;
 use crate::error::{
     RecvError, RecvTimeoutError, SendBatchError, SendError, SendTimeoutError, TryRecvError,
-    TrySendError,
+    TrySendError, Why,
 };
 use crate::iter::{IntoIter, Iter};
 use crate::patience::Patience;
@@ -98,6 +98,16 @@ macro_rules! sending {
                 .map_err(|why| TrySendError::new(value, why))
         }
 
+        /// As [`try_send`](Self::try_send), in the form that [`Select::run`](crate::Select::run) asks for: `None` if
+        /// the value could not be sent just now.
+        pub fn send_now(&self, value: T) -> Option<Result<(), SendError<T>>> {
+            match self.$end.send(&value, Patience::None) {
+                Ok(()) => Some(Ok(())),
+                Err(Why::Full) => None,
+                Err(why) => Some(Err(SendError::new(value, why))),
+            }
+        }
+
         /// Sends `value`, waiting for room no longer than `limit`.
         ///
         /// # Errors
@@ -142,6 +152,16 @@ macro_rules! receiving {
         #[inline]
         pub fn try_recv(&self) -> Result<T, TryRecvError> {
             self.$end.recv(Patience::None).map_err(TryRecvError::new)
+        }
+
+        /// As [`try_recv`](Self::try_recv), in the form that [`Select::run`](crate::Select::run) asks for: `None` if
+        /// there is no value just now.
+        pub fn recv_now(&self) -> Option<Result<T, RecvError>> {
+            match self.$end.recv(Patience::None) {
+                Ok(value) => Some(Ok(value)),
+                Err(Why::Empty) => None,
+                Err(why) => Some(Err(RecvError::new(why))),
+            }
         }
 
         /// Receives the next value, waiting no longer than `limit`.

@@ -125,6 +125,16 @@ impl<T: Plain> End<T> {
         Ok(1 + more)
     }
 
+    /// The ring, the part without types, and where this handle was last.
+    pub(crate) fn parts(&self) -> (&Ring<T>, &Core, &Hint) {
+        (&self.ring, &self.core, &self.hint)
+    }
+
+    /// Enters this process as a user of the handle; returns the row it claims slots with.
+    pub(crate) fn enter(&self) -> Result<u16, Why> {
+        self.core.enter(self.uses)
+    }
+
     pub(crate) fn close(&self) -> bool {
         self.core.close()
     }
@@ -188,7 +198,7 @@ impl<T: Plain> End<T> {
                 wait.hurry();
             }
             match wait.step(event) {
-                Step::Again => {}
+                Step::Again | Step::Armed => {}
                 Step::LookRound => {
                     let stuck = taker.is_some_and(|taker| self.core.is_dead(taker));
                     if (stuck || wait.is_long()) && self.core.bury_dead() {
@@ -245,6 +255,11 @@ impl<T: Plain> End<T> {
             };
             match wait.step(event) {
                 Step::Again => {}
+                Step::Armed => {
+                    if self.capacity == 0 {
+                        self.core.announce_receiver();
+                    }
+                }
                 Step::LookRound => {
                     let stuck = claimed_by.is_some_and(|owner| self.core.is_dead(owner));
                     if (stuck || wait.is_long()) && self.core.bury_dead() {
@@ -283,7 +298,7 @@ impl<T: Plain> End<T> {
                 Why::Disconnected
             } else {
                 match wait.step(event) {
-                    Step::Again => continue,
+                    Step::Again | Step::Armed => continue,
                     Step::LookRound if hopeless => Why::Full,
                     Step::LookRound => {
                         if wait.is_long() && self.core.bury_dead() {

@@ -49,8 +49,8 @@
 //! - A process killed right after the fork, before its first instruction, counts for two seconds.
 //! - Receivers that were *killed* are noticed when the channel is full, at the latest: a send into free
 //!   room does not look.
-//! - Up to 127 other processes a sleeper hears of a death from the kernel; beyond that it looks round
-//!   every 20 ms. At most 4 096 processes share a channel at one time.
+//! - A sleeper hears of a death from the kernel. In a tree of more than 120 processes that takes threads: each
+//!   process that sleeps has one for every 120. At most 4 096 processes share a channel at one time.
 //! - The first channel of a tree of processes makes two small mappings that stay.
 //! - Waiting blocks the thread. A green task waits through its runtime's blocking call.
 //! - Linux on x86-64 with glibc is what is tested.
@@ -83,10 +83,14 @@ mod layout;
 mod map;
 #[cfg(not(loom))]
 mod patience;
+#[cfg(not(loom))]
+mod peek;
 mod plain;
 mod ring;
 #[cfg(not(loom))]
 mod robust;
+#[cfg(not(loom))]
+mod select;
 pub mod spsc;
 mod sync;
 #[cfg(not(loom))]
@@ -94,6 +98,8 @@ mod sys;
 #[cfg(not(loom))]
 mod table;
 mod trail;
+#[cfg(not(loom))]
+mod vigil;
 mod wait;
 
 #[cfg(all(loom, test))]
@@ -114,3 +120,8 @@ pub use iter::{IntoIter, Iter};
 #[doc(hidden)]
 pub use kill::{KillPoint, kill_at, watch_writes};
 pub use plain::Plain;
+#[cfg(not(loom))]
+pub use select::{RecvSide, Select, SendSide};
+#[cfg(all(feature = "kill-points", not(loom)))]
+#[doc(hidden)]
+pub use sys::without_waitv::pretend_without_waitv;

@@ -14,15 +14,15 @@ use std::time::{Duration, Instant};
 
 /// Turns that give the processor away instead: a busy other side gets several slots done in each, where a
 /// sleep would be followed by a wake for the first.
-const YIELDS: u32 = 4;
+pub(crate) const YIELDS: u32 = 4;
 
 /// The nap before a sleeper looks who is still alive.
 const NAP: Duration = Duration::from_millis(2);
 
 /// The first sleep while waiting for something that takes a few instructions and may end without a
 /// post; each one after it is twice as long, up to `MOMENT << MOMENT_DOUBLINGS`.
-const MOMENT: Duration = Duration::from_micros(100);
-const MOMENT_DOUBLINGS: u32 = 7;
+pub(crate) const MOMENT: Duration = Duration::from_micros(100);
+pub(crate) const MOMENT_DOUBLINGS: u32 = 7;
 
 /// How long an operation may wait.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +54,8 @@ impl Patience {
 pub(crate) enum Step {
     /// Look again at once.
     Again,
+    /// The same: a ticket was drawn just now.
+    Armed,
     /// A ticket is drawn and the look was after it: see who is alive, then sleep.
     LookRound,
 }
@@ -70,7 +72,7 @@ const UNLUCKY: u32 = 15;
 
 impl Luck {
     /// True if the next wait shall begin busily.
-    fn draw(&self) -> bool {
+    pub(crate) fn draw(&self) -> bool {
         // Relaxed: a guess, private to this process.
         let waits = self.0.load(Relaxed);
         if waits > 0 {
@@ -80,7 +82,7 @@ impl Luck {
         waits == 0
     }
 
-    fn was_in_vain(&self) {
+    pub(crate) fn was_in_vain(&self) {
         // Relaxed: as in `draw`.
         self.0.store(UNLUCKY, Relaxed);
     }
@@ -151,7 +153,7 @@ impl<'a> Wait<'a> {
         if self.ticket.is_none() && !matches!(self.patience, Patience::None) {
             self.ticket = Some(event.arm());
             self.unsettled = self.fenceless;
-            return Step::Again;
+            return Step::Armed;
         }
         Step::LookRound
     }

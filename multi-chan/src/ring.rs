@@ -415,7 +415,7 @@ impl<T: Plain> Ring<T> {
 
     /// Why the slot at `position`, which holds `bits`, is not free for it.
     #[cold]
-    fn why_not_filled(&self, position: u64, place: Place, bits: u64) -> Miss<Refused> {
+    pub(crate) fn why_not_filled(&self, position: u64, place: Place, bits: u64) -> Miss<Refused> {
         let Some(stamp) = Stamp::read(bits) else {
             return Miss::Over(Refused::Corrupt);
         };
@@ -443,7 +443,7 @@ impl<T: Plain> Ring<T> {
 
     /// Why the slot at `position`, which holds `bits`, has no value to take.
     #[cold]
-    fn why_not_emptied(
+    pub(crate) fn why_not_emptied(
         &self,
         position: u64,
         place: Place,

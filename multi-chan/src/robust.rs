@@ -7,27 +7,37 @@
 //! byte  0  a robust mutex: its word names the thread that holds it for life
 //!      40  claim: number of the process | when it began, in ms | state
 //!      48  pid
+//!      52  vacated: the holding thread ended before its process, and not everybody knows
 //!      56  identity: the inode of its pidfd, which no other process ever gets
 //! ```
 //!
 //! When the holding thread ends, however it ends, the kernel marks the word and wakes a sleeper on
-//! it. If that thread was not the process's last, its row is checked by pidfd until another thread of
-//! the process takes the word over; a mark alone is never believed without that check.
+//! it, who wakes the rest (`notice`). If that thread was not the process's last, its row is checked by
+//! pidfd until another thread of the process takes the word over; a mark alone is never believed without
+//! that check.
+//!
+//! Sleepers sleep on the words of the first `range` rows, used or not, so a process that enters a row
+//! there is watched from its first moment by who sleeps already. `README.md` has the proof.
 
 #![expect(unsafe_code, reason = "the roll is one shared mapping of rows")]
 
 use crate::layout::ROWS;
 use crate::sync::{AcqRel, Acquire, AtomicU32, AtomicU64, Relaxed, Release};
-use crate::sys::{self, Robust};
+use crate::sys::{self, Robust, WaitWord, WaitWords};
+use crate::vigil::Watchers;
 use crate::wait::ALL;
 use std::cell::RefCell;
 use std::io;
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::slice;
 use std::time::Duration;
 
 /// Processes on the roll at one time: as many as Linux has by default (`pid_max`).
 const ROLL_LEN: usize = 32_768;
+
+/// Rows that one thread can sleep on beside a few other words (`sys::WAIT_WORDS_MAX` is 128).
+pub(crate) const BLOCK: usize = 120;
 
 /// How long a forked child may take to its first instruction before it counts as dead.
 ///
@@ -110,6 +120,11 @@ struct Row {
     word: Robust,
     claim: AtomicU64,
     pid: AtomicU32,
+    /// | value | meaning                                                      | left by                  |
+    /// | ----- | ------------------------------------------------------------ | ------------------------ |
+    /// |   0   | nothing to tell                                              | a holding thread's end   |
+    /// |   1   | the word was given back by a thread that ended, or is about to be | who told all sleepers, or holds it again |
+    vacated: AtomicU32,
     identity: AtomicU64,
 }
 
@@ -117,24 +132,49 @@ const _: () = assert!(size_of::<Row>() == 64 && size_of::<Robust>() == 40);
 // A channel's table must not outgrow the roll.
 const _: () = assert!(ROWS <= ROLL_LEN);
 
-/// What a sleeper can do to hear of a process's death.
-#[derive(Debug)]
-pub(crate) enum Watch<'a> {
-    /// Sleep on this word while it holds this value.
-    Word(&'a AtomicU32, u32),
-    /// Look again now and then: no living thread holds the word.
+/// How a sleeper hears of a process's death.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Watch {
+    /// By its word.
+    Word,
+    /// By asking now and then: no living thread holds the word.
     Poll,
+    /// By asking after this long: it has not begun, and then it never will.
+    Birth(Duration),
+    /// It is dead already.
+    Dead,
+}
+
+/// What everybody on the roll shares.
+#[derive(Debug)]
+#[repr(C, align(64))]
+struct Head {
+    /// The last number given out.
+    numbers: AtomicU32,
+    /// Rows from the first on that sleepers sleep on; only grows. Sleepers sleep on this word, too.
+    range: AtomicU32,
+    /// The range that all sleepers have been told of; only grows, and is never above `range`.
+    told: AtomicU32,
+}
+
+/// The range that covers `rows` rows: it seldom grows, since all sleepers are woken then.
+fn range_for(rows: usize) -> usize {
+    const DIRECT: usize = BLOCK / 2;
+    match rows {
+        0..=DIRECT => rows.next_power_of_two().max(4),
+        _ => (rows.div_ceil(BLOCK).next_power_of_two() * BLOCK).min(ROLL_LEN),
+    }
 }
 
 /// The tree's table of processes, as mapped in this one.
 #[derive(Debug)]
 pub(crate) struct Roll {
     rows: &'static [Row],
-    /// The last number given out.
-    numbers: &'static AtomicU32,
+    head: &'static Head,
     /// The process whose threads the C library knows by their right numbers. Private memory: in a
     /// child made by a bare `clone` it still names the parent.
     library_pid: AtomicU32,
+    watchers: Watchers,
 }
 
 thread_local! {
@@ -160,30 +200,82 @@ impl Drop for Held {
         // The first thread's end is the process's, or close to it: there the kernel's mark is wanted.
         if sys::thread_id() != sys::process_id() {
             for row in self.0.take() {
-                // A forked child's copy of another process's row: refused, as it should be.
-                drop(row.word.release());
+                row.give_back();
             }
         }
+    }
+}
+
+impl Row {
+    /// Takes the word for the calling thread if no living thread holds it.
+    fn hold(&self) -> io::Result<()> {
+        self.word.hold()?;
+        // Relaxed: the bit is for the kernel, which has locks of its own. From here on it tells of this
+        // thread's end whoever sleeps on the word, since when ever.
+        self.word.word().fetch_or(sys::WAITERS, Relaxed);
+        // Relaxed: a wake too many at worst.
+        self.vacated.store(0, Relaxed);
+        Ok(())
+    }
+
+    /// Lets go of the word in a thread that ends, and has everybody ask after the process from here on.
+    fn give_back(&self) {
+        // Release: seen by who finds the word vacant. Pairs with the Acquire in `notice`.
+        self.vacated.store(1, Release);
+        // A forked child's copy of another process's row: refused, as it should be.
+        if self.word.release().is_ok() {
+            self.notice();
+        }
+    }
+
+    /// Passes on what the word tells, to all who sleep on it; true if there was something.
+    ///
+    /// The kernel (or the thread that gave the word back) woke one sleeper. Who finds this undone does it,
+    /// and only when all are awake takes the mark away: so nobody is left out if that one is killed.
+    fn notice(&self) -> bool {
+        let word = self.word.word();
+        // Acquire: pairs with the Release in `give_back`; and what the process wrote before it ended is seen.
+        let now = word.load(Acquire);
+        if now & sys::OWNER_DIED != 0 && now & sys::WAITERS != 0 {
+            sys::futex_wake(word, ALL);
+            // Relaxed: the bit alone matters. Relaxed on failure: somebody else did it, or holds the word.
+            word.compare_exchange(now, now & !sys::WAITERS, Relaxed, Relaxed)
+                .ok();
+            return true;
+        }
+        // Relaxed: ordered by the load above.
+        if now & sys::TID == 0 && self.vacated.load(Relaxed) != 0 {
+            sys::futex_wake(word, ALL);
+            // Relaxed: as above.
+            self.vacated.store(0, Relaxed);
+            return true;
+        }
+        false
     }
 }
 
 impl Roll {
     /// Makes the roll of a tree that has none yet.
     pub(crate) fn new() -> io::Result<Roll> {
-        let head_bytes = size_of::<Row>();
+        let head_bytes = size_of::<Head>();
         let base = sys::map_shared(head_bytes + ROLL_LEN * size_of::<Row>())?;
         // SAFETY: inside the mapping.
         let rows = unsafe { base.add(head_bytes) }.cast::<Row>();
         // SAFETY: the mapping is never unmapped, is zeroed, and zero bytes are valid rows: the
         // mutex is not used before `init`.
         let rows = unsafe { slice::from_raw_parts(rows.as_ptr(), ROLL_LEN) };
-        // SAFETY: as above; zero bytes are a valid atomic.
-        let numbers = unsafe { NonNull::<AtomicU32>::as_ref(&base.cast()) };
+        // SAFETY: as above; zero bytes are valid atomics.
+        let head = unsafe { NonNull::<Head>::as_ref(&base.cast()) };
         Ok(Roll {
             rows,
-            numbers,
+            head,
             library_pid: AtomicU32::from(sys::process_id()),
+            watchers: Watchers::default(),
         })
+    }
+
+    pub(crate) fn watchers(&self) -> &Watchers {
+        &self.watchers
     }
 
     /// Called in a child that the C library forked.
@@ -195,7 +287,7 @@ impl Roll {
     /// Whether threads of this process may hold mutexes. In a child made by a bare `clone` they may
     /// not: the C library takes them for the parent's, and its list of robust mutexes there leads into
     /// the parent's rows. Such a process is asked after by pidfd.
-    fn may_hold(&self) -> bool {
+    pub(crate) fn may_hold(&self) -> bool {
         // Relaxed: written by this process only, when it began.
         self.library_pid.load(Relaxed) == sys::process_id()
     }
@@ -219,7 +311,7 @@ impl Roll {
             }
             // Relaxed: only uniqueness matters. Zero is no number: after 4 billion processes, one is
             // left out.
-            let number = match self.numbers.fetch_add(1, Relaxed).wrapping_add(1) {
+            let number = match self.head.numbers.fetch_add(1, Relaxed).wrapping_add(1) {
                 0 => continue,
                 number => number,
             };
@@ -237,12 +329,55 @@ impl Roll {
             {
                 continue;
             }
-            // Whoever still sleeps on the dead owner's word must not sleep on the new one's.
-            sys::futex_wake(row.word.word(), ALL);
+            // Whoever sleeps on the word goes on sleeping: it tells of the new process's end as well.
             row.word.init()?;
+            // Relaxed: nothing is to be told of a new process.
+            row.vacated.store(0, Relaxed);
+            self.widen(index);
             return Ok(Process::new(number, index));
         }
         Err(io::Error::other("more than 32768 processes use channels"))
+    }
+
+    /// Sees to it that everybody who sleeps watches the row `index`, which is about to be used.
+    fn widen(&self, index: usize) {
+        // Acquire: pairs with the Release below: who said so has woken the sleepers.
+        if index < self.head.told.load(Acquire) as usize {
+            return;
+        }
+        let range = range_for(index + 1) as u32;
+        // AcqRel: the claim of the row comes before. Pairs with the Acquire in `range`.
+        self.head.range.fetch_max(range, AcqRel);
+        sys::futex_wake(&self.head.range, ALL);
+        // Release: after the wake. A claimer killed before this leaves it to the next one.
+        self.head.told.fetch_max(range, Release);
+    }
+
+    /// How many rows a sleeper watches, and the word that changes when they become more.
+    pub(crate) fn range(&self) -> (usize, WaitWord) {
+        // Acquire: pairs with the AcqRel in `widen`.
+        let range = self.head.range.load(Acquire);
+        let word = WaitWord::new(&self.head.range, range);
+        ((range as usize).min(ROLL_LEN), word)
+    }
+
+    /// The words of the rows `rows`, to sleep on; `None` if one of them had something to tell, which has
+    /// been passed on: the caller has to look round.
+    pub(crate) fn lives(&self, rows: Range<usize>, words: &mut WaitWords) -> Option<()> {
+        let mut told = false;
+        for row in &self.rows[rows.start.min(ROLL_LEN)..rows.end.min(ROLL_LEN)] {
+            told |= row.notice();
+            // Acquire: what was there before the word became what we sleep on is seen.
+            words.push(row.word.word(), row.word.word().load(Acquire));
+        }
+        (!told).then_some(())
+    }
+
+    /// Passes on what any word tells.
+    pub(crate) fn pass_on(&self) {
+        for row in &self.rows[..self.range().0] {
+            row.notice();
+        }
     }
 
     /// Makes the calling process the one that the row was claimed for; false if it took too long
@@ -262,7 +397,7 @@ impl Roll {
         // Relaxed: as above.
         row.identity.store(identity.unwrap_or(0), Relaxed);
         if self.may_hold() {
-            row.word.hold()?;
+            row.hold()?;
         }
         let alive = claim.with(ALIVE);
         // Release: publishes pid, identity and the held word. Pairs with the Acquire in `is_alive`.
@@ -287,7 +422,7 @@ impl Roll {
         // Relaxed: a hint; `hold` decides.
         let word = row.word.word().load(Relaxed);
         let vacant = word & sys::TID == 0 || word & sys::OWNER_DIED != 0;
-        if vacant && self.may_hold() && row.word.hold().is_ok() {
+        if vacant && self.may_hold() && row.hold().is_ok() {
             Held::add(row);
         }
     }
@@ -330,29 +465,29 @@ impl Roll {
         }
     }
 
-    /// How to hear of the process's death; `None` if it is dead already.
-    pub(crate) fn watch(&self, process: Process) -> Option<Watch<'_>> {
+    /// How to hear of the process's death.
+    pub(crate) fn watch(&self, process: Process) -> Watch {
         if !self.is_alive(process) {
-            return None;
+            return Watch::Dead;
         }
         let row = self.row(process);
+        // Acquire: pairs with the Release in `begin`.
+        let claim = Claim::read(row.claim.load(Acquire));
+        if claim.number == process.number() && claim.state == STARTING {
+            let age_ms = u64::from(now_ms().wrapping_sub(claim.began_ms) & MS_MASK);
+            return Watch::Birth(Duration::from_millis(
+                BIRTH_MS.saturating_sub(age_ms).max(1),
+            ));
+        }
         // Acquire: as in `is_alive`.
         let word = row.word.word().load(Acquire);
-        if word & sys::TID == 0 || word & sys::OWNER_DIED != 0 {
-            return Some(Watch::Poll);
+        let held = word & sys::TID != 0 && word & sys::OWNER_DIED == 0;
+        // Without WAITERS the kernel tells nobody: the holder is about to set it.
+        if held && word & sys::WAITERS != 0 {
+            Watch::Word
+        } else {
+            Watch::Poll
         }
-        let marked = word | sys::WAITERS;
-        // Relaxed: the bit is for the kernel, which has locks of its own.
-        // Relaxed on failure: the word moved; look again soon.
-        let set = row
-            .word
-            .word()
-            .compare_exchange(word, marked, Relaxed, Relaxed);
-        // The row may have been claimed again in between: a waiter's bit too many does no harm.
-        Some(match set {
-            Ok(_) => Watch::Word(row.word.word(), marked),
-            Err(_) => Watch::Poll,
-        })
     }
 
     /// Asks the kernel whether a process without a held word has ended, and if so marks its row.
@@ -380,11 +515,13 @@ impl Roll {
             // Release: pairs with the Acquire loads in `claim`.
             // Relaxed on failure: somebody else marked it.
             let dead = claim.with(DEAD).bits();
-            row.claim
-                .compare_exchange(claim.bits(), dead, Release, Relaxed)
-                .ok();
-            // The kernel wakes one sleeper; this passes it on to the rest.
-            sys::futex_wake(row.word.word(), ALL);
+            let marked = row
+                .claim
+                .compare_exchange(claim.bits(), dead, Release, Relaxed);
+            // Whoever sleeps on the word was told already, if it was marked; if it was vacant, they ask.
+            if marked.is_ok() && word & sys::OWNER_DIED == 0 {
+                sys::futex_wake(row.word.word(), ALL);
+            }
         }
         ended
     }

@@ -70,7 +70,7 @@ pub(crate) fn futex_wake(word: &AtomicU32, count: u32) -> u32 {
 
 /// One word of `futex_waitv` and the value it is expected to hold.
 #[repr(C)]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WaitWord {
     seen: u64,
     address: u64,
@@ -91,13 +91,63 @@ impl WaitWord {
     }
 }
 
+/// The words of one `futex_waitv`, at most [`WAIT_WORDS_MAX`].
+#[derive(Debug)]
+pub(crate) struct WaitWords {
+    words: [MaybeUninit<WaitWord>; WAIT_WORDS_MAX],
+    used: usize,
+}
+
+impl WaitWords {
+    pub(crate) fn new() -> WaitWords {
+        WaitWords {
+            words: [const { MaybeUninit::uninit() }; WAIT_WORDS_MAX],
+            used: 0,
+        }
+    }
+
+    /// Adds a word; false if there is no room.
+    pub(crate) fn push(&mut self, word: &AtomicU32, seen: u32) -> bool {
+        self.add(WaitWord::new(word, seen))
+    }
+
+    pub(crate) fn add(&mut self, word: WaitWord) -> bool {
+        let Some(place) = self.words.get_mut(self.used) else {
+            return false;
+        };
+        place.write(word);
+        self.used += 1;
+        true
+    }
+
+    /// How many more there is room for.
+    pub(crate) fn room(&self) -> usize {
+        WAIT_WORDS_MAX - self.used
+    }
+
+    pub(crate) fn as_slice(&self) -> &[WaitWord] {
+        // SAFETY: the first `used` were written by `add`.
+        unsafe { self.words[..self.used].assume_init_ref() }
+    }
+}
+
 /// `futex_waitv`, `futex_waitv(2)`: sleeps while every word holds what it is expected to.
 ///
 /// Ends like [`futex_wait`], and tells on which word it was woken, if it was; an error means that the
 /// kernel does not have the call.
-pub(crate) fn futex_waitv(words: &[WaitWord], limit: Duration) -> io::Result<Option<usize>> {
+pub(crate) fn futex_waitv(
+    words: &[WaitWord],
+    limit: Option<Duration>,
+) -> io::Result<Option<usize>> {
     count_futex_call();
-    let until = timespec(monotonic() + limit);
+    #[cfg(feature = "kill-points")]
+    if without_waitv::get() {
+        return Err(io::Error::from_raw_os_error(libc::ENOSYS));
+    }
+    let until = limit
+        .and_then(|limit| monotonic().checked_add(limit))
+        .map(timespec);
+    let until = until.as_ref().map_or(ptr::null(), ptr::from_ref);
     // SAFETY: both pointers are to memory that outlives the call; each address is a mapped word.
     let done = unsafe {
         libc::syscall(
@@ -105,7 +155,7 @@ pub(crate) fn futex_waitv(words: &[WaitWord], limit: Duration) -> io::Result<Opt
             words.as_ptr(),
             words.len(),
             0,
-            ptr::from_ref(&until),
+            until,
             libc::CLOCK_MONOTONIC,
         )
     };
@@ -116,6 +166,26 @@ pub(crate) fn futex_waitv(words: &[WaitWord], limit: Duration) -> io::Result<Opt
     match error.raw_os_error() {
         Some(libc::EAGAIN | libc::EINTR | libc::ETIMEDOUT) => Ok(None),
         _ => Err(error),
+    }
+}
+
+/// For tests: makes `futex_waitv` fail as it does where the kernel does not have it.
+#[cfg(feature = "kill-points")]
+pub(crate) mod without_waitv {
+    use crate::sync::{AtomicU32, Relaxed};
+    use std::sync::LazyLock;
+
+    static MISSING: LazyLock<AtomicU32> = LazyLock::new(AtomicU32::default);
+
+    /// Has `futex_waitv` missing from here on, in this process and the children it forks, or not.
+    pub fn pretend_without_waitv(missing: bool) {
+        // Relaxed: a switch that tests set while nobody waits.
+        MISSING.store(missing.into(), Relaxed);
+    }
+
+    pub(crate) fn get() -> bool {
+        // Relaxed: as above.
+        MISSING.load(Relaxed) != 0
     }
 }
 
@@ -175,6 +245,20 @@ pub(crate) fn wipe_on_fork(base: NonNull<u8>, bytes: usize) -> io::Result<()> {
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// `pthread_sigmask`, `pthread_sigmask(3)`, twice: runs `act` with all signals blocked in this thread.
+pub(crate) fn without_signals<R>(act: impl FnOnce() -> R) -> R {
+    let mut all = MaybeUninit::<libc::sigset_t>::zeroed();
+    let mut before = MaybeUninit::<libc::sigset_t>::zeroed();
+    // SAFETY: memory for a signal set.
+    unsafe { libc::sigfillset(all.as_mut_ptr()) };
+    // SAFETY: a set that is filled and memory for another; neither is kept.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr()) };
+    let done = act();
+    // SAFETY: the set that the call above wrote.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut()) };
+    done
 }
 
 /// `getpid`, getpid(2).

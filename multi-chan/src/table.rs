@@ -9,10 +9,10 @@ use crate::kill::{self, KillPoint};
 use crate::layout::{Gate, Geometry, Header, ROWS, Row};
 use crate::map::Mapping;
 use crate::ring::Ring;
-use crate::robust::{Process, Roll, Watch};
+use crate::robust::{Process, Roll};
 use crate::sync::{AcqRel, Acquire, AtomicU64, AtomicUsize, Relaxed, Release, SeqCst, fence};
-use crate::sys::{self, WaitWord};
-use crate::wait::{Event, Ticket};
+use crate::vigil::{self, Bell};
+use crate::wait::{ALL, Event, Ticket};
 use std::io;
 use std::ptr;
 use std::time::Duration;
@@ -47,18 +47,13 @@ impl Sides {
 /// `Gate::flags`: no more sends.
 pub(crate) const CLOSED: u32 = 1;
 /// `Gate::flags`: nobody is left to send.
-const NO_SENDERS: u32 = 2;
+pub(crate) const NO_SENDERS: u32 = 2;
 /// `Gate::flags`: nobody is left to receive.
 pub(crate) const NO_RECEIVERS: u32 = 4;
 
 const _: () = assert!(
     Sides::SENDER.gone_flags() == NO_SENDERS && Sides::RECEIVER.gone_flags() == NO_RECEIVERS
 );
-
-/// How long a sleeper at most goes without looking round, should every other sign fail it.
-const LOOK_ROUND: Duration = Duration::from_secs(1);
-/// The same while some participant's word cannot be slept on.
-const LOOK_ROUND_POLLING: Duration = Duration::from_millis(20);
 
 /// This process's place in a channel, packed so that one load answers "may I use this side?".
 ///
@@ -200,15 +195,15 @@ impl Core {
     pub(crate) fn enter_as(&self, process: Process, sides: Sides) -> io::Result<u16> {
         // Relaxed: written under the fork lock, which the caller holds.
         let old = Place(self.place.load(Relaxed));
-        let known = old.number() == process.number();
-        let (row, used) = if known {
-            (old.row(), old.sides().with(sides))
-        } else {
+        let is_new = old.number() != process.number();
+        let (row, used) = if is_new {
             (self.claim_row(process, sides)?, sides)
+        } else {
+            (old.row(), old.sides().with(sides))
         };
         let entry = &self.map.rows()[usize::from(row)];
         // AcqRel: pairs with the loads in `scan`: who sees us go sees what we sent first.
-        let before = Sides(entry.sides.swap(used.0, AcqRel));
+        entry.sides.swap(used.0, AcqRel);
         // Release: whoever finds our claims in the ring finds this too. Pairs with `bury`.
         entry.entered.store(1, Release);
         // AcqRel: comes after the swap. Either this clears a flag that a scan set without seeing
@@ -216,8 +211,9 @@ impl Core {
         self.gate().flags.fetch_and(!used.gone_flags(), AcqRel);
         // Relaxed: read by this process only.
         self.place.store(Place::new(process, used, row).0, Relaxed);
-        if !known || before.without(used) != Sides::NONE {
-            // Sleepers see that we have left a side; and those who slept before we came get to watch us.
+        // A process whose life nobody can sleep on: who sleeps already must begin to ask after it. Any other is
+        // watched already; and if a side that stops counting here has nobody left, `is_gone` tells.
+        if is_new && !self.roll.may_hold() {
             self.wake_everybody();
         }
         Ok(row)
@@ -446,6 +442,7 @@ impl Core {
         // Relaxed: as in `scan`.
         let me = self.me.load(Relaxed);
         let mut found = false;
+        let mut freed = false;
         for (index, row, process) in self.taken_rows() {
             if process.bits() == me || self.roll.is_alive(process) {
                 continue;
@@ -454,12 +451,14 @@ impl Core {
             self.undo(index, row, process);
             // AcqRel: the sweep comes before the row is free. Pairs with `claim_row`.
             // Relaxed on failure: another survivor freed it.
-            row.process
+            freed |= row
+                .process
                 .compare_exchange(process.bits(), 0, AcqRel, Relaxed)
-                .ok();
+                .is_ok();
             kill::reached(KillPoint::Buried);
         }
-        if found {
+        // By one of us is enough: if that one is killed first, the rest hears of its death.
+        if freed {
             self.wake_everybody();
         }
         found
@@ -477,40 +476,32 @@ impl Core {
 
     /// Sleeps on the event, and on the life of every other participant: returns when something may
     /// have changed, and at the latest after `limit`.
-    #[cold]
     pub(crate) fn sleep_watching(&self, event: &Event, ticket: Ticket, limit: Option<Duration>) {
-        let mut words = [WaitWord::new(event.word(), ticket.0); sys::WAIT_WORDS_MAX];
-        let mut used = 1;
-        let mut look_round = LOOK_ROUND;
-        // Relaxed: as in `scan`.
-        let me = self.me.load(Relaxed);
-        if let Some(me) = Process::from_bits(me) {
-            self.roll.keep_held(me);
-        }
-        for (_, _, process) in self.taken_rows() {
-            if process.bits() == me {
-                continue;
-            }
-            match self.roll.watch(process) {
-                Some(Watch::Word(word, seen)) if used < words.len() => {
-                    words[used] = WaitWord::new(word, seen);
-                    used += 1;
-                }
-                Some(Watch::Word(..) | Watch::Poll) => look_round = LOOK_ROUND_POLLING,
-                // Dead already: the caller has to look.
-                None => return,
-            }
-        }
-        let limit = limit.map_or(look_round, |limit| limit.min(look_round));
-        match sys::futex_waitv(&words[..used], limit) {
-            // A life's word, and the kernel told nobody but us: see to it even if a value is there
-            // now and the caller goes away with it.
-            Ok(Some(1..)) => {
-                self.bury_dead();
-            }
-            Ok(_) => {}
-            // Linux before 5.16, or a sandbox without the call.
-            Err(_) => event.sleep(ticket, Some(limit.min(LOOK_ROUND_POLLING))),
-        }
+        let bell = Bell {
+            core: self,
+            event,
+            ticket,
+        };
+        vigil::sleep(&[bell], limit);
+    }
+
+    /// Tells senders who wait for a receiver (of a rendezvous) that one has armed its event.
+    #[cold]
+    pub(crate) fn announce_receiver(&self) {
+        // The arming ends with a fence, so the look in `post` comes after it. Pairs with the fence under the
+        // sender's own arming: either we see that it is armed, or it sees that we are.
+        self.header().freed.0.post(ALL);
+    }
+
+    pub(crate) fn roll(&self) -> &'static Roll {
+        self.roll
+    }
+
+    /// The other processes that hold the channel.
+    pub(crate) fn others(&self) -> impl Iterator<Item = Process> {
+        let me = self.me();
+        self.taken_rows()
+            .map(|(_, _, process)| process)
+            .filter(move |process| process.bits() != me)
     }
 }

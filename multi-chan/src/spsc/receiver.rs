@@ -139,7 +139,7 @@ impl<T: Plain> Receiver<T> {
                 continue;
             }
             match wait.step(event) {
-                Step::Again => {}
+                Step::Again | Step::Armed => {}
                 Step::LookRound => {
                     if wait.is_long() && core.bury_dead() {
                         wait.forget_ticket();

@@ -155,7 +155,7 @@ impl<T: Plain> Sender<T> {
                 Err(Stop::Corrupt) => return Err(Why::Corrupt),
             }
             match wait.step(event) {
-                Step::Again => {}
+                Step::Again | Step::Armed => {}
                 Step::LookRound => {
                     if wait.is_long() && core.bury_dead() {
                         wait.forget_ticket();

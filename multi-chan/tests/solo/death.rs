@@ -15,6 +15,13 @@ crate::tests![
     rows_of_the_dead_are_used_again,
 ];
 
+/// What takes longer and hardly sleeps: once is enough.
+pub(crate) const LONG: &[&str] = &[
+    "senders_killed_anywhere_leave_the_channel_whole",
+    "receivers_killed_anywhere_leave_the_channel_whole",
+    "rows_of_the_dead_are_used_again",
+];
+
 fn a_killed_sole_receiver_disconnects_sleeping_senders() {
     let (tx, rx) = channel::<u64>(2).unwrap();
     let receiver = fork(|| {

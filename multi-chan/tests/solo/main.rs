@@ -6,6 +6,7 @@
 )]
 
 mod bad_luck;
+mod crowd;
 mod death;
 mod inherit;
 mod kill;
@@ -14,6 +15,7 @@ mod mixed;
 mod points;
 mod report;
 mod scenes;
+mod select;
 mod spsc;
 mod stage;
 mod support;
@@ -29,27 +31,38 @@ fn main() {
     let tests = [
         traffic::TESTS,
         waiting::TESTS,
+        select::TESTS,
         inherit::TESTS,
         death::TESTS,
         kill::TESTS,
         bad_luck::TESTS,
+        crowd::TESTS,
         mixed::TESTS,
         spsc::TESTS,
     ]
     .concat();
-    let trials = tests
-        .into_iter()
-        .map(|(name, test)| {
-            Trial::test(name, move || {
-                support::watched(name, test);
-                Ok(())
-            })
-        })
-        .chain(points::trials())
-        .collect();
+    // Once more as on a system that cannot sleep on several words.
+    let mut without_waitv = [waiting::TESTS, select::TESTS, death::TESTS].concat();
+    without_waitv.retain(|(name, _)| !death::LONG.contains(name));
+    let mut trials: Vec<Trial> = tests.into_iter().map(|test| trial(test, true)).collect();
+    trials.extend(without_waitv.into_iter().map(|test| trial(test, false)));
+    trials.extend(points::trials());
     let conclusion = libtest_mimic::run(&arguments, trials);
     report::print();
     conclusion.exit();
+}
+
+fn trial((name, test): Test, has_waitv: bool) -> Trial {
+    let shown = match has_waitv {
+        true => name.to_owned(),
+        false => format!("{name}_without_futex_waitv"),
+    };
+    Trial::test(shown, move || {
+        multi_chan::pretend_without_waitv(!has_waitv);
+        support::watched(name, test);
+        multi_chan::pretend_without_waitv(false);
+        Ok(())
+    })
 }
 
 /// A test's name and body.

@@ -130,6 +130,24 @@ pub(crate) fn shared_bytes() -> u64 {
     kib.unwrap().parse::<u64>().unwrap() * 1024
 }
 
+/// Processor time of this process so far.
+pub(crate) fn processor_time() -> Duration {
+    let usage = usage();
+    let time = |time: libc::timeval| {
+        Duration::new(time.tv_sec.unsigned_abs(), time.tv_usec as u32 * 1_000)
+    };
+    time(usage.ru_utime) + time(usage.ru_stime)
+}
+
+fn usage() -> libc::rusage {
+    // SAFETY: zero bytes are a valid rusage.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: memory for one rusage.
+    let done = unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
+    assert_eq!(done, 0);
+    usage
+}
+
 /// Ends the process at once, without destructors.
 pub(crate) fn exit(code: i32) -> ! {
     // SAFETY: takes a number.
@@ -145,6 +163,27 @@ impl Child {
     pub(crate) fn kill(mut self) {
         self.signal(libc::SIGKILL);
         assert_eq!(self.reap(), End::Signaled(libc::SIGKILL));
+    }
+
+    /// How often the child's threads went to sleep so far, and their processor time in ns.
+    pub(crate) fn cost(&self) -> (u64, u64) {
+        let mut cost = (0, 0);
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.pid)).unwrap() {
+            let read = |name| std::fs::read_to_string(task.as_ref().unwrap().path().join(name));
+            let status = read("status").unwrap();
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            cost.0 += line.unwrap().trim().parse::<u64>().unwrap();
+            let times = read("schedstat").unwrap();
+            cost.1 += times
+                .split_whitespace()
+                .next()
+                .unwrap()
+                .parse::<u64>()
+                .unwrap();
+        }
+        cost
     }
 
     /// Waits for a child that must have been killed at its kill point.

@@ -1,0 +1,185 @@
+//! One case of a select: a side of a channel, whatever the type of its values.
+
+use crate::chan::{Chan, Receiver, Sender};
+use crate::ends::End;
+use crate::plain::Plain;
+use crate::ring::{Nothing, Refused};
+use crate::table::{CLOSED, Core, NO_RECEIVERS, NO_SENDERS, Sides};
+use crate::wait::{ALL, Event};
+
+/// What a look at a case found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// The operation would end at once, well or with an error.
+    Ready,
+    /// It would wait.
+    Nothing,
+    /// It would wait for a few instructions of somebody else, whose row this is if it can be told; the end of
+    /// that need not be posted.
+    Soon(Option<u16>),
+}
+
+/// Which operation a case stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    Recv,
+    Send,
+}
+
+/// A channel's end as a select sees it.
+pub(crate) trait Waitable {
+    /// Its part that does not depend on the type of the values.
+    fn core(&self) -> &Core;
+
+    /// Whether the operation would end just now.
+    fn look(&self, way: Way) -> Look;
+
+    /// True if senders wait for a receiver, and not for room.
+    fn is_rendezvous(&self) -> bool;
+}
+
+/// One operation of a select.
+#[derive(Clone, Copy)]
+pub(crate) struct Case<'a> {
+    pub(crate) end: &'a dyn Waitable,
+    pub(crate) way: Way,
+}
+
+impl<'a> Case<'a> {
+    pub(crate) fn core(self) -> &'a Core {
+        self.end.core()
+    }
+
+    /// What is posted when the operation may be possible.
+    pub(crate) fn event(self) -> &'a Event {
+        match self.way {
+            Way::Recv => &self.core().header().sent.0,
+            Way::Send => &self.core().header().freed.0,
+        }
+    }
+
+    pub(crate) fn look(self) -> Look {
+        self.end.look(self.way)
+    }
+
+    /// True if nobody is left on the other side; then the case is ready.
+    pub(crate) fn is_gone(self) -> bool {
+        self.core().is_gone(match self.way {
+            Way::Recv => Sides::SENDER,
+            Way::Send => Sides::RECEIVER,
+        })
+    }
+
+    /// After arming: tells senders who wait for a receiver that there is one.
+    pub(crate) fn announce(self) {
+        if self.way == Way::Recv && self.end.is_rendezvous() {
+            self.core().announce_receiver();
+        }
+    }
+
+    /// Passes on a wake that may have been for somebody else, if there is still cause for it.
+    pub(crate) fn pass_on(self) {
+        let event = self.event();
+        if event.is_armed() && self.look() == Look::Ready {
+            event.post(if self.end.is_rendezvous() { ALL } else { 1 });
+        }
+    }
+}
+
+impl<T: Plain> Waitable for End<T> {
+    fn core(&self) -> &Core {
+        self.parts().1
+    }
+
+    fn look(&self, way: Way) -> Look {
+        if self.enter().is_err() {
+            // The operation will say so.
+            return Look::Ready;
+        }
+        match way {
+            Way::Recv => self.look_recv(),
+            Way::Send => self.look_send(),
+        }
+    }
+
+    fn is_rendezvous(&self) -> bool {
+        self.capacity() == 0
+    }
+}
+
+impl<T: Plain> End<T> {
+    fn look_recv(&self) -> Look {
+        let (ring, core, hint) = self.parts();
+        match ring.peek(hint) {
+            Ok(()) | Err(Nothing::Sealed | Nothing::Corrupt) => Look::Ready,
+            Err(Nothing::Pending { owner }) => Look::Soon(Some(owner)),
+            Err(Nothing::Empty) if core.flags() & CLOSED != 0 => {
+                // A sender may have been faster than the close, or a receiver still be busy with the slot.
+                if ring.seal(hint) {
+                    core.wake_everybody();
+                    Look::Ready
+                } else {
+                    Look::Soon(None)
+                }
+            }
+            Err(Nothing::Empty) if core.flags() & NO_SENDERS != 0 => Look::Ready,
+            Err(Nothing::Empty) => Look::Nothing,
+        }
+    }
+
+    fn look_send(&self) -> Look {
+        let (ring, core, hint) = self.parts();
+        if core.flags() & (CLOSED | NO_RECEIVERS) != 0 {
+            return Look::Ready;
+        }
+        match ring.peek_room(hint) {
+            Ok(()) if self.capacity() == 0 && !core.header().sent.0.is_armed() => Look::Nothing,
+            Ok(()) | Err(Refused::Sealed | Refused::Corrupt) => Look::Ready,
+            Err(Refused::Full { taker: None }) => Look::Nothing,
+            Err(Refused::Full { taker }) => Look::Soon(taker),
+        }
+    }
+}
+
+/// What a [`Select`](crate::Select) can receive from: a [`Receiver`] or a [`Chan`].
+pub trait RecvSide: sealed::Receiving {}
+
+/// What a [`Select`](crate::Select) can send to: a [`Sender`] or a [`Chan`].
+pub trait SendSide: sealed::Sending {}
+
+#[expect(unnameable_types, reason = "seals the traits above")]
+mod sealed {
+    use super::Case;
+
+    /// One operation, for this crate's eyes.
+    #[expect(missing_debug_implementations, reason = "nobody can hold one")]
+    pub struct Handle<'a>(pub(crate) Case<'a>);
+
+    pub trait Receiving {
+        fn case(&self) -> Handle<'_>;
+    }
+
+    pub trait Sending {
+        fn case(&self) -> Handle<'_>;
+    }
+}
+
+macro_rules! side {
+    ($name:ident, $side:ident, $sealed:ident, $way:ident, $end:ident) => {
+        impl<T: Plain> $side for $name<T> {}
+
+        impl<T: Plain> sealed::$sealed for $name<T> {
+            fn case(&self) -> sealed::Handle<'_> {
+                sealed::Handle(Case {
+                    end: &self.$end,
+                    way: Way::$way,
+                })
+            }
+        }
+    };
+}
+
+side!(Receiver, RecvSide, Receiving, Recv, end);
+side!(Chan, RecvSide, Receiving, Recv, receiver);
+side!(Sender, SendSide, Sending, Send, end);
+side!(Chan, SendSide, Sending, Send, sender);

@@ -1,0 +1,201 @@
+//! Waiting for the first of several operations.
+
+mod case;
+mod turn;
+
+pub use case::{RecvSide, SendSide};
+
+use crate::patience::{Luck, Patience};
+use case::Case;
+use std::fmt;
+use std::time::{Duration, UNIX_EPOCH};
+use turn::Turn;
+
+/// Waits until one of several operations can be done, on channels of any types.
+///
+/// Each operation that is added is a *case* with a number, counted from 0. [`run`](Self::run) waits for a case that
+/// is ready, has the caller try it, and goes on waiting if somebody else was faster: when it returns, the
+/// operation is done. [`wait`](Self::wait) only tells which case is ready.
+///
+/// A case is ready when its operation would end at once, also with an error: the channel is closed, or the other
+/// side is gone. If several are ready, one of them is chosen at random, so that none starves. A waiting select
+/// sleeps, and hears of deaths, as `recv` does, on all its channels at once; wakes that it got and did not
+/// use it passes on. A send to a rendezvous (capacity 0) is ready when a receiver waits.
+///
+/// A select may be used any number of times. Nothing of it is in shared memory: it can be dropped, or its process
+/// killed, at any moment. Up to some 60 channels it sleeps on all of them; of more it looks at the rest
+/// every 20 ms.
+///
+/// # Examples
+/// ```
+/// let (numbers_tx, numbers) = multi_chan::channel::<u32>(4)?;
+/// let (letters_tx, letters) = multi_chan::channel::<u8>(4)?;
+/// numbers_tx.send(7).unwrap();
+/// letters_tx.send(b'x').unwrap();
+///
+/// let mut select = multi_chan::Select::new();
+/// let from_numbers = select.recv(&numbers);
+/// select.recv(&letters);
+/// let mut seen = Vec::new();
+/// for _ in 0..2 {
+///     seen.push(select.run(|case| {
+///         if case == from_numbers {
+///             numbers.recv_now().map(|number| number.unwrap().to_string())
+///         } else {
+///             letters.recv_now().map(|letter| char::from(letter.unwrap()).to_string())
+///         }
+///     }));
+/// }
+/// seen.sort();
+/// assert_eq!(seen, ["7", "x"]);
+/// # Ok::<(), multi_chan::Error>(())
+/// ```
+#[must_use = "a select does nothing until it is waited on"]
+pub struct Select<'a> {
+    cases: Vec<Option<Case<'a>>>,
+    luck: Luck,
+    random: u64,
+}
+
+impl<'a> Select<'a> {
+    /// A select without cases.
+    pub fn new() -> Select<'a> {
+        let now = UNIX_EPOCH.elapsed().unwrap_or_default();
+        Select {
+            cases: Vec::new(),
+            luck: Luck::default(),
+            random: u64::from(now.subsec_nanos()) << 32 | 1,
+        }
+    }
+
+    /// Adds receiving from `from`; returns the number of the case.
+    pub fn recv(&mut self, from: &'a impl RecvSide) -> usize {
+        self.add(from.case().0)
+    }
+
+    /// Adds sending to `to`; returns the number of the case.
+    pub fn send(&mut self, to: &'a impl SendSide) -> usize {
+        self.add(to.case().0)
+    }
+
+    fn add(&mut self, case: Case<'a>) -> usize {
+        self.cases.push(Some(case));
+        self.cases.len() - 1
+    }
+
+    /// Takes a case out, for instance of a channel that has run out; the others keep their numbers.
+    ///
+    /// # Panics
+    /// If there is no such case.
+    #[track_caller]
+    pub fn remove(&mut self, case: usize) {
+        let removed = self.cases.get_mut(case).and_then(Option::take);
+        assert!(
+            removed.is_some(),
+            "select has no case {case}: it was never added, or is removed already"
+        );
+    }
+
+    /// True if there is nothing to wait for.
+    pub fn is_empty(&self) -> bool {
+        self.cases.iter().all(Option::is_none)
+    }
+
+    /// Waits until `attempt`, called with the number of a case that is ready, has done the operation.
+    ///
+    /// `attempt` tries the operation without waiting, and returns `None` if somebody else was faster: then the wait
+    /// goes on. [`recv_now`](crate::Receiver::recv_now) and [`send_now`](crate::Sender::send_now) have the
+    /// right form.
+    ///
+    /// # Panics
+    /// If there are no cases, since it would wait for ever; and if `attempt` does.
+    #[track_caller]
+    pub fn run<R>(&mut self, attempt: impl FnMut(usize) -> Option<R>) -> R {
+        let done = self.until(Patience::Endless, attempt);
+        done.unwrap_or_else(|| unreachable!("endless patience ended"))
+    }
+
+    /// As [`run`](Self::run), no longer than `limit`; `None` if nothing was done in that time.
+    ///
+    /// # Panics
+    /// As [`run`](Self::run).
+    #[track_caller]
+    pub fn run_timeout<R>(
+        &mut self,
+        limit: Duration,
+        attempt: impl FnMut(usize) -> Option<R>,
+    ) -> Option<R> {
+        self.until(Patience::for_limit(limit), attempt)
+    }
+
+    /// As [`run`](Self::run), without waiting; `None` if nothing could be done.
+    ///
+    /// # Panics
+    /// As [`run`](Self::run).
+    #[track_caller]
+    pub fn try_run<R>(&mut self, attempt: impl FnMut(usize) -> Option<R>) -> Option<R> {
+        self.until(Patience::None, attempt)
+    }
+
+    /// Waits until a case is ready and returns its number.
+    ///
+    /// That is a fact of the moment: by the time the caller acts on it, somebody else may have been faster.
+    ///
+    /// # Panics
+    /// If there are no cases.
+    #[track_caller]
+    pub fn wait(&mut self) -> usize {
+        self.run(Some)
+    }
+
+    /// As [`wait`](Self::wait), no longer than `limit`.
+    ///
+    /// # Panics
+    /// If there are no cases.
+    #[track_caller]
+    pub fn wait_timeout(&mut self, limit: Duration) -> Option<usize> {
+        self.run_timeout(limit, Some)
+    }
+
+    /// As [`wait`](Self::wait), without waiting.
+    ///
+    /// # Panics
+    /// If there are no cases.
+    #[track_caller]
+    pub fn try_wait(&mut self) -> Option<usize> {
+        self.try_run(Some)
+    }
+
+    #[track_caller]
+    fn until<R>(
+        &mut self,
+        patience: Patience,
+        mut attempt: impl FnMut(usize) -> Option<R>,
+    ) -> Option<R> {
+        assert!(
+            !self.is_empty(),
+            "select has no cases and would wait for ever: add one with recv or send"
+        );
+        let mut turn = Turn::new(&self.cases, &self.luck, &mut self.random, patience);
+        loop {
+            let case = turn.ready()?;
+            if let Some(done) = attempt(case) {
+                return Some(done);
+            }
+        }
+    }
+}
+
+impl Default for Select<'_> {
+    fn default() -> Self {
+        Select::new()
+    }
+}
+
+impl fmt::Debug for Select<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Select")
+            .field("cases", &self.cases.iter().flatten().count())
+            .finish_non_exhaustive()
+    }
+}
