@@ -12,6 +12,7 @@ mod asan;
 mod bench;
 mod ci;
 mod conformance;
+mod faults;
 mod limit;
 mod models;
 mod new_backend;
@@ -102,6 +103,14 @@ enum Task {
         #[arg(long)]
         seed: Option<u64>,
     },
+    /// Kill each operation of a channel after every shared write it makes; print points × results
+    KillPoints {
+        /// Kills of each point, per role that reaches it
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+        kills: u32,
+    },
+    /// Kill and stop a channel's senders and receivers at random, and account for every message
+    Chaos(faults::Chaos),
     /// Write a small working backend, register it, and say what to edit
     NewBackend {
         /// The part of the crate's name after `multi-`, such as `demo`
@@ -153,6 +162,8 @@ fn run(task: Task) -> Result<ExitCode> {
             seconds,
             seed,
         } => stress::run(&workspace, &which, seconds.map(Duration::from_secs), seed)?,
+        Task::KillPoints { kills } => faults::kill_points(&workspace, kills)?,
+        Task::Chaos(wanted) => faults::chaos(&workspace, &wanted)?,
         Task::NewBackend { name } => new_backend::run(&workspace, &name)?,
         Task::RunLimited { .. } => unreachable!("handled above: it needs no workspace"),
     };

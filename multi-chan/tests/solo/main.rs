@@ -6,12 +6,14 @@
 )]
 
 mod bad_luck;
+mod chaos;
 mod crowd;
 mod death;
 mod inherit;
 mod kill;
 mod ledger;
 mod mixed;
+mod plain_ring;
 mod points;
 mod report;
 mod scenes;
@@ -21,6 +23,7 @@ mod stage;
 mod support;
 mod traffic;
 mod waiting;
+mod wires;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -38,6 +41,7 @@ fn main() {
         bad_luck::TESTS,
         crowd::TESTS,
         mixed::TESTS,
+        chaos::TESTS,
         spsc::TESTS,
     ]
     .concat();

@@ -3,6 +3,10 @@
 //! Nothing is listed by hand: the channel's atomics tell of each write (`watch_writes`), so the victim of an operation
 //! is killed after its first write, in the next run after its second, and so on until it reaches its end.
 
+use crate::plain_ring::{
+    a_plain_ring_hangs_where_a_receiver_is_killed_between_claim_and_free,
+    a_plain_ring_hangs_where_a_sender_is_killed_between_claim_and_publish,
+};
 use crate::report;
 use crate::scenes::{Ours, recoverers, scenes};
 use crate::stage::{Outcome, Scene, Shown, Subject, perform};
@@ -37,6 +41,31 @@ pub(crate) fn trials() -> Vec<Trial> {
             ),
             move || every_pair(&recoverer),
         ));
+    }
+    for (name, test) in [
+        (
+            "a plain ring hangs where a sender is killed between claim and publish",
+            a_plain_ring_hangs_where_a_sender_is_killed_between_claim_and_publish as fn(),
+        ),
+        (
+            "a plain ring hangs where a receiver is killed between claim and free",
+            a_plain_ring_hangs_where_a_receiver_is_killed_between_claim_and_free,
+        ),
+    ] {
+        trials.push(Trial::test(format!("kill_points: {name}"), move || {
+            test();
+            Ok(())
+        }));
+    }
+    if kills() >= THOROUGH {
+        // After all the others: they run one after another.
+        trials.push(Trial::test("kill_points: no write was left out", || {
+            let missed = report::missed();
+            if missed.is_empty() {
+                return Ok(());
+            }
+            Err(format!("nobody was killed after:\n{}", missed.join("\n")).into())
+        }));
     }
     trials
 }

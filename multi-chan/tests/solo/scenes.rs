@@ -86,19 +86,6 @@ fn over<T>(expected: bool, error: &dyn std::error::Error) -> Tried<T> {
 
 type Play = Stage<Ours>;
 
-const QUIET: Scene<Ours> = Scene {
-    name: "",
-    capacity: 2,
-    filled: 0,
-    sleepers: None,
-    waits_as: Side::Sender,
-    act: |_, _| {},
-    before: |_| {},
-    at_birth: false,
-    in_hand: 0,
-    goes_on: true,
-};
-
 fn tx(play: &Play, act: impl FnOnce(&Sender<Message>)) {
     if let Some(tx) = play.subject.tx.borrow().as_ref() {
         act(tx);
@@ -146,80 +133,70 @@ fn recv_batch(play: &Play) {
 /// Every operation of the channel, alone and beside those it must wake.
 pub(crate) fn scenes() -> Vec<Scene<Ours>> {
     use Side::{Receiver, Sender};
-    let brief = Duration::from_millis(3);
-    assert_eq!(brief.as_millis(), 3);
     vec![
         Scene {
             name: "send into room",
             act: send,
-            ..QUIET
+            ..Scene::quiet(2)
         },
         Scene {
             name: "send, receivers asleep",
             sleepers: Some((Receiver, 2)),
             act: send,
-            ..QUIET
+            ..Scene::quiet(2)
         },
         Scene {
             name: "send, full",
-            capacity: 1,
             filled: 1,
             act: send,
-            ..QUIET
+            ..Scene::quiet(1)
         },
         Scene {
             name: "send five in a ring of 20",
-            capacity: 20,
             act: |play, who| (0..5).for_each(|_| send(play, who)),
-            ..QUIET
+            ..Scene::quiet(20)
         },
         Scene {
             name: "send a batch",
-            capacity: 3,
             act: |play, who| send_batch(play, who, 3),
-            ..QUIET
+            ..Scene::quiet(3)
         },
         Scene {
             name: "send a batch, receivers asleep",
-            capacity: 3,
             sleepers: Some((Receiver, 2)),
             act: |play, who| send_batch(play, who, 3),
-            ..QUIET
+            ..Scene::quiet(3)
         },
         Scene {
             name: "send a batch that is too long",
             act: |play, who| send_batch(play, who, 5),
-            ..QUIET
+            ..Scene::quiet(2)
         },
         Scene {
             name: "rendezvous send, receiver asleep",
-            capacity: 0,
             sleepers: Some((Receiver, 1)),
             act: send,
-            ..QUIET
+            ..Scene::quiet(0)
         },
         Scene {
             name: "rendezvous send, nobody there",
-            capacity: 0,
             act: send,
-            ..QUIET
+            ..Scene::quiet(0)
         },
         Scene {
             name: "rendezvous send taken back",
-            capacity: 0,
             act: |play, who| {
                 play.send(who, Some(Duration::from_millis(3)));
             },
-            ..QUIET
+            ..Scene::quiet(0)
         },
         Scene {
             name: "rendezvous try_send",
-            capacity: 0,
             sleepers: Some((Receiver, 1)),
             act: |play, who| {
                 play.send(who, Some(Duration::ZERO));
             },
-            ..QUIET
+            ..Scene::quiet(0)
         },
         Scene {
             name: "receive",
@@ -227,7 +204,7 @@ pub(crate) fn scenes() -> Vec<Scene<Ours>> {
             act: recv,
             in_hand: 1,
             waits_as: Receiver,
-            ..QUIET
+            ..Scene::quiet(2)
         },
         Scene {
             name: "receive, senders asleep",
@@ -236,14 +213,14 @@ pub(crate) fn scenes() -> Vec<Scene<Ours>> {
             act: recv,
             in_hand: 1,
             waits_as: Receiver,
-            ..QUIET
+            ..Scene::quiet(2)
         },
         Scene {
             name: "receive, empty",
             act: recv,
             in_hand: 1,
             waits_as: Receiver,
-            ..QUIET
+            ..Scene::quiet(2)
         },
         Scene {
             name: "receive in vain",
@@ -252,59 +229,54 @@ pub(crate) fn scenes() -> Vec<Scene<Ours>> {
             },
             in_hand: 1,
             waits_as: Receiver,
-            ..QUIET
+            ..Scene::quiet(2)
         },
         Scene {
             name: "receive five in a ring of 20",
-            capacity: 20,
             filled: 6,
             act: |play, who| (0..5).for_each(|_| recv(play, who)),
             in_hand: 1,
             waits_as: Receiver,
-            ..QUIET
+            ..Scene::quiet(20)
         },
         Scene {
             name: "receive a batch",
-            capacity: 3,
             filled: 3,
             act: |play, _| recv_batch(play),
             in_hand: 3,
             waits_as: Receiver,
-            ..QUIET
+            ..Scene::quiet(3)
         },
         Scene {
             name: "receive a batch, senders asleep",
-            capacity: 3,
             filled: 3,
             sleepers: Some((Sender, 2)),
             act: |play, _| recv_batch(play),
             in_hand: 3,
             waits_as: Receiver,
-            ..QUIET
+            ..Scene::quiet(3)
         },
         Scene {
             name: "rendezvous receive, sender asleep",
-            capacity: 0,
             sleepers: Some((Sender, 2)),
             act: recv,
             in_hand: 1,
             waits_as: Receiver,
-            ..QUIET
+            ..Scene::quiet(0)
         },
         Scene {
             name: "rendezvous receive, nobody there",
-            capacity: 0,
             act: recv,
             in_hand: 1,
             waits_as: Receiver,
-            ..QUIET
+            ..Scene::quiet(0)
         },
         Scene {
             name: "close, receivers asleep",
             sleepers: Some((Receiver, 2)),
             act: |play, _| close(play),
             goes_on: false,
-            ..QUIET
+            ..Scene::quiet(2)
         },
         Scene {
             name: "close, senders asleep",
@@ -312,24 +284,22 @@ pub(crate) fn scenes() -> Vec<Scene<Ours>> {
             sleepers: Some((Sender, 2)),
             act: |play, _| close(play),
             goes_on: false,
-            ..QUIET
+            ..Scene::quiet(2)
         },
         Scene {
             name: "close, rendezvous senders asleep",
-            capacity: 0,
             sleepers: Some((Sender, 2)),
             act: |play, _| close(play),
             goes_on: false,
-            ..QUIET
+            ..Scene::quiet(0)
         },
         Scene {
             name: "seal a closed channel",
-            sleepers: Some((Receiver, 2)),
             before: close,
             act: recv,
             waits_as: Receiver,
             goes_on: false,
-            ..QUIET
+            ..Scene::quiet(2)
         },
         Scene {
             name: "drop the last sender, receivers asleep",
@@ -343,7 +313,7 @@ pub(crate) fn scenes() -> Vec<Scene<Ours>> {
                 play.subject.tx.take();
             },
             goes_on: false,
-            ..QUIET
+            ..Scene::quiet(2)
         },
         Scene {
             name: "drop the last receiver, senders asleep",
@@ -359,7 +329,7 @@ pub(crate) fn scenes() -> Vec<Scene<Ours>> {
             in_hand: 4,
             waits_as: Receiver,
             goes_on: false,
-            ..QUIET
+            ..Scene::quiet(2)
         },
         Scene {
             name: "use both ends, then drop both",
@@ -370,7 +340,7 @@ pub(crate) fn scenes() -> Vec<Scene<Ours>> {
                 play.subject.rx.take();
             },
             in_hand: 1,
-            ..QUIET
+            ..Scene::quiet(2)
         },
         Scene {
             name: "find the receivers gone",
@@ -381,27 +351,27 @@ pub(crate) fn scenes() -> Vec<Scene<Ours>> {
             act: send,
             in_hand: 2,
             goes_on: false,
-            ..QUIET
+            ..Scene::quiet(2)
         },
         Scene {
             name: "fork",
             sleepers: Some((Receiver, 1)),
             act: |_, _| fork(|| {}).join(),
-            ..QUIET
+            ..Scene::quiet(2)
         },
         Scene {
             name: "fork and take up the rows",
             sleepers: Some((Receiver, 1)),
             act: |_, _| {},
             at_birth: true,
-            ..QUIET
+            ..Scene::quiet(2)
         },
         Scene {
             name: "fork, first use in the child",
             sleepers: Some((Receiver, 1)),
             act: send,
             at_birth: true,
-            ..QUIET
+            ..Scene::quiet(2)
         },
         Scene {
             name: "a process unknown so far enters and sends",
@@ -411,7 +381,7 @@ pub(crate) fn scenes() -> Vec<Scene<Ours>> {
                 play.ledger.aim_at_others(0, pid);
                 bare_clone(|| send(play, who)).was_killed();
             },
-            ..QUIET
+            ..Scene::quiet(2)
         },
         Scene {
             name: "make a channel and drop it",
@@ -420,7 +390,7 @@ pub(crate) fn scenes() -> Vec<Scene<Ours>> {
                 tx.send(1).unwrap();
                 assert_eq!(rx.recv(), Ok(1));
             },
-            ..QUIET
+            ..Scene::quiet(2)
         },
     ]
 }
@@ -437,23 +407,20 @@ pub(crate) fn recoverers() -> Vec<Scene<Ours>> {
     for capacity in [0, 1, 2, 3, 20] {
         recoverers.push(Scene {
             name: "receive twice",
-            capacity,
             act: |play, who| (0..2).for_each(|_| recv(play, who)),
             in_hand: 1,
             waits_as: Side::Receiver,
-            ..QUIET
+            ..Scene::quiet(capacity)
         });
         recoverers.push(Scene {
             name: "send twice",
-            capacity,
             act: |play, who| (0..2).for_each(|_| send(play, who)),
-            ..QUIET
+            ..Scene::quiet(capacity)
         });
         recoverers.push(Scene {
             name: "fork beside the dead",
-            capacity,
             act: |_, _| fork(|| {}).join(),
-            ..QUIET
+            ..Scene::quiet(capacity)
         });
     }
     recoverers

@@ -14,8 +14,6 @@ use std::time::Duration;
 const LATE: Duration = Duration::from_millis(700);
 /// How long the harness tries at a time where it is its turn.
 const TURN: Duration = Duration::from_millis(20);
-/// And one that takes this long never will.
-const HUNG: Duration = Duration::from_secs(4);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
@@ -35,6 +33,9 @@ pub(crate) enum Tried<T> {
 
 /// A channel as the harness sees it; besides ours, one that is known to hang.
 pub(crate) trait Subject {
+    /// A survivor that takes this long will never be done.
+    const HUNG: Duration = Duration::from_secs(4);
+
     fn new(capacity: usize) -> Self;
     /// Waits for ever without a limit.
     fn send(&self, message: Message, limit: Option<Duration>) -> Tried<()>;
@@ -88,6 +89,24 @@ pub(crate) enum Outcome {
     Late,
     Hung,
     Broken(String),
+}
+
+impl<S> Scene<S> {
+    /// Nothing happens, to nobody.
+    pub(crate) fn quiet(capacity: usize) -> Scene<S> {
+        Scene {
+            name: "",
+            capacity,
+            filled: 0,
+            sleepers: None,
+            waits_as: Side::Sender,
+            act: |_, _| {},
+            before: |_| {},
+            at_birth: false,
+            in_hand: 0,
+            goes_on: true,
+        }
+    }
 }
 
 impl<S: Subject> Stage<S> {
@@ -255,7 +274,7 @@ fn rest<S: Subject>(stage: &Stage<S>, mut crew: Vec<Member>, last: &mut [u64; SE
             moved = now;
         }
         late |= now - moved > LATE;
-        if now - began > HUNG {
+        if now - began > S::HUNG {
             return Outcome::Hung;
         }
         let waits = |side| crew.iter().any(|member| member.side == side);

@@ -212,6 +212,10 @@ impl Child {
         assert_eq!(self.wait(), End::Exited(0));
     }
 
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
+    }
+
     /// True once the child is a zombie: dead and not reaped.
     pub(crate) fn has_ended(&self) -> bool {
         self.state() == Some('Z')

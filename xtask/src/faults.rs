@@ -1,0 +1,83 @@
+//! `cargo xtask kill-points` and `cargo xtask chaos`: participants of a channel are killed, and the rest must go on.
+//!
+//! The killing is done by multi-chan's own test program; here it is built for speed, told how much to do, and counted.
+
+use std::io;
+use std::process::Stdio;
+use std::time::Duration;
+
+use crate::tally::Tally;
+use crate::workspace::Workspace;
+use crate::{Result, Verdict, limit};
+
+/// Far beyond what either takes on two processors.
+const LIMIT: Duration = Duration::from_secs(3600);
+
+/// Kills each operation after each write it makes, `kills` times; prints the table.
+pub(crate) fn kill_points(workspace: &Workspace, kills: u32) -> Result<Verdict> {
+    run(
+        workspace,
+        "kill_points",
+        &[("MULTI_KILLS", kills.to_string())],
+    )
+}
+
+/// What `cargo xtask chaos` was asked for.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Chaos {
+    /// How many processes to kill
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+    kills: u64,
+    /// Stop after so many minutes, even if fewer were killed
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    minutes: Option<u64>,
+    /// The seed that an earlier run printed
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Kinds of channels, with commas, as the last line of a run names them [default: all]
+    #[arg(long)]
+    modes: Option<String>,
+}
+
+/// Kills and stops senders and receivers at random, and accounts for every message.
+pub(crate) fn chaos(workspace: &Workspace, wanted: &Chaos) -> Result<Verdict> {
+    let mut settings = vec![("MULTI_CHAOS_KILLS", wanted.kills.to_string())];
+    settings.extend(
+        wanted
+            .minutes
+            .map(|minutes| ("MULTI_CHAOS_MINUTES", minutes.to_string())),
+    );
+    settings.extend(wanted.seed.map(|seed| ("MULTI_SEED", seed.to_string())));
+    settings.extend(
+        wanted
+            .modes
+            .clone()
+            .map(|modes| ("MULTI_CHAOS_MODES", modes)),
+    );
+    run(workspace, "chaos", &settings)
+}
+
+fn run(workspace: &Workspace, filter: &str, settings: &[(&str, String)]) -> Result<Verdict> {
+    let mut cargo = limit::cargo_test(workspace, LIMIT)?;
+    cargo.args(["--release", "--package", "multi-chan", "--test", "solo"]);
+    cargo.args(["--", filter, "--nocapture"]);
+    cargo.envs(settings.iter().map(|(name, value)| (name, value)));
+    let mut cargo = cargo
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("cannot run cargo test: {error}"))?;
+    let stdout = cargo
+        .stdout
+        .take()
+        .ok_or("cargo's standard output is not a pipe")?;
+    let mut tally = Tally::default();
+    limit::relay(stdout, &mut io::stdout(), &mut tally)?;
+    let status = cargo.wait()?;
+    if !status.success() && tally.failed == 0 {
+        tally.failed += 1;
+    }
+    println!("{tally}");
+    Ok(Verdict::green_if(
+        status.success() && tally.failed == 0 && tally.passed > 0,
+    ))
+}
