@@ -3,7 +3,9 @@
 use crate::Error;
 use crate::chan::{Chan, Receiver, Sender};
 use crate::ends::End;
+use crate::pass::{Kind, Label};
 use crate::plain::Plain;
+use crate::spsc;
 use crate::table::Sides;
 
 /// A channel that is about to be made, with its options.
@@ -21,6 +23,7 @@ use crate::table::Sides;
 #[must_use = "a builder does nothing until `build`"]
 pub struct Builder {
     pub(crate) capacity: usize,
+    pub(crate) in_memfd: bool,
 }
 
 impl Builder {
@@ -35,6 +38,21 @@ impl Builder {
         self
     }
 
+    /// Lays the channel in sealed files in memory (`memfd_create(2)`), so that it can be passed to another program: see
+    /// [`Descriptors`](crate::Descriptors).
+    ///
+    /// It costs one descriptor per channel, and one more per process that stays. The users of such channels form one
+    /// table of their own, beside that of the other channels.
+    pub fn in_memfd(mut self) -> Builder {
+        self.in_memfd = true;
+        self
+    }
+
+    /// What the memory is to say of itself, if it is to be passed on.
+    pub(crate) fn label<T>(&self, kind: Kind) -> Option<Label> {
+        self.in_memfd.then(|| Label::of::<T>(kind, self))
+    }
+
     /// Makes the channel and its two ends.
     ///
     /// # Errors
@@ -44,6 +62,14 @@ impl Builder {
     pub fn build<T: Plain>(&self) -> Result<(Sender<T>, Receiver<T>), Error> {
         let (sender, receiver) = End::pair(self, Sides::SENDER, Sides::RECEIVER)?;
         Ok((Sender { end: sender }, Receiver { end: receiver }))
+    }
+
+    /// Makes a channel with one sender and one receiver, as [`spsc::channel`] does.
+    ///
+    /// # Errors
+    /// As [`spsc::channel`].
+    pub fn build_spsc<T: Plain>(&self) -> Result<(spsc::Sender<T>, spsc::Receiver<T>), Error> {
+        spsc::make(self)
     }
 
     /// Makes the channel as a [`Chan`], which has both ends in one handle.

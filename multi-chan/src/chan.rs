@@ -8,8 +8,10 @@ use crate::error::{
     TrySendError, Why,
 };
 use crate::iter::{IntoIter, Iter};
+use crate::pass::Descriptors;
 use crate::patience::Patience;
 use crate::plain::Plain;
+use crate::table::Sides;
 use std::fmt;
 use std::time::Duration;
 
@@ -216,6 +218,15 @@ macro_rules! both {
             self.$end.close()
         }
 
+        /// The channel's descriptors, to be passed to another program.
+        ///
+        /// # Errors
+        /// [`Error::is_not_passable`] if it was not made [`in_memfd`](crate::Builder::in_memfd),
+        /// [`Error::is_memory`] if no descriptor is to be had.
+        pub fn descriptors(&self) -> Result<Descriptors, Error> {
+            self.$end.descriptors()
+        }
+
         /// True once somebody has closed the channel; there may still be values in it.
         pub fn is_closed(&self) -> bool {
             self.$end.is_closed()
@@ -239,11 +250,31 @@ macro_rules! both {
 }
 
 impl<T: Plain> Sender<T> {
+    /// Makes a handle of descriptors that came from another program (or this one). This process counts as a
+    /// sender from here on.
+    ///
+    /// # Errors
+    /// [`Error::is_mismatch`] unless they are those of a channel of `T` values; else as [`channel`].
+    pub fn attach(descriptors: Descriptors) -> Result<Sender<T>, Error> {
+        let [end] = End::attach(descriptors, [Sides::SENDER], Sides::SENDER)?;
+        Ok(Sender { end })
+    }
+
     sending!(end);
     both!(end);
 }
 
 impl<T: Plain> Receiver<T> {
+    /// Makes a handle of descriptors that came from another program (or this one). This process counts as a
+    /// receiver from here on.
+    ///
+    /// # Errors
+    /// [`Error::is_mismatch`] unless they are those of a channel of `T` values; else as [`channel`].
+    pub fn attach(descriptors: Descriptors) -> Result<Receiver<T>, Error> {
+        let [end] = End::attach(descriptors, [Sides::RECEIVER], Sides::RECEIVER)?;
+        Ok(Receiver { end })
+    }
+
     receiving!(end);
     both!(end);
 }
@@ -255,6 +286,17 @@ impl<T: Plain> Chan<T> {
     /// As [`channel`].
     pub fn new(capacity: usize) -> Result<Chan<T>, Error> {
         Builder::new().capacity(capacity).build_chan()
+    }
+
+    /// Makes a handle of descriptors that came from another program (or this one). This process counts for both sides from
+    /// here on.
+    ///
+    /// # Errors
+    /// As [`Sender::attach`].
+    pub fn attach(descriptors: Descriptors) -> Result<Chan<T>, Error> {
+        let sides = [Sides::SENDER, Sides::RECEIVER];
+        let [sender, receiver] = End::attach(descriptors, sides, Sides::BOTH)?;
+        Ok(Chan { sender, receiver })
     }
 
     sending!(sender);

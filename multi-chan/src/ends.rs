@@ -5,9 +5,11 @@ use crate::builder::Builder;
 use crate::error::Why;
 use crate::fork;
 use crate::layout::Geometry;
+use crate::pass::{Arrived, Descriptors, Kind};
 use crate::patience::{Luck, Patience, Step, Wait};
 use crate::plain::Plain;
 use crate::ring::{Nothing, Refused, Ring};
+use crate::robust::ROLL_BYTES;
 use crate::table::{CLOSED, Core, NO_RECEIVERS, Sides};
 use crate::trail::Hint;
 use crate::wait::ALL;
@@ -39,23 +41,48 @@ impl<T: Plain> End<T> {
         sender_uses: Sides,
         receiver_uses: Sides,
     ) -> Result<(End<T>, End<T>), Error> {
-        let capacity = options.capacity;
-        let geometry = Geometry::new::<T>(capacity)?;
-        let core = fork::adopt(&geometry)?;
-        let ring = core.map().ring::<T>(geometry);
-        let end = |side, uses| End {
-            ring,
-            hint: Hint::start(),
-            luck: Luck::default(),
-            capacity,
-            side,
-            uses,
-            core: core.clone(),
-        };
+        let geometry = Geometry::new::<T>(options.capacity)?;
+        let core = fork::adopt(&geometry, options.label::<T>(Kind::Channel))?;
+        let end = |side, uses| End::new(core.clone(), geometry, options, side, uses);
         Ok((
             end(Sides::SENDER, sender_uses),
             end(Sides::RECEIVER, receiver_uses),
         ))
+    }
+
+    /// Makes the ends for `sides` of a channel that came from elsewhere; each counts for `uses`.
+    pub(crate) fn attach<const N: usize>(
+        descriptors: Descriptors,
+        sides: [Sides; N],
+        uses: Sides,
+    ) -> Result<[End<T>; N], Error> {
+        let arrived = Arrived::check::<T>(descriptors, Kind::Channel, ROLL_BYTES)?;
+        let options = arrived.options.clone();
+        let geometry = Geometry::new::<T>(options.capacity)?;
+        let core = fork::join(&geometry, arrived, uses)?;
+        Ok(sides.map(|side| End::new(core.clone(), geometry, &options, side, uses)))
+    }
+
+    fn new(
+        core: Arc<Core>,
+        geometry: Geometry,
+        options: &Builder,
+        side: Sides,
+        uses: Sides,
+    ) -> End<T> {
+        End {
+            ring: core.map().ring::<T>(geometry),
+            hint: Hint::start(),
+            luck: Luck::default(),
+            capacity: options.capacity,
+            side,
+            uses,
+            core,
+        }
+    }
+
+    pub(crate) fn descriptors(&self) -> Result<Descriptors, Error> {
+        self.core.descriptors()
     }
 
     #[inline]

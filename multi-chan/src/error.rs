@@ -72,6 +72,8 @@ enum ErrorKind {
     Capacity { capacity: usize, value_bytes: usize },
     Alignment { bytes: usize },
     NoCapacity,
+    Mismatch(&'static str),
+    NotPassable,
     Memory(io::Error),
     Process(io::Error),
 }
@@ -98,6 +100,18 @@ impl Error {
         }
     }
 
+    pub(crate) fn mismatch(what: &'static str) -> Error {
+        Error {
+            kind: ErrorKind::Mismatch(what),
+        }
+    }
+
+    pub(crate) fn not_passable() -> Error {
+        Error {
+            kind: ErrorKind::NotPassable,
+        }
+    }
+
     pub(crate) fn memory(cause: io::Error) -> Error {
         Error {
             kind: ErrorKind::Memory(cause),
@@ -116,6 +130,16 @@ impl Error {
             self.kind,
             ErrorKind::Capacity { .. } | ErrorKind::Alignment { .. } | ErrorKind::NoCapacity
         )
+    }
+
+    /// The descriptors that were to be attached hold no channel, or not one of this version, kind and type of values.
+    pub fn is_mismatch(&self) -> bool {
+        matches!(self.kind, ErrorKind::Mismatch(_))
+    }
+
+    /// The channel has no descriptors: it was made without [`Builder::in_memfd`](crate::Builder::in_memfd).
+    pub fn is_not_passable(&self) -> bool {
+        matches!(self.kind, ErrorKind::NotPassable)
     }
 
     /// The system had no memory for the mapping.
@@ -147,6 +171,14 @@ impl fmt::Display for Error {
                 f,
                 "a channel with one sender and one receiver needs room for a value: ask for a capacity of at least 1, or use multi_chan::channel for a rendezvous"
             ),
+            ErrorKind::Mismatch(what) => write!(
+                f,
+                "these descriptors are not those of such a channel: {what}"
+            ),
+            ErrorKind::NotPassable => write!(
+                f,
+                "the channel cannot be passed on: make it with Builder::in_memfd"
+            ),
             ErrorKind::Memory(_) => write!(
                 f,
                 "no memory for the channel: ask for a smaller capacity, or raise the limit on address space or mappings"
@@ -163,9 +195,11 @@ impl error::Error for Error {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match &self.kind {
             ErrorKind::Memory(cause) | ErrorKind::Process(cause) => Some(cause),
-            ErrorKind::Capacity { .. } | ErrorKind::Alignment { .. } | ErrorKind::NoCapacity => {
-                None
-            }
+            ErrorKind::Capacity { .. }
+            | ErrorKind::Alignment { .. }
+            | ErrorKind::NoCapacity
+            | ErrorKind::Mismatch(_)
+            | ErrorKind::NotPassable => None,
         }
     }
 }

@@ -16,13 +16,18 @@
 
 use crate::Error;
 use crate::layout::Geometry;
-use crate::robust::{self, Process, Roll};
+use crate::map::Mapping;
+use crate::pass::{self, Arrived, Label};
+use crate::robust::{self, Process, ROLL_BYTES, Roll};
 use crate::sync::{AtomicU64, Relaxed};
 use crate::sys;
 use crate::table::{Core, Sides};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -42,6 +47,8 @@ pub(crate) struct Home {
     /// The process as bits; zero in a child until it is entered.
     me: &'static AtomicU64,
     spins: u32,
+    /// What the roll lies in, if it can be passed on.
+    file: Option<File>,
 }
 
 /// Turns of a busy wait, where another processor can be doing what is waited for.
@@ -69,17 +76,33 @@ fn lock() -> MutexGuard<'static, Family> {
     FAMILY.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Makes a channel's core, with one handle of each side, and enters it in the list.
-pub(crate) fn adopt(geometry: &Geometry) -> Result<Arc<Core>, Error> {
+/// Makes a channel's core, with one handle of each side, and enters it in the list; with a label, in memory that can be passed
+/// on.
+pub(crate) fn adopt(geometry: &Geometry, label: Option<Label>) -> Result<Arc<Core>, Error> {
     let mut family = lock();
-    let home = family.tree().map_err(Error::process)?;
-    let process = home.process().map_err(Error::process)?;
-    let core = Core::new(geometry, home).map_err(Error::memory)?;
-    let core = Arc::new(core);
-    core.enter_as(process, Sides::BOTH)
-        .map_err(Error::process)?;
-    family.cores.insert(key(&core), core.clone());
-    Ok(core)
+    let (home, map) = match label {
+        None => {
+            let home = family.tree().map_err(Error::process)?;
+            (home, Mapping::new(geometry.map_bytes))
+        }
+        Some(label) => {
+            let (home, roll) = family.passable().map_err(Error::process)?;
+            (home, pass::create_memory(geometry.map_bytes, label, roll))
+        }
+    };
+    family.enter(home, map.map_err(Error::memory)?, geometry, Sides::BOTH)
+}
+
+/// Makes the core of a channel that came from elsewhere, with one handle of each of these sides, and enters it in the list.
+pub(crate) fn join(
+    geometry: &Geometry,
+    arrived: Arrived,
+    sides: Sides,
+) -> Result<Arc<Core>, Error> {
+    let (map, roll) = arrived.map(geometry.map_bytes)?;
+    let mut family = lock();
+    let home = family.home_in(roll).map_err(Error::process)?;
+    family.enter(home, map, geometry, sides)
 }
 
 /// Runs `act` with this process's entry on the roll, under the fork lock.
@@ -110,17 +133,56 @@ fn key(core: &Core) -> usize {
 }
 
 impl Family {
+    /// Enters a channel in the list, as used by this process.
+    fn enter(
+        &mut self,
+        home: &'static Home,
+        map: Mapping,
+        geometry: &Geometry,
+        sides: Sides,
+    ) -> Result<Arc<Core>, Error> {
+        let process = home.process().map_err(Error::process)?;
+        let core = Arc::new(Core::new(geometry, map, home, sides));
+        core.enter_as(process, sides).map_err(Error::process)?;
+        self.cores.insert(key(&core), core.clone());
+        Ok(core)
+    }
+
     /// The roll of this tree of processes; makes it if need be.
     fn tree(&mut self) -> io::Result<&'static Home> {
         if let Some(home) = self.tree {
             return Ok(home);
         }
-        let home = self.settle(Roll::new()?)?;
+        let home = self.settle(Roll::new()?, None)?;
         Ok(*self.tree.insert(home))
     }
 
+    /// A roll for channels that are to be passed on, and the file it lies in; makes it if need be.
+    fn passable(&mut self) -> io::Result<(&'static Home, &'static File)> {
+        let known = |home: &&'static Home| Some((*home, home.file.as_ref()?));
+        if let Some(found) = self.homes.iter().find_map(known) {
+            return Ok(found);
+        }
+        let home = self.home_in(pass::create_roll(ROLL_BYTES)?)?;
+        known(&home).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// The roll in that file; maps it if this process is not on it yet.
+    fn home_in(&mut self, file: File) -> io::Result<&'static Home> {
+        let place = |file: &File| file.metadata().map(|meta| (meta.dev(), meta.ino()));
+        let here = place(&file)?;
+        let known = |home: &&&'static Home| {
+            let other = home.file.as_ref().and_then(|file| place(file).ok());
+            other == Some(here)
+        };
+        if let Some(home) = self.homes.iter().find(known) {
+            return Ok(home);
+        }
+        self.settle(Roll::in_file(file.as_fd())?, Some(file))
+    }
+
     /// Has this process and its children be on `roll` from now on.
-    fn settle(&mut self, roll: Roll) -> io::Result<&'static Home> {
+    fn settle(&mut self, roll: Roll, file: Option<File>) -> io::Result<&'static Home> {
         let home = Home {
             roll,
             me: wiped_word()?,
@@ -130,6 +192,7 @@ impl Family {
                 Ok(processors) if processors.get() > 1 => SPINS,
                 _ => 0,
             },
+            file,
         };
         if self.homes.is_empty() {
             sys::at_fork(before_fork, in_parent, in_child)?;
@@ -148,6 +211,11 @@ impl Home {
     /// The word that says who this process is; zero in a child until it is entered.
     pub(crate) fn me(&self) -> &'static AtomicU64 {
         self.me
+    }
+
+    /// What the roll lies in, if it can be passed on.
+    pub(crate) fn file(&self) -> Option<&File> {
+        self.file.as_ref()
     }
 
     /// Turns of a busy wait.

@@ -42,6 +42,8 @@
 //! first use, and counts as nothing before. A child that replaces itself by `exec` after a plain fork
 //! counts until the new program ends.
 //!
+//! A program that is no forked copy is given a channel by its descriptors: [`Builder::in_memfd`], [`Descriptors`].
+//!
 //! # Trade-offs
 //!
 //! - With one sender and one receiver, [`spsc`] costs about half as much per message.
@@ -82,6 +84,8 @@ mod layout;
 #[cfg(not(loom))]
 mod map;
 #[cfg(not(loom))]
+mod pass;
+#[cfg(not(loom))]
 mod patience;
 #[cfg(not(loom))]
 mod peek;
@@ -119,6 +123,8 @@ pub use iter::{IntoIter, Iter};
 #[cfg(all(feature = "kill-points", not(loom)))]
 #[doc(hidden)]
 pub use kill::{KillPoint, kill_at, watch_writes};
+#[cfg(not(loom))]
+pub use pass::Descriptors;
 pub use plain::Plain;
 #[cfg(not(loom))]
 pub use select::{RecvSide, Select, SendSide};

@@ -8,7 +8,9 @@ use crate::ring::Ring;
 use crate::spsc::lane::Lane;
 use crate::spsc::layout::Plan;
 use crate::sys;
+use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::ptr::NonNull;
 use std::slice;
 
@@ -17,6 +19,8 @@ use std::slice;
 pub(crate) struct Mapping {
     base: NonNull<u8>,
     bytes: usize,
+    /// What is mapped, if it can be passed on.
+    file: Option<File>,
 }
 
 // SAFETY: the mapping is shared memory by nature; everything in it is an atomic or a slot, and slots
@@ -33,7 +37,22 @@ impl Mapping {
         Ok(Mapping {
             base: sys::map_shared(bytes)?,
             bytes,
+            file: None,
         })
+    }
+
+    /// The first `bytes` of a file in memory that has so many and keeps them; they cover at least the header and the rows.
+    pub(crate) fn in_file(file: File, bytes: usize) -> io::Result<Mapping> {
+        assert!(bytes >= ROWS_OFFSET + ROWS * size_of::<Row>());
+        Ok(Mapping {
+            base: sys::map_file(file.as_fd(), bytes)?,
+            bytes,
+            file: Some(file),
+        })
+    }
+
+    pub(crate) fn file(&self) -> Option<&File> {
+        self.file.as_ref()
     }
 
     pub(crate) fn base(&self) -> NonNull<u8> {

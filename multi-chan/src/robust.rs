@@ -1,7 +1,7 @@
 //! The roll: which processes are alive, as kept by the kernel.
 //!
-//! One mapping per tree of forked processes, made with the first channel, shared by all channels and
-//! never unmapped. A process that uses channels has one row:
+//! One mapping per tree of forked processes, made with the first channel, shared by all its channels and
+//! never unmapped; and one in a file for channels that are passed on to programs of another tree (`pass.rs`). A process that uses channels has one row:
 //!
 //! ```text
 //! byte  0  a robust mutex: its word names the thread that holds it for life
@@ -29,6 +29,7 @@ use crate::wait::ALL;
 use std::cell::RefCell;
 use std::io;
 use std::ops::Range;
+use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 use std::slice;
 use std::time::Duration;
@@ -129,6 +130,7 @@ struct Row {
 }
 
 const _: () = assert!(size_of::<Row>() == 64 && size_of::<Robust>() == 40);
+pub(crate) const ROLL_BYTES: usize = size_of::<Head>() + ROLL_LEN * size_of::<Row>();
 // A channel's table must not outgrow the roll.
 const _: () = assert!(ROWS <= ROLL_LEN);
 
@@ -257,8 +259,25 @@ impl Row {
 impl Roll {
     /// Makes the roll of a tree that has none yet.
     pub(crate) fn new() -> io::Result<Roll> {
+        let base = sys::map_shared(ROLL_BYTES)?;
+        // SAFETY: just mapped, and nobody unmaps it.
+        Ok(unsafe { Roll::at(base) })
+    }
+
+    /// The roll in a file in memory whose size is sealed; it has at least `ROLL_BYTES`.
+    pub(crate) fn in_file(file: BorrowedFd<'_>) -> io::Result<Roll> {
+        let base = sys::map_file(file, ROLL_BYTES)?;
+        // SAFETY: as above; and the file keeps its size.
+        Ok(unsafe { Roll::at(base) })
+    }
+
+    /// The roll in memory.
+    ///
+    /// # Safety
+    /// - `base` points to `ROLL_BYTES` bytes of shared memory, page aligned, used as a roll only.
+    /// - they are never unmapped.
+    unsafe fn at(base: NonNull<u8>) -> Roll {
         let head_bytes = size_of::<Head>();
-        let base = sys::map_shared(head_bytes + ROLL_LEN * size_of::<Row>())?;
         // SAFETY: inside the mapping.
         let rows = unsafe { base.add(head_bytes) }.cast::<Row>();
         // SAFETY: the mapping is never unmapped, is zeroed, and zero bytes are valid rows: the
@@ -266,12 +285,12 @@ impl Roll {
         let rows = unsafe { slice::from_raw_parts(rows.as_ptr(), ROLL_LEN) };
         // SAFETY: as above; zero bytes are valid atomics.
         let head = unsafe { NonNull::<Head>::as_ref(&base.cast()) };
-        Ok(Roll {
+        Roll {
             rows,
             head,
             library_pid: AtomicU32::from(sys::process_id()),
             watchers: Watchers::default(),
-        })
+        }
     }
 
     pub(crate) fn watchers(&self) -> &Watchers {

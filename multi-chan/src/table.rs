@@ -3,11 +3,13 @@
 //! `Core` is the part of a channel that does not depend on the type of its values; a process has one
 //! per channel, however many handles. How handles count is written down in `README.md`.
 
+use crate::Error;
 use crate::error::Why;
 use crate::fork::{self, Home};
 use crate::kill::{self, KillPoint};
 use crate::layout::{Gate, Geometry, Header, ROWS, Row};
 use crate::map::Mapping;
+use crate::pass::{self, Descriptors};
 use crate::ring::Ring;
 use crate::robust::{Process, Roll};
 use crate::sync::{AcqRel, Acquire, AtomicU64, AtomicUsize, Relaxed, Release, SeqCst, fence};
@@ -102,19 +104,24 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    /// Maps a new channel with one handle of each side, and nobody entered yet.
-    pub(crate) fn new(geometry: &Geometry, home: &'static Home) -> io::Result<Core> {
-        let map = Mapping::new(geometry.map_bytes)?;
-        Ok(Core {
+    /// A mapped channel with one handle of each of these sides, and this process not entered yet.
+    pub(crate) fn new(
+        geometry: &Geometry,
+        map: Mapping,
+        home: &'static Home,
+        sides: Sides,
+    ) -> Core {
+        let handles = |side| AtomicUsize::from(usize::from(sides.has(side)));
+        Core {
             ring: map.ring(*geometry),
             map,
             home,
             roll: home.roll(),
             me: home.me(),
             place: AtomicU64::default(),
-            senders: AtomicUsize::from(1),
-            receivers: AtomicUsize::from(1),
-        })
+            senders: handles(Sides::SENDER),
+            receivers: handles(Sides::RECEIVER),
+        }
     }
 
     pub(crate) fn map(&self) -> &Mapping {
@@ -145,6 +152,11 @@ impl Core {
     /// True if this channel's users are on that roll.
     pub(crate) fn is_on(&self, home: &'static Home) -> bool {
         ptr::eq(self.home, home)
+    }
+
+    /// What the channel lies in, to be passed on.
+    pub(crate) fn descriptors(&self) -> Result<Descriptors, Error> {
+        pass::descriptors(self.map.file(), self.home.file())
     }
 
     /// The roll that this channel's users are on, and this process's place there.

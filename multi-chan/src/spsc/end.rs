@@ -1,15 +1,17 @@
 //! One side of a channel with one sender and one receiver: whose it is, and what both sides share.
 
-use crate::Error;
 use crate::error::Why;
 use crate::fork;
 use crate::kill::{self, KillPoint};
+use crate::pass::{Arrived, Descriptors, Kind};
 use crate::patience::{Luck, Patience, Wait};
 use crate::plain::Plain;
+use crate::robust::ROLL_BYTES;
 use crate::spsc::lane::{Cursor, Lane};
 use crate::spsc::layout::Plan;
 use crate::sync::{AcqRel, Acquire, AtomicU64, Relaxed, Release};
 use crate::table::{CLOSED, Core, Sides};
+use crate::{Builder, Error};
 use std::fmt;
 use std::sync::Arc;
 
@@ -30,19 +32,32 @@ const NOBODY: u64 = u64::MAX;
 
 impl<T: Plain> End<T> {
     /// Makes a channel and its two ends.
-    pub(crate) fn pair(capacity: usize) -> Result<(End<T>, End<T>), Error> {
-        let plan = Plan::new::<T>(capacity)?;
-        let core = fork::adopt(&plan.geometry())?;
-        let lane = core.map().lane::<T>(plan);
-        let end = |side| End {
-            lane,
+    pub(crate) fn pair(options: &Builder) -> Result<(End<T>, End<T>), Error> {
+        let plan = Plan::new::<T>(options.capacity)?;
+        let core = fork::adopt(&plan.geometry(), options.label::<T>(Kind::Spsc))?;
+        Ok((
+            End::new(core.clone(), plan, Sides::SENDER),
+            End::new(core, plan, Sides::RECEIVER),
+        ))
+    }
+
+    /// Makes an end of a channel that came from elsewhere.
+    pub(crate) fn attach(descriptors: Descriptors, side: Sides) -> Result<End<T>, Error> {
+        let arrived = Arrived::check::<T>(descriptors, Kind::Spsc, ROLL_BYTES)?;
+        let plan = Plan::new::<T>(arrived.options.capacity)?;
+        let core = fork::join(&plan.geometry(), arrived, side)?;
+        Ok(End::new(core, plan, side))
+    }
+
+    fn new(core: Arc<Core>, plan: Plan, side: Sides) -> End<T> {
+        End {
+            lane: core.map().lane::<T>(plan),
             cursor: Cursor::start(),
             luck: Luck::default(),
             user: NOBODY,
             side,
-            core: core.clone(),
-        };
-        Ok((end(Sides::SENDER), end(Sides::RECEIVER)))
+            core,
+        }
     }
 
     /// Makes sure that this process is the one that uses this side.

@@ -53,9 +53,9 @@ pub use {
 };
 
 #[cfg(not(loom))]
-use crate::Error;
-#[cfg(not(loom))]
 use crate::plain::Plain;
+#[cfg(not(loom))]
+use crate::{Builder, Error};
 
 /// Makes a channel for at most `capacity` values in flight between one sender and one receiver.
 ///
@@ -75,6 +75,11 @@ use crate::plain::Plain;
 /// ```
 #[cfg(not(loom))]
 pub fn channel<T: Plain>(capacity: usize) -> Result<(Sender<T>, Receiver<T>), Error> {
-    let (sender, receiver) = end::End::pair(capacity)?;
+    make(&Builder::new().capacity(capacity))
+}
+
+#[cfg(not(loom))]
+pub(crate) fn make<T: Plain>(options: &Builder) -> Result<(Sender<T>, Receiver<T>), Error> {
+    let (sender, receiver) = end::End::pair(options)?;
     Ok((Sender { end: sender }, Receiver { end: receiver }))
 }

@@ -1,6 +1,8 @@
 //! The one sender.
 
+use crate::Error;
 use crate::error::{SendBatchError, SendError, SendTimeoutError, TrySendError, Why};
+use crate::pass::Descriptors;
 use crate::patience::{Patience, Step};
 use crate::plain::Plain;
 use crate::spsc::end::{self, End};
@@ -179,6 +181,26 @@ impl<T: Plain> Sender<T> {
             self.end.lane.set_end(&self.end.cursor).ok();
         }
         first
+    }
+
+    /// The channel's descriptors, to be passed to another program.
+    ///
+    /// # Errors
+    /// [`Error::is_not_passable`] if it was not made [`in_memfd`](crate::Builder::in_memfd), [`Error::is_memory`] if no
+    /// descriptor is to be had.
+    pub fn descriptors(&self) -> Result<Descriptors, Error> {
+        self.end.core.descriptors()
+    }
+
+    /// Makes a handle of descriptors that came from another program (or this one). This process counts as a sender from
+    /// here on; it has the side from its first use.
+    ///
+    /// # Errors
+    /// [`Error::is_mismatch`] unless they are those of such a channel of `T` values; else as
+    /// [`channel`](crate::spsc::channel).
+    pub fn attach(descriptors: Descriptors) -> Result<Sender<T>, Error> {
+        let end = End::attach(descriptors, Sides::SENDER)?;
+        Ok(Sender { end })
     }
 
     /// True once somebody has closed the channel; there may still be values in it.

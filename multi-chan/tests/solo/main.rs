@@ -13,6 +13,7 @@ mod inherit;
 mod kill;
 mod ledger;
 mod mixed;
+mod pass;
 mod plain_ring;
 mod points;
 mod report;
@@ -28,6 +29,7 @@ mod wires;
 use libtest_mimic::{Arguments, Trial};
 
 fn main() {
+    pass::play_part();
     let mut arguments = Arguments::from_args();
     // One thread means the main thread: a fork must not find others.
     arguments.test_threads = Some(1);
@@ -42,6 +44,7 @@ fn main() {
         crowd::TESTS,
         mixed::TESTS,
         chaos::TESTS,
+        pass::TESTS,
         spsc::TESTS,
     ]
     .concat();

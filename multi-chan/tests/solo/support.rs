@@ -2,6 +2,8 @@
 
 #![expect(unsafe_code, reason = "fork, kill, waitpid and alarm through libc")]
 
+use std::fs::File;
+use std::os::fd::FromRawFd;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::ptr;
 use std::sync::OnceLock;
@@ -311,6 +313,15 @@ pub(crate) fn monotonic() -> Duration {
     // SAFETY: `now` is a timespec to write to.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
     Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+}
+
+/// An empty file in memory, without seals.
+pub(crate) fn memfd() -> File {
+    // SAFETY: the name ends with a zero.
+    let fd = unsafe { libc::memfd_create(c"test".as_ptr(), libc::MFD_CLOEXEC) };
+    assert!(fd >= 0, "memfd: {}", std::io::Error::last_os_error());
+    // SAFETY: just made for us.
+    unsafe { File::from_raw_fd(fd) }
 }
 
 /// Descriptors and mappings of this process.

@@ -1,0 +1,263 @@
+//! Passing a channel to a program that is not a forked copy: two sealed files in memory, and the checks that make
+//! them a channel again over there.
+//!
+//! ```text
+//! the channel's memory                        the roll of its users
+//!   0  as `layout.rs` (or `spsc/layout.rs`)     0  as `robust.rs`
+//!   -  Label, on a page of its own              -  Label, on a page of its own
+//! ```
+//!
+//! Nothing in them is believed. The label is copied out before it is looked at, the sizes are computed from the
+//! receiving program's own type and compared with the file's, and the seals say that the file keeps that size: no peer can cut
+//! the memory off under us.
+
+use crate::Error;
+use crate::builder::Builder;
+use crate::map::Mapping;
+use crate::sys;
+use bytemuck::{Pod, Zeroable};
+use std::any::type_name;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileExt, MetadataExt};
+
+const PAGE: usize = 4096;
+const MAGIC: [u8; 8] = *b"multi\0ch";
+/// Of everything that lies in the two files; raised with every change.
+const VERSION: u32 = 1;
+
+/// The two descriptors of a channel made with [`Builder::in_memfd`]: its memory, and the table that tells which of its users
+/// live.
+///
+/// They may go to another program by any way there is: through `exec`, as in `examples/exec.rs`, or over a Unix socket.
+/// There, [`Sender::attach`](crate::Sender::attach), [`Receiver::attach`](crate::Receiver::attach) and their like check them and
+/// make a handle of them.
+///
+/// Both programs must use the same version of this crate and the same C library, in one pid namespace. Types of values are told
+/// apart by size, alignment and name with its path, so a type of one's own belongs in a crate that both use. Whoever has the
+/// descriptors can read, write and disturb the channel: give them to nobody else.
+///
+/// A program counts from the moment it attaches, not from the moment it is given the descriptors: keep a handle of its side
+/// until then, or the other side may find itself alone.
+///
+/// # Examples
+/// ```
+/// use multi_chan::{Builder, Descriptors, Sender};
+///
+/// let (tx, rx) = Builder::new().capacity(2).in_memfd().build::<u32>()?;
+/// let [memory, roll] = tx.descriptors()?.into_fds();
+/// // Elsewhere:
+/// let other = Sender::<u32>::attach(Descriptors::from_fds([memory, roll]))?;
+/// other.send(42).unwrap();
+/// assert_eq!(rx.recv(), Ok(42));
+/// # Ok::<(), multi_chan::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Descriptors {
+    memory: OwnedFd,
+    roll: OwnedFd,
+}
+
+impl Descriptors {
+    /// Takes the two descriptors that [`into_fds`](Self::into_fds) gave, in that order. They are checked where they are attached.
+    pub fn from_fds([memory, roll]: [OwnedFd; 2]) -> Descriptors {
+        Descriptors { memory, roll }
+    }
+
+    /// The memory and the roll.
+    pub fn into_fds(self) -> [OwnedFd; 2] {
+        [self.memory, self.roll]
+    }
+
+    /// The memory and the roll, lent.
+    pub fn as_fds(&self) -> [BorrowedFd<'_>; 2] {
+        [self.memory.as_fd(), self.roll.as_fd()]
+    }
+
+    /// Has the descriptors stay open, under their numbers, in programs that this process executes: in *every* one that it
+    /// executes from now on, until they are dropped.
+    ///
+    /// # Errors
+    /// What `fcntl` says of a descriptor.
+    pub fn keep_on_exec(&self) -> io::Result<()> {
+        sys::keep_on_exec(self.memory.as_fd())?;
+        sys::keep_on_exec(self.roll.as_fd())
+    }
+}
+
+/// What kind of thing a file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Channel = 1,
+    Spsc = 2,
+    Roll = 3,
+}
+
+/// What a file says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct Label {
+    magic: [u8; 8],
+    version: u32,
+    kind: u32,
+    capacity: u64,
+    value_bytes: u64,
+    value_align: u64,
+    value_name: u64,
+    /// The inode of the roll; a roll's own is not named.
+    roll: u64,
+}
+
+impl Label {
+    pub(crate) fn of<T>(kind: Kind, options: &Builder) -> Label {
+        Label {
+            magic: MAGIC,
+            version: VERSION,
+            kind: kind as u32,
+            capacity: options.capacity as u64,
+            value_bytes: size_of::<T>() as u64,
+            value_align: align_of::<T>() as u64,
+            value_name: fnv(type_name::<T>()),
+            roll: 0,
+        }
+    }
+
+    fn of_roll() -> Label {
+        Label::of::<()>(Kind::Roll, &Builder::new())
+    }
+
+    /// Reads the label of `file`, of which nothing is known, and checks that no process can change the file's size.
+    fn read(file: &File) -> Result<Label, Error> {
+        let seals = sys::seals(file.as_fd())
+            .map_err(|_| Error::mismatch("a descriptor is not a file in memory"))?;
+        if seals & sys::SIZE_SEALS != sys::SIZE_SEALS {
+            return Err(Error::mismatch("a file's size is not sealed"));
+        }
+        let short = || Error::mismatch("a file is too short");
+        let bytes = file.metadata().map_err(|_| short())?.len();
+        let at = bytes.checked_sub(PAGE as u64).ok_or_else(short)?;
+        let mut label = Label::zeroed();
+        file.read_exact_at(bytemuck::bytes_of_mut(&mut label), at)
+            .map_err(|_| short())?;
+        if label.magic != MAGIC {
+            return Err(Error::mismatch("a file holds no channel"));
+        }
+        if label.version != VERSION {
+            return Err(Error::mismatch(
+                "the channel was made by another version of multi-chan",
+            ));
+        }
+        Ok(label)
+    }
+
+    /// The options of a channel whose label must be that of a channel of `T` values of this kind.
+    fn options<T>(&self, kind: Kind) -> Result<Builder, Error> {
+        if self.kind != kind as u32 {
+            return Err(Error::mismatch("it is a channel of another kind"));
+        }
+        let capacity = usize::try_from(self.capacity)
+            .map_err(|_| Error::mismatch("its capacity does not fit an address space"))?;
+        let options = Builder::new().capacity(capacity).in_memfd();
+        if (Label {
+            roll: self.roll,
+            ..Label::of::<T>(kind, &options)
+        }) != *self
+        {
+            return Err(Error::mismatch("its values are of another type"));
+        }
+        Ok(options)
+    }
+}
+
+/// FNV-1a: the same number in every program.
+fn fnv(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    })
+}
+
+/// A sealed file of `bytes` zeros, and its label.
+fn create(name: &'static std::ffi::CStr, bytes: usize, label: &Label) -> io::Result<File> {
+    let file = File::from(sys::memfd(name)?);
+    let at = bytes.next_multiple_of(PAGE) as u64;
+    file.set_len(at + PAGE as u64)?;
+    file.write_all_at(bytemuck::bytes_of(label), at)?;
+    sys::seal(file.as_fd())?;
+    Ok(file)
+}
+
+/// Memory for a channel of `bytes`, whose users are on the roll in that file.
+pub(crate) fn create_memory(bytes: usize, label: Label, roll: &File) -> io::Result<Mapping> {
+    let roll = roll.metadata()?.ino();
+    Mapping::in_file(
+        create(c"multi-chan", bytes, &Label { roll, ..label })?,
+        bytes,
+    )
+}
+
+/// A file for a roll of `bytes`.
+pub(crate) fn create_roll(bytes: usize) -> io::Result<File> {
+    create(c"multi-chan-roll", bytes, &Label::of_roll())
+}
+
+/// A channel that came from elsewhere: checked, except for its length.
+pub(crate) struct Arrived {
+    pub(crate) options: Builder,
+    memory: File,
+    pub(crate) roll: File,
+}
+
+impl Arrived {
+    pub(crate) fn check<T>(
+        descriptors: Descriptors,
+        kind: Kind,
+        roll_bytes: usize,
+    ) -> Result<Arrived, Error> {
+        let memory = File::from(descriptors.memory);
+        let roll = File::from(descriptors.roll);
+        let label = Label::read(&memory)?;
+        let options = label.options::<T>(kind)?;
+        if Label::read(&roll)? != Label::of_roll() || !has_length(&roll, roll_bytes) {
+            return Err(Error::mismatch("the second descriptor is no roll"));
+        }
+        if roll.metadata().map(|meta| meta.ino()).ok() != Some(label.roll) {
+            return Err(Error::mismatch("the roll is another channel's"));
+        }
+        Ok(Arrived {
+            options,
+            memory,
+            roll,
+        })
+    }
+
+    /// Maps the channel, which the caller has found to be of `bytes`.
+    pub(crate) fn map(self, bytes: usize) -> Result<(Mapping, File), Error> {
+        if !has_length(&self.memory, bytes) {
+            return Err(Error::mismatch("its memory has not the length for that"));
+        }
+        let map = Mapping::in_file(self.memory, bytes).map_err(Error::memory)?;
+        Ok((map, self.roll))
+    }
+}
+
+/// True if the file, whose size is sealed, has `bytes` and a label.
+fn has_length(file: &File, bytes: usize) -> bool {
+    file.metadata()
+        .is_ok_and(|meta| meta.len() == (bytes.next_multiple_of(PAGE) + PAGE) as u64)
+}
+
+/// Copies of a channel's two descriptors.
+pub(crate) fn descriptors(
+    memory: Option<&File>,
+    roll: Option<&File>,
+) -> Result<Descriptors, Error> {
+    let (Some(memory), Some(roll)) = (memory, roll) else {
+        return Err(Error::not_passable());
+    };
+    let copy = |file: &File| file.as_fd().try_clone_to_owned().map_err(Error::memory);
+    Ok(Descriptors {
+        memory: copy(memory)?,
+        roll: copy(roll)?,
+    })
+}

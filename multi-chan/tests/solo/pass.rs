@@ -1,0 +1,256 @@
+//! Channels passed to programs that are no forked copies.
+
+use crate::support::{self, fork, holdings, linger, memfd, pause};
+use multi_chan::KillPoint::Claimed;
+use multi_chan::{Builder, Chan, Descriptors, Error, Receiver, Sender, kill_at, spsc};
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command};
+use std::{env, io};
+
+crate::tests![
+    an_executed_program_takes_part,
+    an_executed_programs_death_is_noticed,
+    an_executed_program_killed_in_the_middle_of_a_send_holds_up_nobody,
+    an_executed_programs_children_take_part,
+    a_channel_attached_in_the_same_process_is_the_same,
+    an_ordinary_channel_has_no_descriptors,
+    what_is_no_such_channel_is_refused,
+    a_label_written_over_is_refused,
+    channels_that_can_be_passed_leave_nothing_behind,
+];
+
+/// Names the part of an executed program, and the numbers of its descriptors.
+const PART: &str = "MULTI_CHAN_TEST_PART";
+
+/// In a program executed by one of these tests: plays its part and is done.
+pub(crate) fn play_part() {
+    let Ok(part) = env::var(PART) else { return };
+    let mut words = part.split(' ');
+    let name = words.next().unwrap();
+    let mut next = || inherited(words.next().unwrap());
+    match name {
+        "double" => {
+            let rx = Receiver::<u64>::attach(next()).unwrap();
+            let mut tx = spsc::Sender::<u64>::attach(next()).unwrap();
+            for value in &rx {
+                tx.send(2 * value).unwrap();
+            }
+        }
+        "one" => {
+            let rx = Receiver::<u64>::attach(next()).unwrap();
+            assert_eq!(rx.recv(), Ok(1));
+            linger();
+        }
+        "die" => {
+            let tx = Sender::<u64>::attach(next()).unwrap();
+            kill_at(Claimed);
+            tx.send(13).unwrap();
+        }
+        "fork" => {
+            let tx = Sender::<u64>::attach(next()).unwrap();
+            let children = [1, 2].map(|value| {
+                fork(|| {
+                    pause(20);
+                    tx.send(value).unwrap();
+                })
+            });
+            drop(tx);
+            children.into_iter().for_each(support::Child::join);
+        }
+        other => panic!("no part {other}"),
+    }
+    support::exit(0);
+}
+
+/// Executes this program in another part.
+fn execute(part: &str, channels: &[Descriptors]) -> Child {
+    let mut words = vec![part.to_owned()];
+    for descriptors in channels {
+        descriptors.keep_on_exec().unwrap();
+        let [memory, roll] = descriptors.as_fds().map(|fd| fd.as_raw_fd());
+        words.push(format!("{memory},{roll}"));
+    }
+    Command::new(env::current_exe().unwrap())
+        .env(PART, words.join(" "))
+        .spawn()
+        .unwrap()
+}
+
+fn inherited(numbers: &str) -> Descriptors {
+    let open = |number: &str| -> OwnedFd {
+        let path = format!("/proc/self/fd/{number}");
+        let file = File::options().read(true).write(true).open(path);
+        file.unwrap().into()
+    };
+    let (memory, roll) = numbers.split_once(',').unwrap();
+    Descriptors::from_fds([open(memory), open(roll)])
+}
+
+fn passable(capacity: usize) -> (Sender<u64>, Receiver<u64>) {
+    Builder::new()
+        .capacity(capacity)
+        .in_memfd()
+        .build()
+        .unwrap()
+}
+
+fn an_executed_program_takes_part() {
+    let options = Builder::new().capacity(2).in_memfd();
+    let (tx, job_rx) = options.build::<u64>().unwrap();
+    let (result_tx, mut rx) = options.build_spsc::<u64>().unwrap();
+    let mut other = execute(
+        "double",
+        &[
+            job_rx.descriptors().unwrap(),
+            result_tx.descriptors().unwrap(),
+        ],
+    );
+    for value in 0..1_000 {
+        tx.send(value).unwrap();
+        assert_eq!(rx.recv(), Ok(2 * value));
+    }
+    drop((tx, result_tx));
+    assert!(rx.recv().unwrap_err().is_disconnected());
+    assert!(other.wait().unwrap().success());
+}
+
+fn an_executed_programs_death_is_noticed() {
+    let (tx, rx) = passable(1);
+    let mut other = execute("one", &[rx.descriptors().unwrap()]);
+    tx.send(1).unwrap();
+    while !tx.is_empty() {
+        pause(1);
+    }
+    drop(rx);
+    let sender = fork(|| {
+        while tx.send(2).is_ok() {}
+        assert!(tx.send(2).unwrap_err().is_disconnected());
+    });
+    pause(30);
+    other.kill().unwrap();
+    sender.join();
+    assert_eq!(other.wait().unwrap().signal(), Some(libc::SIGKILL));
+}
+
+fn an_executed_program_killed_in_the_middle_of_a_send_holds_up_nobody() {
+    let (tx, rx) = passable(2);
+    let receiver = fork(|| assert_eq!(rx.recv(), Ok(7)));
+    let mut other = execute("die", &[tx.descriptors().unwrap()]);
+    assert_eq!(other.wait().unwrap().signal(), Some(libc::SIGKILL));
+    tx.send(7).unwrap();
+    receiver.join();
+    assert!(rx.is_empty());
+}
+
+fn an_executed_programs_children_take_part() {
+    let (tx, rx) = passable(2);
+    let mut other = execute("fork", &[tx.descriptors().unwrap()]);
+    let first = rx.recv().unwrap();
+    drop(tx);
+    assert_eq!(first + rx.recv().unwrap(), 3);
+    assert!(rx.recv().unwrap_err().is_disconnected());
+    assert!(other.wait().unwrap().success());
+}
+
+fn a_channel_attached_in_the_same_process_is_the_same() {
+    let (tx, rx) = passable(3);
+    let both = Chan::<u64>::attach(rx.descriptors().unwrap()).unwrap();
+    assert_eq!(both.capacity(), 3);
+    tx.send(1).unwrap();
+    both.send(2).unwrap();
+    assert_eq!((both.recv(), rx.recv()), (Ok(1), Ok(2)));
+    drop(tx);
+    assert!(rx.try_recv().unwrap_err().is_empty());
+    drop(both);
+    assert!(rx.try_recv().unwrap_err().is_disconnected());
+}
+
+fn an_ordinary_channel_has_no_descriptors() {
+    let (tx, _rx) = multi_chan::channel::<u64>(1).unwrap();
+    let error = tx.descriptors().unwrap_err();
+    assert!(error.is_not_passable());
+    assert!(error.to_string().contains("Builder::in_memfd"));
+}
+
+#[track_caller]
+fn refused<T>(result: Result<T, Error>, why: &str) {
+    let Err(error) = result else {
+        panic!("attached what should be refused: {why}");
+    };
+    assert!(error.is_mismatch(), "{error}");
+    assert!(error.to_string().contains(why), "{error}");
+}
+
+fn what_is_no_such_channel_is_refused() {
+    let (tx, rx) = passable(1);
+    let fds = || tx.descriptors().unwrap();
+    refused(Sender::<i64>::attach(fds()), "of another type");
+    refused(Sender::<[u8; 8]>::attach(fds()), "of another type");
+    refused(Receiver::<u32>::attach(fds()), "of another type");
+    refused(spsc::Sender::<u64>::attach(fds()), "another kind");
+    let [memory, roll] = fds().into_fds();
+    let swapped = Descriptors::from_fds([roll, memory]);
+    refused(Sender::<u64>::attach(swapped), "another kind");
+    // A table of users, but of other channels'.
+    let strange = env::current_exe().and_then(File::open).unwrap();
+    let [memory, _roll] = fds().into_fds();
+    let mixed = Descriptors::from_fds([memory, strange.into()]);
+    refused(Sender::<u64>::attach(mixed), "not a file in memory");
+    let [_memory, roll] = fds().into_fds();
+    let (reader, _writer) = io::pipe().unwrap();
+    let piped = Descriptors::from_fds([reader.into(), roll]);
+    refused(Sender::<u64>::attach(piped), "not a file in memory");
+    // A file that could be cut off.
+    let [memory, roll] = fds().into_fds();
+    let memory = File::from(memory);
+    let copy = memfd();
+    let bytes = memory.metadata().unwrap().len();
+    let mut page = [0; 4096];
+    memory.read_exact_at(&mut page, bytes - 4096).unwrap();
+    copy.set_len(bytes).unwrap();
+    copy.write_all_at(&page, bytes - 4096).unwrap();
+    let unsealed = Descriptors::from_fds([copy.into(), roll]);
+    refused(Sender::<u64>::attach(unsealed), "not sealed");
+    // The size is sealed for those who have the right one, too.
+    assert!(memory.set_len(0).is_err() && memory.set_len(bytes * 2).is_err());
+    tx.send(5).unwrap();
+    assert_eq!(rx.recv(), Ok(5));
+}
+
+fn a_label_written_over_is_refused() {
+    let (tx, rx) = passable(4);
+    let [memory, _roll] = tx.descriptors().unwrap().into_fds();
+    let memory = File::from(memory);
+    let at = memory.metadata().unwrap().len() - 4096;
+    // Every byte of it: magic, version, kind, capacity, size, alignment and name of the values, roll.
+    for byte in 0..56 {
+        let mut before = [0];
+        memory.read_exact_at(&mut before, at + byte).unwrap();
+        memory.write_all_at(&[!before[0]], at + byte).unwrap();
+        let result = Sender::<u64>::attach(tx.descriptors().unwrap());
+        assert!(
+            result.is_err_and(|error| error.is_mismatch() || error.is_capacity()),
+            "byte {byte}"
+        );
+        memory.write_all_at(&before, at + byte).unwrap();
+    }
+    let again = Sender::<u64>::attach(tx.descriptors().unwrap()).unwrap();
+    again.send(6).unwrap();
+    assert_eq!(rx.recv(), Ok(6));
+}
+
+fn channels_that_can_be_passed_leave_nothing_behind() {
+    drop(passable(4));
+    let before = holdings();
+    for value in 0..1_000 {
+        let (tx, rx) = passable(4);
+        let other = Sender::<u64>::attach(rx.descriptors().unwrap()).unwrap();
+        drop(tx);
+        other.send(value).unwrap();
+        assert_eq!(rx.recv(), Ok(value));
+    }
+    assert_eq!(holdings(), before);
+}
