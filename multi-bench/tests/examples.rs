@@ -110,3 +110,15 @@ fn the_backend_is_chosen_by_an_argument() {
         "an unknown backend was accepted"
     );
 }
+
+#[test]
+fn a_green_task_waits_for_a_process_and_its_worker_goes_on() {
+    let (success, text) = example("green_wait", &[]);
+    let lines: Vec<_> = text.lines().collect();
+    assert!(success && lines.len() == 4, "{text}");
+    assert_eq!(lines[..3], ["received 1", "received 2", "received 3"]);
+    let turns: Option<u64> = lines[3]
+        .strip_prefix("the only worker had ")
+        .and_then(|rest| rest.split(' ').next()?.parse().ok());
+    assert!(turns > Some(0), "{text}");
+}
