@@ -4,10 +4,9 @@
     reason = "a group that forks is made by an unsafe constructor"
 )]
 
-use std::time::Duration;
+use multi_core::DynGroup;
 
 use crate::Result;
-use crate::suite::chan::{Shape, round_trip, shared_channel, stream};
 use crate::workload::Work;
 
 /// Does the work in a group of processes.
@@ -34,16 +33,9 @@ impl EmptyTasks {
     }
 }
 
-/// Sends messages between processes.
-pub(crate) fn stream_messages(capacity: usize, shape: Shape) -> Result<Duration> {
-    // SAFETY: the tasks use one channel of multi-chan, made to be used on both sides of a fork, and nothing else.
-    let mut group = unsafe { multi_proc::Group::new() };
-    stream(&mut group, shared_channel(capacity)?, shape)
-}
-
-/// Sends one message to and fro between two processes.
-pub(crate) fn round_trips(trips: u64) -> Result<Duration> {
-    // SAFETY: the tasks use two channels of multi-chan, made to be used on both sides of a fork, and nothing else.
-    let mut group = unsafe { multi_proc::Group::new() };
-    round_trip(&mut group, shared_channel(0)?, shared_channel(0)?, trips)
+/// A group for workers that stand at the ends of a channel.
+pub(crate) fn crew() -> Box<dyn DynGroup> {
+    // SAFETY: this process measures one contender and has one thread, so nobody holds a lock that a worker takes. What workers share is
+    // made for it: descriptors, the crew's board, and channels that are used on both sides of a fork or opened after it.
+    Box::new(unsafe { multi_proc::Group::new() })
 }

@@ -38,7 +38,7 @@ pub fn program() -> Result<PathBuf> {
 }
 
 /// Cargo's target folder: two above this program.
-fn target() -> Result<PathBuf> {
+pub(crate) fn target() -> Result<PathBuf> {
     let program = env::current_exe()?;
     let folder = program.parent().and_then(Path::parent);
     Ok(folder
@@ -81,7 +81,7 @@ fn go(folder: &Path) -> Result<PathBuf> {
 }
 
 /// Runs `command`; what it says on standard error is for the error, of which the last line is shown.
-fn run(command: &mut Command, what: &str) -> Result {
+pub(crate) fn run(command: &mut Command, what: &str) -> Result {
     let output = command
         .stdin(Stdio::null())
         .output()

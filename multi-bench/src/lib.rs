@@ -7,7 +7,7 @@
 //! | the work itself | [`workload`] |
 //! | who does it: one row per backend | [`contender`] |
 //! | taking turns, medians and quartiles | [`sample`] |
-//! | contenders in child processes, and what they are asked | [`peers`], [`go`], [`job`], [`child`], [`serve`] |
+//! | contenders in child processes, and what they are asked | [`peers`], [`go`], [`boost`], [`python`], [`job`], [`child`], [`serve`] |
 //! | tables and JSON | [`report`], [`sheet`], [`machine`] |
 //! | the benchmarks | [`suite`] |
 //!
@@ -76,13 +76,16 @@
 //!   therefore as the others left them, which is nearer to a program's life than a loop of one thing.
 //! - A figure is a median with its quartiles. Nothing is thrown away; a noisy machine shows, and is said to be one.
 
+pub mod boost;
 pub mod child;
 pub mod contender;
+mod crew;
 mod forked;
 pub mod go;
 pub mod job;
 pub mod machine;
 pub mod peers;
+pub mod python;
 pub mod report;
 pub mod sample;
 pub mod serve;

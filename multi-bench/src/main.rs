@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use multi_bench::report::Report;
 use multi_bench::serve;
-use multi_bench::suite::{chan, goro, groups, start};
+use multi_bench::suite::{Options, chan, goro, groups, start};
 use multi_bench::workload::Work;
 
 /// Workers of one execution, as in the seed's benchmark.
@@ -27,7 +27,8 @@ struct Cli {
     /// Take a few seconds: enough to see that everything runs, not to compare
     #[arg(long, global = true)]
     quick: bool,
-    /// Set others beside ours: Go where there is a `go`, or a `python3` and a network; for `goro` tokio, may, rayon, smol and kanal, too
+    /// Set others beside ours: Go where there is a `go`, or a `python3` and a network; for `goro` tokio, may, rayon, smol and kanal, too;
+    /// for `chan` crossbeam-channel, rtrb, ipc-channel, iceoryx2, shmem-ipc, ipmpsc, Boost and Python
     #[arg(long, global = true)]
     peers: bool,
     /// Workers per execution [default: 4]
@@ -47,12 +48,16 @@ struct Cli {
 enum Suite {
     /// Start one empty task and wait for it, beside the standard library and the bare system calls
     Start,
-    /// Send 8-byte messages through channels, beside the standard library's
-    Chan,
+    /// Channels between processes: messages of 8 bytes to 1 MiB, and round trips; each figure beside its target
+    Chan {
+        /// Run the parts with this in their names, such as `ping`; can be given more than once
+        #[arg(long, value_name = "PART", long_help = only_help(chan::NAMES))]
+        only: Vec<String>,
+    },
     /// Green tasks: switching, starting, messages, very many of them, computing, blocking, time; each figure beside its target
     Goro {
         /// Run the parts with this in their names, such as `select`; can be given more than once
-        #[arg(long, value_name = "PART", long_help = only_help())]
+        #[arg(long, value_name = "PART", long_help = only_help(goro::NAMES))]
         only: Vec<String>,
     },
     /// Be a contender: take a sample for each line of standard input (the benchmark runs itself so)
@@ -100,14 +105,19 @@ fn fail(error: &dyn std::error::Error) -> ExitCode {
 }
 
 /// What `--only` can be told.
-fn only_help() -> String {
-    let names = goro::NAMES.join(", ");
+fn only_help(names: &[&str]) -> String {
+    let names = names.join(", ");
     format!(
-        "Run the parts with this in their names, such as `select`; can be given more than once. There are: {names}"
+        "Run the parts with this in their names; can be given more than once. There are: {names}"
     )
 }
 
 fn run(cli: &Cli) -> multi_bench::Result<Report> {
+    let options = |only: &[String]| Options {
+        quick: cli.quick,
+        peers: cli.peers,
+        only: only.to_vec(),
+    };
     match &cli.suite {
         None => {
             let numbers = cli
@@ -124,12 +134,8 @@ fn run(cli: &Cli) -> multi_bench::Result<Report> {
             })
         }
         Some(Suite::Start) => start::run(cli.quick),
-        Some(Suite::Chan) => chan::run(cli.quick),
-        Some(Suite::Goro { only }) => goro::run(&goro::Options {
-            quick: cli.quick,
-            peers: cli.peers,
-            only: only.clone(),
-        }),
+        Some(Suite::Chan { only }) => chan::run(&options(only)),
+        Some(Suite::Goro { only }) => goro::run(&options(only)),
         Some(Suite::Serve { .. }) => unreachable!("handled above: it reports nothing"),
     }
 }

@@ -13,6 +13,7 @@ mod multi;
 #[cfg(feature = "peers")]
 mod rayon;
 mod serial;
+mod shared;
 #[cfg(feature = "peers")]
 mod smol;
 mod threads;
@@ -27,7 +28,7 @@ pub(crate) use multi::{LOCAL, SPREAD};
 /// How a contender gets ready for a job.
 pub type Perform = fn(&Job) -> Result<Work>;
 
-/// The contenders of this build.
+/// The runtimes of this build; channels beside each other are in `shared`.
 const CONTENDERS: &[(&str, Perform)] = &[
     ("multi", multi::perform),
     ("multi stackless", multi::stackless::perform),
@@ -51,8 +52,7 @@ const CONTENDERS: &[(&str, Perform)] = &[
 ///
 /// If this build does not have it.
 pub fn find(name: &str) -> Result<Perform> {
-    CONTENDERS
-        .iter()
+    contenders()
         .find(|(known, _)| *known == name)
         .map(|(_, perform)| *perform)
         .ok_or_else(|| format!("no contender {name:?} in this build").into())
@@ -61,5 +61,9 @@ pub fn find(name: &str) -> Result<Perform> {
 /// Whether this build has the contender.
 #[must_use]
 pub fn has(name: &str) -> bool {
-    CONTENDERS.iter().any(|(known, _)| *known == name)
+    contenders().any(|(known, _)| *known == name)
+}
+
+fn contenders() -> impl Iterator<Item = &'static (&'static str, Perform)> {
+    CONTENDERS.iter().chain(shared::CONTENDERS)
 }

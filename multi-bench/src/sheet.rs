@@ -11,6 +11,10 @@ use crate::sample::Stats;
 
 /// What the names of our contenders begin with.
 const OURS: &str = "multi";
+/// Contenders side by side, as long as a screen has room for them; more stand below each other.
+const COLUMNS_MAX: usize = 8;
+/// What nobody can beat, being no alternative: the same without tasks, the same without a channel.
+const FLOORS: &[&str] = &["serial", "memcpy", "write+read"];
 
 /// One work, one figure of it.
 #[derive(Debug)]
@@ -82,7 +86,7 @@ impl Line {
     fn best_other(&self) -> Option<(&'static str, f64)> {
         self.cells
             .iter()
-            .filter(|(name, _)| !is_ours(name) && *name != "serial")
+            .filter(|(name, _)| !is_ours(name) && !FLOORS.contains(name))
             .filter_map(|(name, _)| Some((*name, self.median(name)?)))
             .min_by(|(_, one), (_, other)| one.total_cmp(other))
     }
@@ -240,11 +244,32 @@ impl Sheet {
         json!({"title": self.title, "rows": rows.collect::<Vec<_>>()})
     }
 
+    /// A contender's place in the grid; why it could not goes to the notes.
+    fn cell<'a>(&self, line: &'a Line, name: &str, notes: &mut Vec<&'a str>) -> String {
+        let known = line.cells.iter().find(|(known, _)| *known == name);
+        match known.map(|(_, cell)| cell) {
+            None => String::new(),
+            Some(Cell::Measured(stats)) => {
+                let spread = (stats.q3 - stats.q1) / stats.median / 2.0 * 100.0;
+                format!("{} ±{spread:.0}%", self.unit.show(stats.median))
+            }
+            Some(Cell::Cannot(why)) => {
+                let known = notes.iter().position(|note| note == why);
+                let number = known.unwrap_or_else(|| {
+                    notes.push(why);
+                    notes.len() - 1
+                });
+                format!("cannot [{}]", number + 1)
+            }
+        }
+    }
+
     /// Where another contender beats ours.
     pub(crate) fn losses(&self) -> impl Iterator<Item = String> {
         self.lines.iter().filter_map(|line| {
             let (best, median) = line.best_other()?;
-            let ratio = line.median(OURS)? / median;
+            let (ours, _) = line.cells.iter().find(|(name, _)| is_ours(name))?;
+            let ratio = line.median(ours)? / median;
             (ratio > LOSS).then(|| format!("{}, {}: {ratio:.2} × {best}", self.title, line.label))
         })
     }
@@ -256,31 +281,25 @@ impl fmt::Display for Sheet {
         let mut notes: Vec<&str> = Vec::new();
         let mut grid = Grid::new();
         grid.load_style(UTF8_FULL_CONDENSED);
-        grid.set_header(std::iter::once("").chain(names.iter().copied()));
-        for line in &self.lines {
-            let cells =
-                names.iter().map(
-                    |name| match line.cells.iter().find(|(known, _)| known == name) {
-                        None => String::new(),
-                        Some((_, Cell::Measured(stats))) => {
-                            let spread = (stats.q3 - stats.q1) / stats.median / 2.0 * 100.0;
-                            format!("{} ±{spread:.0}%", self.unit.show(stats.median))
-                        }
-                        Some((_, Cell::Cannot(why))) => {
-                            let known = notes.iter().position(|note| note == why);
-                            let number = known.unwrap_or_else(|| {
-                                notes.push(why);
-                                notes.len() - 1
-                            });
-                            format!("cannot [{}]", number + 1)
-                        }
-                    },
-                );
-            grid.add_row(
-                std::iter::once(line.label.clone())
-                    .chain(cells)
-                    .collect::<Vec<_>>(),
-            );
+        let labels = || self.lines.iter().map(|line| &*line.label);
+        let corner = std::iter::once("");
+        if names.len() > COLUMNS_MAX {
+            grid.set_header(corner.chain(labels()));
+            for name in &names {
+                let cells = self
+                    .lines
+                    .iter()
+                    .map(|line| self.cell(line, name, &mut notes));
+                let row = std::iter::once((*name).to_owned()).chain(cells);
+                grid.add_row(row.collect::<Vec<_>>());
+            }
+        } else {
+            grid.set_header(corner.chain(names.iter().copied()));
+            for line in &self.lines {
+                let cells = names.iter().map(|name| self.cell(line, name, &mut notes));
+                let row = std::iter::once(line.label.clone()).chain(cells);
+                grid.add_row(row.collect::<Vec<_>>());
+            }
         }
         for column in grid.column_iter_mut().skip(1) {
             column.set_cell_alignment(CellAlignment::Right);
@@ -404,6 +423,24 @@ mod tests {
         ] {
             assert!(text.contains(part), "no {part:?} in\n{text}");
         }
+    }
+
+    #[test]
+    fn very_many_contenders_have_a_row_each() {
+        let mut sheet = sheet();
+        let names = ["a", "b", "c", "d", "e", "f"];
+        let cells = names.map(|name| (name, sheet.lines[0].cells[1].1.clone()));
+        sheet.lines[0].cells.extend(cells);
+        let text = sheet.to_string();
+        let row = |name: &str| {
+            let start = format!("│ {name} ");
+            text.lines().find(|line| line.starts_with(&start))
+        };
+        assert!(
+            row("multi").is_some_and(|row| row.contains("10.0 ±0%") && row.contains("30.0 ±0%")),
+            "{text}"
+        );
+        assert!(row("f").is_some(), "{text}");
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! The benchmarks, one module each: what they measure, and what they set beside it.
 
 pub mod chan;
+mod field;
 pub mod goro;
 pub mod groups;
+mod plan;
 pub mod start;
 
 use std::io::IsTerminal as _;
@@ -12,6 +14,31 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::Result;
 use crate::sample::{Entry, Rounds, Stats, take_turns};
 use crate::workload::Work;
+
+/// What to run of a benchmark that has parts.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// A few seconds instead of minutes.
+    pub quick: bool,
+    /// Others beside ours, as far as this build and this machine have them.
+    pub peers: bool,
+    /// Parts whose names contain one of these words; all of them where there is none.
+    pub only: Vec<String>,
+}
+
+impl Options {
+    /// What to type to repeat it.
+    fn command(&self, suite: &str) -> String {
+        let mut command = format!("cargo xtask bench {suite}");
+        for (is_set, word) in [(self.peers, " --peers"), (self.quick, " --quick")] {
+            command += if is_set { word } else { "" };
+        }
+        for word in &self.only {
+            command += &format!(" --only {word}");
+        }
+        command
+    }
+}
 
 /// A bar on standard error where that is a terminal, otherwise nothing.
 #[must_use]

@@ -1,6 +1,12 @@
 //! The bare system calls that our own are set beside: the only unsafe code of the benchmark.
 #![expect(unsafe_code, reason = "raw contenders are raw calls")]
 
+mod mapping;
+mod posix_queue;
+
+pub(crate) use mapping::SharedWords;
+pub(crate) use posix_queue::PosixQueue;
+
 use std::ffi::c_void;
 use std::io;
 use std::mem::MaybeUninit;

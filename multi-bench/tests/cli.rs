@@ -91,6 +91,27 @@ fn parts_of_goro_can_be_asked_for() {
     );
 }
 
+#[test]
+fn channels_of_the_house_are_measured_at_both_kinds_of_work() {
+    let report = json(&[
+        "chan", "--quick", "--json", "--only", "64B", "--only", "ping",
+    ]);
+    let tables = report["tables"].as_array().expect("tables");
+    assert_eq!(
+        tables.len(),
+        4,
+        "a stream, and three figures of round trips"
+    );
+    for table in tables {
+        let rows = table["rows"].as_array().expect("rows");
+        for name in ["multi-chan", "multi-chan SPSC", "pipe", "socketpair"] {
+            let row = rows.iter().find(|row| row["name"] == name).expect(name);
+            let measured = row.get("median_ns").and_then(Value::as_f64);
+            assert!(measured > Some(0.0), "{row}");
+        }
+    }
+}
+
 /// What the parent reads: readiness, then an answer for each line.
 #[test]
 fn a_contender_answers_line_by_line() {

@@ -20,7 +20,7 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
 
 /// Runs of a few seconds, whose JSON must have rows that measured something.
 pub(crate) fn smoke(workspace: &Workspace) -> Result<Verdict> {
-    for suite in [&[][..], &["goro"]] {
+    for suite in [&[][..], &["goro"], &["chan"]] {
         if smoke_of(workspace, suite)? == Verdict::Red {
             return Ok(Verdict::Red);
         }
@@ -74,6 +74,10 @@ fn check(json: &[u8]) -> Result<usize> {
         .iter()
         .flat_map(|table| table["rows"].as_array().into_iter().flatten())
     {
+        // A contender that is not to be had here; trouble of ours makes the run fail.
+        if row["cannot"].is_string() {
+            continue;
+        }
         // In nanoseconds, mostly: `median_ns`, `median_bytes`.
         let median = row
             .as_object()
@@ -101,8 +105,10 @@ mod tests {
     #[test]
     fn rows_without_figures_are_refused() {
         assert_eq!(
-            check(br#"{"tables":[{"rows":[{"median_ns":1.5},{"median_bytes":0}]}]}"#)
-                .expect("good"),
+            check(
+                br#"{"tables":[{"rows":[{"median_ns":1.5},{"median_bytes":0},{"cannot":"gone"}]}]}"#
+            )
+            .expect("good"),
             2
         );
         for bad in [
@@ -111,6 +117,7 @@ mod tests {
             br#"{"tables":[]}"#,
             br#"{"tables":[{"rows":[{"median_ns":0}]}]}"#,
             br#"{"tables":[{"rows":[{}]}]}"#,
+            br#"{"tables":[{"rows":[{"cannot":"gone"}]}]}"#,
         ] {
             assert!(
                 check(bad).is_err(),

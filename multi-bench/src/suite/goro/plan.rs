@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::peers::{LOCAL, SPREAD};
 use crate::report::Unit;
-use crate::sheet::Target::{self, *};
+use crate::sheet::Target::*;
+use crate::suite::plan::{Part, Variant, figure};
 
 /// Go's name among the contenders; it is not in the build but beside it.
 pub(super) const GO: &str = "Go";
@@ -14,87 +15,9 @@ const OURS: &str = "multi";
 /// Ours as futures.
 const STACKLESS: &str = "multi stackless";
 
-/// One work, in variants.
-pub(super) struct Part {
-    /// What `--only` looks at.
-    pub(super) name: &'static str,
-    /// A sheet each.
-    pub(super) figures: Vec<Figure>,
-    pub(super) variants: Vec<Variant>,
-}
-
-/// One figure of a sample.
-pub(super) struct Figure {
-    pub(super) name: &'static str,
-    pub(super) title: &'static str,
-    pub(super) unit: Unit,
-}
-
-/// A line of each of the part's sheets.
-pub(super) struct Variant {
-    pub(super) label: String,
-    /// What the contenders are asked, see [`Job`](crate::job::Job).
-    pub(super) job: String,
-    pub(super) contenders: &'static [&'static str],
-    pub(super) way: Way,
-    /// An answer that takes longer counts as a hang.
-    pub(super) patience: Duration,
-    /// Figure, contender, target.
-    pub(super) targets: Vec<(&'static str, &'static str, Target)>,
-}
-
-/// How samples are taken.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Way {
-    /// All samples of a contender from one process, which is warm.
-    Turns,
-    /// A process for each sample, which has no memory of the ones before; so many samples.
-    Fresh(usize),
-}
-
+/// What the rounds of one variant may take.
+const BUDGET: Duration = Duration::from_millis(1_200);
 const NS: &str = crate::job::NS;
-
-const fn figure(name: &'static str, title: &'static str, unit: Unit) -> Figure {
-    Figure { name, title, unit }
-}
-
-impl Variant {
-    fn new(
-        label: impl Into<String>,
-        job: impl Into<String>,
-        contenders: &'static [&'static str],
-    ) -> Self {
-        Self {
-            label: label.into(),
-            job: job.into(),
-            contenders,
-            way: Way::Turns,
-            patience: Duration::from_secs(20),
-            targets: vec![],
-        }
-    }
-
-    fn target(self, figure: &'static str, target: Target) -> Self {
-        self.target_of(OURS, figure, target)
-    }
-
-    fn target_of(mut self, who: &'static str, figure: &'static str, target: Target) -> Self {
-        self.targets.push((figure, who, target));
-        self
-    }
-
-    /// Very many tasks, whose memory is looked at: a process for each sample, and time to fault the pages in.
-    fn fresh(mut self, samples: usize) -> Self {
-        self.way = Way::Fresh(samples);
-        // More than twice what the slowest was seen to take while the machine was busy.
-        self.patience = Duration::from_secs(if samples <= SAMPLES_OF_MILLIONS {
-            120
-        } else {
-            30
-        });
-        self
-    }
-}
 
 /// The names of all parts, as `--only` takes them.
 pub const NAMES: &[&str] = &[
@@ -149,6 +72,17 @@ pub(super) fn parts(quick: bool, ncpu: usize) -> Vec<Part> {
 const TASKS: &[&str] = &["multi", GO, "tokio", "may", "smol"];
 const WAITING: &[&str] = &["multi", STACKLESS, GO, "tokio", "may", "smol"];
 
+/// Very many tasks, whose memory is looked at: a process for each sample, and time to fault the pages in, more than twice what the slowest
+/// was seen to take while the machine was busy.
+fn fresh(variant: Variant, samples: usize) -> Variant {
+    let seconds = if samples <= SAMPLES_OF_MILLIONS {
+        120
+    } else {
+        30
+    };
+    variant.fresh(samples, Duration::from_secs(seconds))
+}
+
 fn yields() -> Part {
     let variant = |tasks: u64, ns| {
         let job = format!("yield tasks={tasks} workers=1");
@@ -159,6 +93,7 @@ fn yields() -> Part {
     Part {
         name: "yield",
         figures: vec![figure(NS, "one yield, one worker", Unit::Ns)],
+        budget: BUDGET,
         variants: vec![variant(2, 20.0), variant(1_000, 30.0)],
     }
 }
@@ -197,6 +132,7 @@ fn start(quick: bool, workers: usize) -> Part {
             "one empty task started and waited for",
             Unit::Ns,
         )],
+        budget: BUDGET,
         variants,
     }
 }
@@ -218,6 +154,7 @@ fn ping_pong() -> Part {
             "one round trip through two unbuffered channels",
             Unit::Ns,
         )],
+        budget: BUDGET,
         variants: vec![variant("1 worker", 1, WHO), variant("2 workers", 2, TWO)],
     }
 }
@@ -252,6 +189,7 @@ fn stream(quick: bool) -> Part {
             "one message through a buffered channel",
             Unit::Ns,
         )],
+        budget: BUDGET,
         variants,
     }
 }
@@ -278,6 +216,7 @@ fn select() -> Part {
             "one message taken from one of several unbuffered channels",
             Unit::Ns,
         )],
+        budget: BUDGET,
         variants,
     }
 }
@@ -296,8 +235,8 @@ const SAMPLES_OF_MILLIONS: usize = 3;
 fn pipeline(sizes: &[u64], workers: usize) -> Part {
     let variant = |stages: &u64| {
         let job = format!("pipeline stages={stages} workers={workers}");
-        let variant = Variant::new(format!("{stages} stages"), job, WAITING)
-            .fresh(samples(*stages))
+        let variant = Variant::new(format!("{stages} stages"), job, WAITING);
+        let variant = fresh(variant, samples(*stages))
             .target("transit", Times(1.0 / 6.0, GO))
             .target("create", Times(0.5, GO));
         // The memory of a hundred stages is lost in the noise.
@@ -311,12 +250,14 @@ fn pipeline(sizes: &[u64], workers: usize) -> Part {
         }
     };
     let stages = sizes[sizes.len() / 2];
-    let placed = Variant::new(
-        format!("{stages} stages, Placement::Local"),
-        format!("pipeline stages={stages} placement={LOCAL} workers={workers}"),
-        &[OURS],
-    )
-    .fresh(samples(stages));
+    let placed = fresh(
+        Variant::new(
+            format!("{stages} stages, Placement::Local"),
+            format!("pipeline stages={stages} placement={LOCAL} workers={workers}"),
+            &[OURS],
+        ),
+        samples(stages),
+    );
     Part {
         name: "pipeline",
         figures: vec![
@@ -324,6 +265,7 @@ fn pipeline(sizes: &[u64], workers: usize) -> Part {
             figure("transit", "pipeline: a value through one stage", Unit::Ns),
             figure("bytes", "pipeline: memory of one stage", Unit::Bytes),
         ],
+        budget: BUDGET,
         variants: sizes.iter().map(variant).chain([placed]).collect(),
     }
 }
@@ -331,8 +273,8 @@ fn pipeline(sizes: &[u64], workers: usize) -> Part {
 fn parked(sizes: &[u64], workers: usize) -> Part {
     let variant = |tasks: &u64| {
         let job = format!("parked tasks={tasks} workers={workers}");
-        let variant = Variant::new(format!("{tasks} tasks"), job, WAITING)
-            .fresh(samples(*tasks))
+        let variant = Variant::new(format!("{tasks} tasks"), job, WAITING);
+        let variant = fresh(variant, samples(*tasks))
             .target("bytes", AtMost(4_400.0))
             .target_of(STACKLESS, "bytes", AtMost(300.0));
         match tasks {
@@ -349,6 +291,7 @@ fn parked(sizes: &[u64], workers: usize) -> Part {
             figure("finish", "parked: one task woken and ended", Unit::Ns),
             figure("bytes", "parked: memory of one task", Unit::Bytes),
         ],
+        budget: BUDGET,
         variants: sizes.iter().map(variant).collect(),
     }
 }
@@ -361,9 +304,11 @@ fn unstarted(sizes: &[u64]) -> Part {
             ..=1_000_000 => &["multi", "tokio", "may", "smol"],
             _ => &["multi"],
         };
-        Variant::new(format!("{tasks} tasks"), job, who)
-            .fresh(samples(*tasks))
-            .target("bytes", AtMost(130.0))
+        fresh(
+            Variant::new(format!("{tasks} tasks"), job, who),
+            samples(*tasks),
+        )
+        .target("bytes", AtMost(130.0))
     };
     Part {
         name: "unstarted",
@@ -372,6 +317,7 @@ fn unstarted(sizes: &[u64]) -> Part {
             figure("finish", "not begun: one task run to its end", Unit::Ns),
             figure("bytes", "not begun: memory of one task", Unit::Bytes),
         ],
+        budget: BUDGET,
         variants: sizes.iter().map(variant).collect(),
     }
 }
@@ -382,6 +328,7 @@ fn join(quick: bool, workers: usize) -> Part {
     Part {
         name: "join",
         figures: vec![figure("total", "fork and join", Unit::Ms)],
+        budget: BUDGET,
         variants: vec![
             Variant::new(format!("fib({n})"), job, &["multi", "serial", "rayon"])
                 .target("total", Times(1.0, "rayon")),
@@ -396,6 +343,7 @@ fn calls(quick: bool, workers: usize) -> Part {
     Part {
         name: "calls",
         figures: vec![figure(NS, "one call as a task, recursively", Unit::Ns)],
+        budget: BUDGET,
         variants: vec![variant],
     }
 }
@@ -407,6 +355,7 @@ fn skew(quick: bool, workers: usize) -> Part {
     Part {
         name: "skew",
         figures: vec![figure("ideal", "very unequal tasks", Unit::Ideal)],
+        budget: BUDGET,
         variants: vec![
             Variant::new("1000 tasks", &*job, who).target("ideal", AtMost(1.1)),
             Variant::new(
@@ -428,6 +377,7 @@ fn blocking(quick: bool, workers: usize) -> Part {
             figure("total", "tasks that block 10 ms each, warm", Unit::Ms),
             figure("threads", "threads of that process", Unit::Count),
         ],
+        budget: BUDGET,
         variants: vec![
             Variant::new(format!("{tasks} tasks"), job, who).target("total", AtMost(25e6)),
         ],
@@ -444,6 +394,7 @@ fn timers(quick: bool, workers: usize) -> Part {
             figure("p99", "lateness of a sleeper: 99 of 100", Unit::Us),
             figure("max", "lateness of a sleeper: the worst", Unit::Us),
         ],
+        budget: BUDGET,
         variants: vec![Variant::new(format!("{tasks} tasks"), job, TASKS)],
     }
 }
@@ -458,6 +409,7 @@ fn sweep(quick: bool) -> Part {
     Part {
         name: "sweep",
         figures: vec![figure("total", "64 tasks that compute", Unit::Ms)],
+        budget: BUDGET,
         variants: [1, 2, 4, 8].into_iter().map(variant).collect(),
     }
 }
@@ -475,6 +427,7 @@ fn server(workers: usize) -> Part {
             "one request to what is bound to an OS thread",
             Unit::Us,
         )],
+        budget: BUDGET,
         variants: vec![
             variant("a locked task, from a task", 0, 0),
             variant("a locked task, from another", 1, 0),
@@ -495,6 +448,7 @@ fn ticker(quick: bool, workers: usize) -> Part {
             "the latest tick, every worker hogged",
             Unit::Ms,
         )],
+        budget: BUDGET,
         variants: vec![
             Variant::new(
                 "a task with a thread of its own",
@@ -517,6 +471,7 @@ fn begin(quick: bool, workers: usize) -> Part {
             "a new task begins, every worker hogged",
             Unit::Ms,
         )],
+        budget: BUDGET,
         variants: vec![Variant::new("after", job, TASKS).target("late", AtMost(20e6))],
     }
 }

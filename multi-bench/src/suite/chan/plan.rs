@@ -1,0 +1,235 @@
+//! What is measured, by whom, and what is aimed at.
+
+use std::time::Duration;
+
+use crate::report::Unit;
+use crate::sheet::Target::*;
+use crate::suite::plan::{Part, Variant, figure};
+
+/// Contenders that are programs beside the build.
+pub(super) const BOOST: &str = "boost";
+pub(super) const QUEUE: &str = "Python Queue";
+pub(super) const SIMPLE_QUEUE: &str = "Python SimpleQueue";
+
+/// Contenders that are there without peers.
+pub(super) const OF_THE_HOUSE: &[&str] = &[
+    OURS,
+    SPSC,
+    BATCH,
+    THREADS,
+    "std threads",
+    "pipe",
+    "socketpair",
+    "POSIX mq",
+    FUTEX,
+    "memcpy",
+    WRITE_AND_READ,
+];
+const OURS: &str = "multi-chan";
+const SPSC: &str = "multi-chan SPSC";
+const BATCH: &str = "multi-chan batch";
+const THREADS: &str = "multi-chan threads";
+const CROSSBEAM: &str = "crossbeam threads";
+const FUTEX: &str = "futex word";
+const ICEORYX: &str = "iceoryx2";
+const WRITE_AND_READ: &str = "write+read";
+
+/// The names of all parts, as `--only` takes them.
+pub const NAMES: &[&str] = &["8B", "64B", "1KiB", "64KiB", "1MiB", "ping"];
+
+/// Everything. A quick run has fewer shapes.
+pub(super) fn parts(quick: bool) -> Vec<Part> {
+    vec![
+        size(quick, "8B", "one message of 8 bytes", Unit::Ns, 8, 1_024),
+        size(quick, "64B", "one message of 64 bytes", Unit::Ns, 64, 1_024),
+        size(
+            quick,
+            "1KiB",
+            "one message of 1 KiB",
+            Unit::Ns,
+            1 << 10,
+            256,
+        ),
+        size(
+            quick,
+            "64KiB",
+            "one message of 64 KiB",
+            Unit::Us,
+            64 << 10,
+            16,
+        ),
+        size(quick, "1MiB", "one message of 1 MiB", Unit::Us, 1 << 20, 4),
+        ping(),
+    ]
+}
+
+/// What the rounds of one variant may take: five of them, and more where there is time.
+const BUDGET: Duration = Duration::from_secs(5);
+/// An answer that takes longer counts as a hang. A sample takes 20 ms.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Bytes from which on messages are long.
+const LONG: usize = 64 << 10;
+/// Any number of senders and receivers.
+const MANY: &[&str] = &[
+    OURS,
+    BATCH,
+    THREADS,
+    CROSSBEAM,
+    "std threads",
+    "pipe",
+    "socketpair",
+    "POSIX mq",
+    BOOST,
+    QUEUE,
+    SIMPLE_QUEUE,
+];
+/// The same of those who carry long messages. What a pipe or a socket has room for is less than one.
+const MANY_LONG: &[&str] = &[OURS, THREADS, CROSSBEAM, BOOST, QUEUE, SIMPLE_QUEUE];
+/// One of each.
+const ONE: &[&str] = &[
+    OURS,
+    SPSC,
+    BATCH,
+    THREADS,
+    CROSSBEAM,
+    "std threads",
+    "rtrb threads",
+    "pipe",
+    "socketpair",
+    "POSIX mq",
+    "ipc-channel",
+    ICEORYX,
+    "shmem-ipc",
+    "ipmpsc",
+    BOOST,
+    QUEUE,
+    SIMPLE_QUEUE,
+    "memcpy",
+    WRITE_AND_READ,
+];
+const ONE_LONG: &[&str] = &[
+    OURS,
+    SPSC,
+    THREADS,
+    CROSSBEAM,
+    "pipe",
+    "socketpair",
+    "POSIX mq",
+    "ipc-channel",
+    ICEORYX,
+    "shmem-ipc",
+    "ipmpsc",
+    BOOST,
+    QUEUE,
+    SIMPLE_QUEUE,
+    "memcpy",
+    WRITE_AND_READ,
+];
+
+fn size(
+    quick: bool,
+    name: &'static str,
+    title: &'static str,
+    unit: Unit,
+    bytes: usize,
+    slots: usize,
+) -> Part {
+    let variant = |pairs: u64| {
+        let job = format!("stream pairs={pairs} bytes={bytes} cap={slots}");
+        let who = match (pairs, bytes >= LONG) {
+            (1, false) => ONE,
+            (1, true) => ONE_LONG,
+            (_, false) => MANY,
+            (_, true) => MANY_LONG,
+        };
+        let variant = Variant::new(format!("{pairs}p{pairs}c"), job, who).patience(PATIENCE);
+        match (bytes, pairs) {
+            (8, 1) => variant
+                .target(NS, Times(1.0, CROSSBEAM))
+                .target_of(SPSC, NS, AtMost(15.0)),
+            (8, _) => variant.target(NS, Times(1.0, CROSSBEAM)),
+            _ => variant,
+        }
+    };
+    let shapes: &[u64] = if quick { &[1] } else { &[1, 2, 4] };
+    Part {
+        name,
+        figures: vec![figure(NS, title, unit)],
+        budget: BUDGET,
+        variants: shapes.iter().map(|pairs| variant(*pairs)).collect(),
+    }
+}
+
+const NS: &str = crate::job::NS;
+
+fn ping() -> Part {
+    const WHO: &[&str] = &[
+        OURS,
+        SPSC,
+        THREADS,
+        FUTEX,
+        CROSSBEAM,
+        "std threads",
+        "rtrb threads",
+        "pipe",
+        "socketpair",
+        "POSIX mq",
+        "ipc-channel",
+        ICEORYX,
+        "shmem-ipc",
+        "ipmpsc",
+        BOOST,
+        QUEUE,
+        SIMPLE_QUEUE,
+    ];
+    let variant = |label, pinned: u64| {
+        Variant::new(label, format!("ping pinned={pinned}"), WHO).patience(PATIENCE)
+    };
+    Part {
+        name: "ping",
+        figures: vec![
+            figure("p50", "one round trip of 8 bytes: half of them", Unit::Us),
+            figure("p99", "one round trip of 8 bytes: 99 of 100", Unit::Us),
+            figure("mean", "one round trip of 8 bytes: the mean", Unit::Us),
+        ],
+        budget: BUDGET,
+        variants: vec![
+            variant("a processor free", 0)
+                .target("p50", AtMost(500.0))
+                .target("p99", TimesBest(1.0)),
+            variant("both on one processor", 1)
+                .target("p50", Times(1.15, FUTEX))
+                .target("p99", TimesBest(1.0)),
+        ],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::Job;
+
+    #[test]
+    fn parts_have_the_names_that_are_told_and_jobs_that_can_be_read() {
+        for quick in [false, true] {
+            let parts = parts(quick);
+            let names: Vec<_> = parts.iter().map(|part| part.name).collect();
+            assert_eq!(names, NAMES);
+            for variant in parts.iter().flat_map(|part| &part.variants) {
+                let job: Job = variant.job.parse().expect("a job");
+                assert!(["stream", "ping"].contains(&&*job.workload));
+            }
+        }
+    }
+
+    #[test]
+    fn targets_name_figures_of_their_part() {
+        for part in parts(false) {
+            for (name, ..) in part.variants.iter().flat_map(|variant| &variant.targets) {
+                let known = part.figures.iter().any(|figure| figure.name == *name);
+                assert!(known, "{}: {name}", part.name);
+            }
+        }
+    }
+}
