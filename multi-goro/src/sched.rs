@@ -24,6 +24,7 @@ mod timers;
 mod waiters;
 mod wheel;
 mod worker;
+mod worth;
 
 pub(crate) use bound::{Lent, Unseated};
 pub(crate) use current::{

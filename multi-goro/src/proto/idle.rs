@@ -104,9 +104,9 @@ impl Idle {
         self.wake_one()
     }
 
-    /// After an offer that anybody may take: whether somebody sleeps and nobody searches.
+    /// After publishing something that anybody may take: whether somebody sleeps and nobody searches.
     #[inline]
-    pub(crate) fn wants_offers(&self) -> bool {
+    pub(crate) fn wants_work(&self) -> bool {
         // As fence A before `announce`, which follows if this is true.
         light_fence();
         // Relaxed: ordered by the fence.

@@ -16,16 +16,19 @@ use multi_core::clock::ticks;
 use super::shared::{Remote, Shared};
 use super::task::TaskRef;
 use super::worker::Worker;
+use super::worth::Errand;
 use crate::proto::watch::{FOR_EVER, Watch};
 use crate::sync::Ordering::*;
 use crate::sys;
 
 /// How often the monitor looks while something waits to start.
 const TICK: Duration = Duration::from_millis(5);
+/// As often while children are left to it that were not announced: see `worth.rs`.
+const HUSHED_TICK: Duration = Duration::from_millis(1);
 /// A worker that has been in one task for as long is stuck. Go's share of a goroutine.
 const STUCK: Duration = Duration::from_millis(10);
-/// Looks at which nothing waited before the monitor dozes off.
-const QUIET_LOOKS: u32 = 2;
+/// How long nothing has waited when the monitor dozes off.
+const QUIET: Duration = Duration::from_millis(10);
 /// What a suspected task must have computed for to be found stuck: else its thread may only not have been run by the system, and a
 /// spare worker would have to share the same few processors.
 const COMPUTED: Duration = Duration::from_millis(1);
@@ -164,21 +167,27 @@ impl Monitor {
     pub(super) fn run(mut self) {
         let shared = Arc::clone(&self.shared);
         let watch = &shared.watch;
-        let mut quiet = 0;
+        let mut quiet = Duration::ZERO;
         loop {
             watch.look();
             if shared.may_leave() {
                 break;
             }
-            quiet = if self.tick() { 0 } else { quiet + 1 };
-            if quiet < QUIET_LOOKS {
-                sys::futex_wait(watch.word(), Watch::WATCHING, Some(TICK));
+            let waits = self.tick();
+            if waits || quiet < QUIET {
+                let tick = if shared.worth.was_hushed() {
+                    HUSHED_TICK
+                } else {
+                    TICK
+                };
+                sys::futex_wait(watch.word(), Watch::WATCHING, Some(tick));
+                quiet = if waits { Duration::ZERO } else { quiet + tick };
                 continue;
             }
             // With the spare workers apart, who next leaves a task to them finds nobody free, and calls us.
             self.keep_spares(0);
             watch.doze();
-            quiet = 0;
+            quiet = Duration::ZERO;
             if !shared.has_waiting() && !shared.may_leave() {
                 let until = shared.nearest_nap().map(relief);
                 watch.doze_until(until.map_or(FOR_EVER, ticks));
@@ -186,7 +195,7 @@ impl Monitor {
                 sys::futex_wait(watch.word(), Watch::DOZING, timeout);
                 // Relaxed: nobody has called; one look will do.
                 if watch.word().load(Relaxed) == Watch::DOZING {
-                    quiet = QUIET_LOOKS - 1;
+                    quiet = QUIET;
                 }
             }
         }
@@ -241,7 +250,7 @@ impl Monitor {
         // In the fast paths a publisher may miss a sleeper by the width of a store buffer: this makes up for it. And offers are not
         // always announced.
         if shared.has_unstarted() || shared.has_offers() {
-            shared.announce();
+            shared.announce_for(Errand::Waiting);
         }
         let active = shared.active_spares();
         if stuck.len() < active {

@@ -247,7 +247,7 @@ impl Worker {
             // has a light one, which does not pair with it.
             fence(SeqCst);
         }
-        if self.shared.idle.wants_offers() {
+        if self.shared.idle.wants_work() {
             self.call_for_takers();
         }
     }
@@ -259,7 +259,7 @@ impl Worker {
         let desk = &self.desk;
         if let Some(quiet) = desk.quiet.get().checked_sub(1) {
             desk.quiet.set(quiet);
-            // As fence A before `announce`: passed in `wants_offers`.
+            // As fence A before `announce`: passed in `wants_work`.
             self.shared.call_monitor();
             return;
         }

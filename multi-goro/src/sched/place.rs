@@ -77,6 +77,8 @@ impl Worker {
 
     /// Puts an unstarted task where others can steal it.
     fn publish(&self, task: NonNull<Header>) {
+        // SAFETY: in no queue yet, so alive and ours.
+        let site = unsafe { task.as_ref() }.started_at;
         let ring = &self.remote().ring;
         if let Err(task) = ring.push(&self.owner, task) {
             // Full: half goes to everybody, in order, and the new one behind it.
@@ -84,7 +86,7 @@ impl Worker {
             let moved = half.chain([task]).map(TaskRef);
             self.shared.injector().push(moved);
         }
-        self.shared.announce();
+        self.shared.announce_child(self.remote(), site);
     }
 
     /// Makes a started task of this worker ready, ahead of the list within the limit of [`JUMPS_MAX`].

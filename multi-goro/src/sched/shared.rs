@@ -21,6 +21,7 @@ use super::naps::Naps;
 use super::offers::OfferList;
 use super::task::{Header, Info, Job, Lane, TaskRef};
 use super::worker::{self, Worker};
+use super::worth::{Errand, ErrandWord, Worth};
 use crate::proto::gate::{Bar, Gate};
 use crate::proto::idle::Idle;
 use crate::proto::inbox::Inbox;
@@ -65,6 +66,8 @@ pub(crate) struct Shared {
     /// How to find the monitor; nobody listens on a bound runtime.
     pub(super) watch: Watch,
     injector: Queue,
+    /// Whether wakes for children have paid.
+    pub(super) worth: Worth,
     pub(super) stacks: Pool,
     pub(super) depot: Depot,
     /// Shuts the workers' gates.
@@ -89,6 +92,8 @@ pub(super) struct Remote {
     pub(super) inbox: Inbox<Header>,
     /// Unstarted tasks that are to begin here; taken by others only when the worker is stuck.
     pub(super) dealt: Queue,
+    /// What it was last woken for.
+    pub(super) errand: ErrandWord,
     /// Stacks that tasks have begun on here. Written by the worker.
     pub(super) stacks: AtomicUsize,
     /// What it passes to take a task off the roster.
@@ -249,6 +254,7 @@ impl Shared {
             idle: Idle::new(seats),
             watch: Watch::new(),
             injector: Queue::new(),
+            worth: Worth::new(),
             stacks: Pool::new(plan.stacks_in_forks),
             depot: Depot::new(),
             bar: Bar::new(),
@@ -507,11 +513,19 @@ impl Shared {
 
     /// Wakes somebody for what was just published, if nobody is looking; at least the monitor is awake afterwards.
     pub(super) fn announce(&self) {
+        self.announce_for(Errand::Any);
+    }
+
+    /// As [`announce`](Self::announce), saying what for.
+    pub(super) fn announce_for(&self, errand: Errand) {
         // Fence A. Pairs with fence E in `Watch::doze`: either we see that the monitor dozes, or it sees what we published.
         light_fence();
         match self.idle.announce() {
             // It looks after we took it off the list of sleepers, and so sees what we published.
-            Some(worker) => self.wake(worker),
+            Some(worker) => {
+                self.send(worker, errand);
+                self.wake(worker);
+            }
             None => self.call_monitor(),
         }
     }
@@ -630,6 +644,7 @@ impl Remote {
             ring,
             inbox: Inbox::new(),
             dealt: Queue::new(),
+            errand: ErrandWord::new(),
             stacks: AtomicUsize::new(0),
             gate: Gate::new(),
             offers: OfferList::new(),
