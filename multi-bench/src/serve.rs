@@ -89,11 +89,18 @@ fn serve(contender: &str, job: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// How many operations fill a sample: doubles until one is half full, which warms everything up, too.
+/// How many operations fill a sample: doubles until one is half full, which warms everything up, too. A lap may have been long because
+/// somebody else had the processor: another one has to agree.
 fn filling(sample: Duration, work: &mut dyn FnMut(u64) -> Result<crate::job::Lap>) -> Result<u64> {
     let mut operations = 1;
     loop {
-        let lap = work(operations)?;
+        let mut lap = work(operations)?;
+        if lap.took >= sample / 2 && lap.took < 10 * sample {
+            let again = work(operations)?;
+            if again.took < lap.took {
+                lap = again;
+            }
+        }
         if lap.took >= sample / 2 {
             let filling = lap.operations as f64 * sample.as_secs_f64() / lap.took.as_secs_f64();
             return Ok((filling as u64).max(1));
@@ -119,6 +126,22 @@ mod tests {
             Ok(Lap {
                 operations,
                 took: Duration::from_micros(operations),
+            })
+        };
+        assert_eq!(
+            filling(Duration::from_millis(1), &mut work).expect("it only counts"),
+            1_000
+        );
+    }
+
+    #[test]
+    fn a_lap_that_was_held_up_does_not_count() {
+        let mut laps = 0;
+        let mut work = |operations: u64| {
+            laps += 1;
+            Ok(Lap {
+                operations,
+                took: Duration::from_micros(if laps == 1 { 2_000 } else { operations }),
             })
         };
         assert_eq!(
