@@ -8,6 +8,7 @@ use crate::error::{
     TrySendError, Why,
 };
 use crate::iter::{IntoIter, Iter};
+use crate::loan::{SlotMut, SlotRef};
 use crate::pass::Descriptors;
 use crate::patience::Patience;
 use crate::plain::Plain;
@@ -121,6 +122,44 @@ macro_rules! sending {
                 .map_err(|why| SendTimeoutError::new(value, why))
         }
 
+        /// Claims a slot to write a message in, waiting for room; [`SlotMut::commit`] sends it.
+        ///
+        /// The message is made where the receiver reads it, without a copy. In a rendezvous this waits for
+        /// the place between the two sides to be free, and `commit` for a receiver.
+        ///
+        /// # Errors
+        /// As [`send`](Self::send).
+        #[inline]
+        pub fn reserve(&self) -> Result<SlotMut<'_, T>, SendError<()>> {
+            self.$end
+                .reserve(Patience::Endless)
+                .map_err(|why| SendError::new((), why))
+        }
+
+        /// Claims a slot to write a message in, if there is room just now.
+        ///
+        /// # Errors
+        /// As [`reserve`](Self::reserve), or [`TrySendError::is_full`].
+        pub fn try_reserve(&self) -> Result<SlotMut<'_, T>, TrySendError<()>> {
+            self.$end
+                .reserve(Patience::None)
+                .map_err(|why| TrySendError::new((), why))
+        }
+
+        /// Claims a slot to write a message in, waiting for room no longer than `limit`.
+        ///
+        /// # Errors
+        /// As [`reserve`](Self::reserve), or [`SendTimeoutError::is_timeout`], never before `limit` has
+        /// passed.
+        pub fn reserve_timeout(
+            &self,
+            limit: Duration,
+        ) -> Result<SlotMut<'_, T>, SendTimeoutError<()>> {
+            self.$end
+                .reserve(Patience::for_limit(limit))
+                .map_err(|why| SendTimeoutError::new((), why))
+        }
+
         /// Sends all `values` in order, waiting for room; cheaper than one by one.
         ///
         /// Values of other senders may come between them.
@@ -174,6 +213,41 @@ macro_rules! receiving {
         pub fn recv_timeout(&self, limit: Duration) -> Result<T, RecvTimeoutError> {
             self.$end
                 .recv(Patience::for_limit(limit))
+                .map_err(RecvTimeoutError::new)
+        }
+
+        /// Receives the next value where it lies, waiting for one; it is acknowledged when dropped.
+        ///
+        /// # Errors
+        /// As [`recv`](Self::recv).
+        #[inline]
+        pub fn recv_ref(&self) -> Result<SlotRef<'_, T>, RecvError> {
+            self.$end
+                .recv_ref(Patience::Endless)
+                .map_err(RecvError::new)
+        }
+
+        /// Receives a value where it lies, if there is one just now.
+        ///
+        /// # Errors
+        /// As [`recv`](Self::recv), or [`TryRecvError::is_empty`].
+        pub fn try_recv_ref(&self) -> Result<SlotRef<'_, T>, TryRecvError> {
+            self.$end
+                .recv_ref(Patience::None)
+                .map_err(TryRecvError::new)
+        }
+
+        /// Receives the next value where it lies, waiting no longer than `limit`.
+        ///
+        /// # Errors
+        /// As [`recv`](Self::recv), or [`RecvTimeoutError::is_timeout`], never before `limit` has
+        /// passed.
+        pub fn recv_ref_timeout(
+            &self,
+            limit: Duration,
+        ) -> Result<SlotRef<'_, T>, RecvTimeoutError> {
+            self.$end
+                .recv_ref(Patience::for_limit(limit))
                 .map_err(RecvTimeoutError::new)
         }
 

@@ -5,15 +5,17 @@ use crate::builder::Builder;
 use crate::error::Why;
 use crate::fork;
 use crate::layout::Geometry;
+use crate::loan::{SlotMut, SlotRef};
 use crate::pass::{Arrived, Descriptors, Kind};
 use crate::patience::{Luck, Patience, Step, Wait};
 use crate::plain::Plain;
-use crate::ring::{Nothing, Refused, Ring};
+use crate::ring::{Claim, Nothing, Refused, Ring};
 use crate::robust::ROLL_BYTES;
 use crate::table::{CLOSED, Core, NO_RECEIVERS, Sides};
 use crate::trail::Hint;
 use crate::wait::ALL;
 use std::fmt;
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -87,28 +89,81 @@ impl<T: Plain> End<T> {
 
     #[inline]
     pub(crate) fn send(&self, value: &T, patience: Patience) -> Result<(), Why> {
-        let row = self.core.enter(self.uses)?;
-        if self.core.flags() == 0
-            && let Ok(position) = self.ring.push(row, value, &self.hint)
-        {
-            self.core.header().sent.0.post(1);
-            return if self.capacity == 0 {
-                self.await_taken(row, position, patience)
-            } else {
-                Ok(())
-            };
-        }
-        self.send_slowly(row, value, patience)
+        let claim = self.claim_room(patience)?;
+        self.ring.write(claim, value);
+        self.publish(claim, patience)
     }
 
     #[inline]
     pub(crate) fn recv(&self, patience: Patience) -> Result<T, Why> {
+        let claim = self.claim_value(patience)?;
+        let value = self.ring.read(claim);
+        self.free(claim);
+        Ok(value)
+    }
+
+    pub(crate) fn reserve(&self, patience: Patience) -> Result<SlotMut<'_, T>, Why> {
+        Ok(SlotMut::new(self, self.claim_room(patience)?))
+    }
+
+    pub(crate) fn recv_ref(&self, patience: Patience) -> Result<SlotRef<'_, T>, Why> {
+        Ok(SlotRef::new(self, self.claim_value(patience)?))
+    }
+
+    /// Claims a slot to write to, for `publish` or `withdraw`.
+    #[inline]
+    pub(crate) fn claim_room(&self, patience: Patience) -> Result<Claim, Why> {
         let row = self.core.enter(self.uses)?;
-        if let Ok(value) = self.ring.pop(row, &self.hint) {
-            self.freed(1);
-            return Ok(value);
+        if self.core.flags() == 0
+            && let Ok(claim) = self.ring.claim_room(row, &self.hint)
+        {
+            return Ok(claim);
         }
-        self.recv_slowly(row, patience)
+        self.claim_room_slowly(row, patience)
+    }
+
+    /// Lets receivers have a claimed slot; in a rendezvous, waits until one has taken it.
+    #[inline]
+    pub(crate) fn publish(&self, claim: Claim, patience: Patience) -> Result<(), Why> {
+        self.ring.publish(claim);
+        self.core.header().sent.0.post(1);
+        if self.capacity == 0 {
+            self.await_taken(claim, patience)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Gives a claimed slot up, as if nothing had been reserved.
+    pub(crate) fn withdraw(&self, claim: Claim) {
+        self.ring.withdraw(claim);
+        self.core.wake_everybody();
+    }
+
+    /// Claims a value to read, for `free`.
+    #[inline]
+    pub(crate) fn claim_value(&self, patience: Patience) -> Result<Claim, Why> {
+        let row = self.core.enter(self.uses)?;
+        match self.ring.claim_value(row, &self.hint) {
+            Ok(claim) => Ok(claim),
+            Err(_) => self.claim_value_slowly(row, patience),
+        }
+    }
+
+    /// Is done with a claimed value.
+    #[inline]
+    pub(crate) fn free(&self, claim: Claim) {
+        self.ring.free(claim);
+        self.freed(1);
+    }
+
+    /// Where the value of a claimed slot lies.
+    pub(crate) fn value(&self, claim: Claim) -> NonNull<T> {
+        self.ring.value(claim)
+    }
+
+    pub(crate) fn core(&self) -> &Core {
+        &self.core
     }
 
     pub(crate) fn send_batch(&self, values: &[T]) -> Result<(), (usize, Why)> {
@@ -140,7 +195,7 @@ impl<T: Plain> End<T> {
             self.freed(wakes(count));
             return Ok(count);
         }
-        values[0] = self.recv_slowly(row, Patience::Endless)?;
+        values[0] = self.recv(Patience::Endless)?;
         // Only the first is waited for; whatever stands in the way of more is the next call's.
         let more = self
             .ring
@@ -192,7 +247,7 @@ impl<T: Plain> End<T> {
     }
 
     #[cold]
-    fn send_slowly(&self, row: u16, value: &T, patience: Patience) -> Result<(), Why> {
+    fn claim_room_slowly(&self, row: u16, patience: Patience) -> Result<Claim, Why> {
         let event = &self.core.header().freed.0;
         let mut wait = Wait::new(&self.core, &self.luck, patience);
         loop {
@@ -203,18 +258,13 @@ impl<T: Plain> End<T> {
             if flags & NO_RECEIVERS != 0 {
                 return Err(Why::Disconnected);
             }
-            let taker = match self.ring.push(row, value, &self.hint) {
-                Ok(position) => {
-                    self.core.header().sent.0.post(1);
+            let taker = match self.ring.claim_room(row, &self.hint) {
+                Ok(claim) => {
                     // More room may be free while another sender sleeps: its wake came to us.
                     if wait.has_slept() && event.is_armed() && self.ring.has_room() {
                         event.post(1);
                     }
-                    return if self.capacity == 0 {
-                        self.await_taken(row, position, patience)
-                    } else {
-                        Ok(())
-                    };
+                    return Ok(claim);
                 }
                 Err(Refused::Sealed) => return Err(Why::Closed),
                 Err(Refused::Corrupt) => return Err(Why::Corrupt),
@@ -241,20 +291,19 @@ impl<T: Plain> End<T> {
     }
 
     #[cold]
-    fn recv_slowly(&self, row: u16, patience: Patience) -> Result<T, Why> {
+    fn claim_value_slowly(&self, row: u16, patience: Patience) -> Result<Claim, Why> {
         let event = &self.core.header().sent.0;
         let mut wait = Wait::new(&self.core, &self.luck, patience);
         // The senders were found gone: one more look, then that is the answer.
         let mut last_look = false;
         loop {
-            let claimed_by = match self.ring.pop(row, &self.hint) {
-                Ok(value) => {
-                    self.freed(1);
+            let claimed_by = match self.ring.claim_value(row, &self.hint) {
+                Ok(claim) => {
                     // More may have been sent while another receiver sleeps: its wake came to us.
                     if wait.has_slept() && event.is_armed() && self.ring.has_value() {
                         event.post(1);
                     }
-                    return Ok(value);
+                    return Ok(claim);
                 }
                 Err(Nothing::Sealed) => return Err(Why::Closed),
                 Err(Nothing::Corrupt) => return Err(Why::Corrupt),
@@ -301,8 +350,8 @@ impl<T: Plain> End<T> {
         }
     }
 
-    /// Waits until a receiver has taken the value at `position`, or takes it back.
-    fn await_taken(&self, row: u16, position: u64, patience: Patience) -> Result<(), Why> {
+    /// Waits until a receiver has taken the value, or takes it back.
+    fn await_taken(&self, claim: Claim, patience: Patience) -> Result<(), Why> {
         let event = &self.core.header().freed.0;
         // A receiver that is waiting already may need a moment to get up.
         let mut wait = Wait::new(
@@ -315,7 +364,7 @@ impl<T: Plain> End<T> {
         );
         let hopeless = matches!(patience, Patience::None) && !self.core.header().sent.0.is_armed();
         loop {
-            if !self.ring.is_untaken(position) {
+            if !self.ring.is_untaken(claim) {
                 return Ok(());
             }
             let flags = self.core.flags();
@@ -344,7 +393,7 @@ impl<T: Plain> End<T> {
                     }
                 }
             };
-            return if self.ring.retract(row, position) {
+            return if self.ring.retract(claim) {
                 self.freed(1);
                 Err(why)
             } else {

@@ -17,6 +17,8 @@ pub(crate) enum Why {
     NotEntered,
     /// Another process uses this side of a channel with one sender and one receiver.
     Occupied,
+    /// What was to be sent is claimed by the process that this one was forked from.
+    Inherited,
 }
 
 impl Why {
@@ -40,6 +42,9 @@ impl Why {
             (Why::Timeout, false) => "timed out before a value was sent",
             (Why::Corrupt, _) => {
                 "channel memory is corrupt: some process wrote over it; make a new channel"
+            }
+            (Why::Inherited, _) => {
+                "the slot was reserved before a fork and belongs to the parent: nothing was sent; reserve one in the child"
             }
             (Why::NotEntered, _) => {
                 "this process could not enter the channel's table: too many processes use it, or memory or descriptors ran out"
@@ -306,7 +311,12 @@ macro_rules! recv_error {
 
 send_error! {
     /// `send` gives the value back: the channel is closed or its receivers are gone.
-    SendError {}
+    SendError {
+        question!(
+            /// A slot reserved before a fork was committed in the child.
+            is_inherited, Inherited
+        );
+    }
 }
 
 send_error! {

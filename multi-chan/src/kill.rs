@@ -44,6 +44,8 @@ pub enum KillPoint {
     Ended,
     /// A process has given a side up.
     Disowned,
+    /// A sender has withdrawn a reserved slot and not yet told anybody.
+    Withdrawn,
 }
 
 #[cfg(all(feature = "kill-points", not(loom)))]

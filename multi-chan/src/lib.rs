@@ -82,6 +82,8 @@ mod iter;
 mod kill;
 mod layout;
 #[cfg(not(loom))]
+mod loan;
+#[cfg(not(loom))]
 mod map;
 #[cfg(not(loom))]
 mod pass;
@@ -124,6 +126,7 @@ pub use iter::{IntoIter, Iter};
 #[doc(hidden)]
 pub use kill::{KillPoint, kill_at, watch_writes};
 #[cfg(not(loom))]
+pub use loan::{SlotMut, SlotRef};
 pub use pass::Descriptors;
 pub use plain::Plain;
 #[cfg(not(loom))]

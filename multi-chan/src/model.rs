@@ -5,7 +5,7 @@
 #![expect(unsafe_code, reason = "lays a channel out in private memory")]
 
 use crate::layout::{Gate, Geometry, Header, Line, Slot, Stamp, State};
-use crate::ring::{Nothing, Refused, Ring};
+use crate::ring::{Claim, Nothing, Refused, Ring};
 use crate::sync::{Acquire, AtomicU32, AtomicU64, Relaxed, SeqCst, fence};
 use crate::trail::Hint;
 use crate::wait::Event;
@@ -84,7 +84,7 @@ impl Channel {
 
     // A new handle for every attempt: each walks the whole way from the beginning.
 
-    fn push(&self, value: u64) -> Result<u64, Refused> {
+    fn push(&self, value: u64) -> Result<Claim, Refused> {
         self.ring.push(1, &value, &Hint::start())
     }
 
@@ -306,8 +306,8 @@ fn a_value_taken_back_beside_slow_receivers() {
         });
         let mut taken = 0;
         for value in [1, 2] {
-            if let Ok(position) = channel.push(value)
-                && !channel.ring.retract(1, position)
+            if let Ok(claim) = channel.push(value)
+                && !channel.ring.retract(claim)
             {
                 taken += value;
             }
@@ -318,6 +318,30 @@ fn a_value_taken_back_beside_slow_receivers() {
             .sum();
         assert_eq!(received, taken);
         assert_eq!(channel.pop(), Err(Nothing::Empty));
+    });
+}
+
+#[test]
+fn a_withdrawn_slot_is_stepped_over_by_whoever_comes_first() {
+    check(2, || {
+        let channel = Channel::new(1);
+        let withdrawing = {
+            let channel = channel.clone();
+            thread::spawn(move || {
+                if let Ok(claim) = channel.ring.claim_room(3, &Hint::start()) {
+                    channel.ring.withdraw(claim);
+                    channel.ring.header().sent.0.post_all();
+                    channel.ring.header().freed.0.post_all();
+                    channel.finished();
+                }
+            })
+        };
+        let sender = channel.clone();
+        let sending = thread::spawn(move || sender.send(8));
+        assert_eq!(channel.recv(), Some(8));
+        sending.join().unwrap();
+        withdrawing.join().unwrap();
+        assert!(channel.ring.len() == 0);
     });
 }
 

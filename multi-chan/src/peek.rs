@@ -34,7 +34,7 @@ impl<T: Plain> Ring<T> {
             if bits == Stamp::new(place.lap, 0, State::Free).bits() {
                 return Ok(());
             }
-            let miss: Miss<Refused> = self.why_not_filled(position, place, bits);
+            let miss: Miss<Refused> = self.why_not_filled(position, place, slot, bits);
             position = self.after_miss(tail, position, miss, Refused::Corrupt)?;
         }
     }

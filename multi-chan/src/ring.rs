@@ -43,6 +43,16 @@ pub(crate) enum Nothing {
     Corrupt,
 }
 
+/// A slot that this process has claimed: BUSY or TAKING with its row number.
+///
+/// It is used up by `publish`, `withdraw` or `free`; copies exist because it is two words.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claim {
+    pub(crate) position: u64,
+    owner: u16,
+    place: Place,
+}
+
 /// Why one attempt at one position led nowhere.
 pub(crate) enum Miss<R> {
     /// The position is used up: the next one, then.
@@ -108,20 +118,16 @@ impl<T: Plain> Ring<T> {
         unsafe { self.base.cast::<Header>().as_ref() }
     }
 
-    /// Puts `value` in as the row `owner`, and returns the position it got.
+    /// Claims the next free slot for the row `owner`, to be published or withdrawn.
     #[inline]
-    pub(crate) fn push(&self, owner: u16, value: &T, hint: &Hint) -> Result<u64, Refused> {
+    pub(crate) fn claim_room(&self, owner: u16, hint: &Hint) -> Result<Claim, Refused> {
         let tail = &self.header().tail.0;
         let mut position = hint.get();
         loop {
-            match self.fill(owner, position, value) {
-                Ok(()) => {
+            match self.seize_room(owner, position) {
+                Ok(claim) => {
                     hint.set(self.geometry().after(position, 1));
-                    if self.geometry().is_milestone(position) {
-                        self.raise(tail, self.geometry().after(position, 1));
-                        kill::reached(KillPoint::TailMoved);
-                    }
-                    return Ok(position);
+                    return Ok(claim);
                 }
                 Err(miss) => match self.after_miss(tail, position, miss, Refused::Corrupt) {
                     Ok(next) => position = next,
@@ -132,6 +138,37 @@ impl<T: Plain> Ring<T> {
                 },
             }
         }
+    }
+
+    /// Lets receivers have the value in a slot that was claimed by `claim_room`.
+    #[inline]
+    pub(crate) fn publish(&self, claim: Claim) {
+        self.show(claim);
+        if self.geometry().is_milestone(claim.position) {
+            let next = self.geometry().after(claim.position, 1);
+            self.raise(&self.header().tail.0, next);
+            kill::reached(KillPoint::TailMoved);
+        }
+    }
+
+    /// Gives up a slot that was claimed by `claim_room`: others step over it, as over a dead sender's.
+    ///
+    /// The caller posts both events afterwards: a receiver may wait for what comes behind, a sender for
+    /// the slot.
+    pub(crate) fn withdraw(&self, claim: Claim) {
+        let skip = Stamp::new(claim.place.lap, 0, State::Skip).bits();
+        // Release: stands for a publish. Pairs with the Acquire loads in `seize_value` and `seize_room`.
+        self.slot(claim.place.index).stamp.store(skip, Release);
+        kill::reached(KillPoint::Withdrawn);
+    }
+
+    /// Puts `value` in as the row `owner`.
+    #[cfg(all(test, loom))]
+    pub(crate) fn push(&self, owner: u16, value: &T, hint: &Hint) -> Result<Claim, Refused> {
+        let claim = self.claim_room(owner, hint)?;
+        self.write(claim, value);
+        self.publish(claim);
+        Ok(claim)
     }
 
     /// Puts in as many of `values` as there is room for, in a row, moving the tail once.
@@ -145,8 +182,10 @@ impl<T: Plain> Ring<T> {
         let mut position = hint.get();
         let mut count = 0;
         while count < values.len().min(self.geometry().ring_len) {
-            match self.fill(owner, position, &values[count]) {
-                Ok(()) => {
+            match self.seize_room(owner, position) {
+                Ok(claim) => {
+                    self.write(claim, &values[count]);
+                    self.show(claim);
                     count += 1;
                     position = self.geometry().after(position, 1);
                 }
@@ -163,20 +202,16 @@ impl<T: Plain> Ring<T> {
         Ok(count)
     }
 
-    /// Takes the next value out as the row `owner`.
+    /// Claims the next value for the row `owner`, to be read and then freed.
     #[inline]
-    pub(crate) fn pop(&self, owner: u16, hint: &Hint) -> Result<T, Nothing> {
+    pub(crate) fn claim_value(&self, owner: u16, hint: &Hint) -> Result<Claim, Nothing> {
         let head = &self.header().head.0;
         let mut position = hint.get();
         loop {
-            match self.empty(owner, position) {
-                Ok(value) => {
+            match self.seize_value(owner, position) {
+                Ok(claim) => {
                     hint.set(self.geometry().after(position, 1));
-                    if self.geometry().is_milestone(position) {
-                        self.raise(head, self.geometry().after(position, 1));
-                        kill::reached(KillPoint::HeadMoved);
-                    }
-                    return Ok(value);
+                    return Ok(claim);
                 }
                 Err(miss) => match self.after_miss(head, position, miss, Nothing::Corrupt) {
                     Ok(next) => position = next,
@@ -187,6 +222,26 @@ impl<T: Plain> Ring<T> {
                 },
             }
         }
+    }
+
+    /// Lets senders have a slot that was claimed by `claim_value`: its message is done with.
+    #[inline]
+    pub(crate) fn free(&self, claim: Claim) {
+        self.clear(claim);
+        if self.geometry().is_milestone(claim.position) {
+            let next = self.geometry().after(claim.position, 1);
+            self.raise(&self.header().head.0, next);
+            kill::reached(KillPoint::HeadMoved);
+        }
+    }
+
+    /// Takes the next value out as the row `owner`.
+    #[cfg(all(test, loom))]
+    pub(crate) fn pop(&self, owner: u16, hint: &Hint) -> Result<T, Nothing> {
+        let claim = self.claim_value(owner, hint)?;
+        let value = self.read(claim);
+        self.free(claim);
+        Ok(value)
     }
 
     /// Fills the front of `values` with what is there, moving the head once.
@@ -200,9 +255,10 @@ impl<T: Plain> Ring<T> {
         let mut position = hint.get();
         let mut count = 0;
         while count < values.len().min(self.geometry().ring_len) {
-            match self.empty(owner, position) {
-                Ok(taken) => {
-                    values[count] = taken;
+            match self.seize_value(owner, position) {
+                Ok(claim) => {
+                    values[count] = self.read(claim);
+                    self.clear(claim);
                     count += 1;
                     position = self.geometry().after(position, 1);
                 }
@@ -239,26 +295,27 @@ impl<T: Plain> Ring<T> {
         }
     }
 
-    /// True while the value at `position` has been published and no receiver has claimed it.
-    pub(crate) fn is_untaken(&self, position: u64) -> bool {
-        self.at(position).is_some_and(|(place, slot)| {
-            // Acquire: pairs with the receiver's exchange in `empty`, so that what the receiver did
-            // before it took the value is seen by who waited for it.
-            slot.stamp.load(Acquire) == Stamp::new(place.lap, 0, State::Full).bits()
-        })
+    /// True while the value sent as `sent` lies there and no receiver has claimed it.
+    pub(crate) fn is_untaken(&self, sent: Claim) -> bool {
+        // Acquire: pairs with the receiver's exchange in `seize_value`, so that what the receiver did
+        // before it took the value is seen by who waited for it.
+        let bits = self.slot(sent.place.index).stamp.load(Acquire);
+        bits == Stamp::new(sent.place.lap, 0, State::Full).bits()
     }
 
-    /// Takes back the value at `position` of a ring of one slot; false if a receiver has it already.
-    pub(crate) fn retract(&self, owner: u16, position: u64) -> bool {
+    /// Takes back the value that was sent as `sent` in a ring of one slot; false if a receiver has it already.
+    pub(crate) fn retract(&self, sent: Claim) -> bool {
         debug_assert_eq!(self.geometry.ring_len, 1);
+        let position = sent.position;
         let head = &self.header().head.0;
         // Receivers claim at the head only; this claims at a position. Whoever received the value
         // before this one may not have moved the head yet (or be dead): nobody shall find it two
         // laps behind.
         self.raise(head, position);
-        if self.empty(owner, position).is_err() {
+        let Ok(claim) = self.seize_value(sent.owner, position) else {
             return false;
-        }
+        };
+        self.clear(claim);
         self.raise(head, self.geometry().after(position, 1));
         true
     }
@@ -340,14 +397,14 @@ impl<T: Plain> Ring<T> {
         undone
     }
 
-    /// Claims the slot at `position`, writes `value` and publishes it.
+    /// Claims the slot at `position` for sending.
     #[inline]
-    fn fill(&self, owner: u16, position: u64, value: &T) -> Result<(), Miss<Refused>> {
+    fn seize_room(&self, owner: u16, position: u64) -> Result<Claim, Miss<Refused>> {
         let (place, slot) = self.at(position).ok_or(Miss::Over(Refused::Corrupt))?;
-        // Acquire: pairs with the Release that freed the slot in `empty`: its reader is done.
+        // Acquire: pairs with the Release that freed the slot in `clear`: its reader is done.
         let bits = slot.stamp.load(Acquire);
         if bits != Stamp::new(place.lap, 0, State::Free).bits() {
-            return Err(self.why_not_filled(position, place, bits));
+            return Err(self.why_not_filled(position, place, slot, bits));
         }
         let busy = Stamp::new(place.lap, owner, State::Busy).bits();
         // SeqCst: as Release, our name in the table comes before our claim (pairs with the Acquire load
@@ -363,32 +420,46 @@ impl<T: Plain> Ring<T> {
         }
         order_before_post();
         kill::reached(KillPoint::Claimed);
-        #[cfg(loom)]
-        slot.watch.with_mut(|_| ());
-        // SAFETY: the exchange above gave this slot to us alone until we store its stamp; the
-        // pointer lies inside the mapping, since `at` checked the index, and is aligned by the
-        // geometry.
-        unsafe { self.value(place.index).write(*value) };
-        // Release: publishes the value. Pairs with the Acquire load in `empty`.
-        slot.stamp
-            .store(Stamp::new(place.lap, 0, State::Full).bits(), Release);
-        kill::reached(KillPoint::Published);
-        Ok(())
+        Ok(Claim {
+            position,
+            owner,
+            place,
+        })
     }
 
-    /// Claims the value at `position`, copies it out and frees the slot.
+    /// Writes the value of a slot that was claimed by `claim_room`.
     #[inline]
-    fn empty(&self, owner: u16, position: u64) -> Result<T, Miss<Nothing>> {
+    pub(crate) fn write(&self, claim: Claim, value: &T) {
+        #[cfg(loom)]
+        self.slot(claim.place.index).watch.with_mut(|_| ());
+        // SAFETY: the exchange in `seize_room` gave this slot to the claim's holder alone until its stamp
+        // is stored; the pointer lies inside the mapping, since `at` checked the index, and is
+        // aligned by the geometry.
+        unsafe { self.value(claim).write(*value) };
+    }
+
+    /// Publishes a claimed slot.
+    #[inline]
+    fn show(&self, claim: Claim) {
+        // Release: publishes the value. Pairs with the Acquire load in `seize_value`.
+        self.slot(claim.place.index)
+            .stamp
+            .store(Stamp::new(claim.place.lap, 0, State::Full).bits(), Release);
+        kill::reached(KillPoint::Published);
+    }
+
+    /// Claims the value at `position`.
+    #[inline]
+    fn seize_value(&self, owner: u16, position: u64) -> Result<Claim, Miss<Nothing>> {
         let (place, slot) = self.at(position).ok_or(Miss::Over(Nothing::Corrupt))?;
-        // Acquire: pairs with the Release store in `fill`: the value is whole.
+        // Acquire: pairs with the Release store in `show`: the value is whole.
         let bits = slot.stamp.load(Acquire);
         if bits != Stamp::new(place.lap, 0, State::Full).bits() {
             return Err(self.why_not_emptied(position, place, slot, bits));
         }
-        let next = Stamp::new(lap_after(place.lap), 0, State::Free).bits();
         let taking = Stamp::new(place.lap, owner, State::Taking).bits();
         // SeqCst: as Release, a rendezvous sender sees what we did before (`is_untaken`), and a survivor
-        // our name before our claim (`sweep`); both load with Acquire. And as in `fill`, the claim
+        // our name before our claim (`sweep`); both load with Acquire. And as in `seize_room`, the claim
         // comes before our look at the event: pairs with the fence in `Event::arm`.
         // Relaxed on failure: another receiver has it.
         if slot
@@ -400,22 +471,43 @@ impl<T: Plain> Ring<T> {
         }
         order_before_post();
         kill::reached(KillPoint::Taken);
+        Ok(Claim {
+            position,
+            owner,
+            place,
+        })
+    }
+
+    /// Copies out the value of a slot that was claimed by `claim_value`.
+    #[inline]
+    pub(crate) fn read(&self, claim: Claim) -> T {
         #[cfg(loom)]
-        slot.watch.with_mut(|_| ());
-        // SAFETY: the exchange above gave this slot to us alone until we store its stamp, and the
-        // Acquire load saw the sender's publish; any bytes are a valid `T: Plain`.
-        let value = unsafe { self.value(place.index).cast::<MaybeUninit<T>>().read() };
+        self.slot(claim.place.index).watch.with_mut(|_| ());
+        // SAFETY: the exchange in `seize_value` gave this slot to the claim's holder alone until its stamp
+        // is stored, and the Acquire load there saw the sender's publish.
+        let value = unsafe { self.value(claim).cast::<MaybeUninit<T>>().read() };
         // SAFETY: `T: Plain` is valid for every bit pattern, and mapped memory is initialised.
-        let value = unsafe { value.assume_init() };
-        // Release: our reading is done. Pairs with the Acquire load in `fill`.
-        slot.stamp.store(next, Release);
+        unsafe { value.assume_init() }
+    }
+
+    /// Frees a slot whose value was claimed.
+    #[inline]
+    fn clear(&self, claim: Claim) {
+        let free = Stamp::new(lap_after(claim.place.lap), 0, State::Free).bits();
+        // Release: our reading is done. Pairs with the Acquire load in `seize_room`.
+        self.slot(claim.place.index).stamp.store(free, Release);
         kill::reached(KillPoint::Freed);
-        Ok(value)
     }
 
     /// Why the slot at `position`, which holds `bits`, is not free for it.
     #[cold]
-    pub(crate) fn why_not_filled(&self, position: u64, place: Place, bits: u64) -> Miss<Refused> {
+    pub(crate) fn why_not_filled(
+        &self,
+        position: u64,
+        place: Place,
+        slot: &Slot,
+        bits: u64,
+    ) -> Miss<Refused> {
         let Some(stamp) = Stamp::read(bits) else {
             return Miss::Over(Refused::Corrupt);
         };
@@ -433,8 +525,12 @@ impl<T: Plain> Ring<T> {
                 State::Taking => Miss::Over(Refused::Full {
                     taker: Some(stamp.owner),
                 }),
-                State::Busy | State::Full | State::Skip => {
-                    Miss::Over(Refused::Full { taker: None })
+                State::Busy | State::Full => Miss::Over(Refused::Full { taker: None }),
+                // All before it are used up, or nobody would look for room here: it is the head, and no
+                // receiver has stepped over it yet.
+                State::Skip => {
+                    self.step_over(place.lap, slot, bits);
+                    Miss::Beaten
                 }
             };
         }
@@ -468,11 +564,7 @@ impl<T: Plain> Ring<T> {
             State::Sealed => Miss::Over(Nothing::Sealed),
             State::Taking => Miss::Passed,
             State::Skip => {
-                let next = Stamp::new(lap_after(place.lap), 0, State::Free).bits();
-                // AcqRel: stands for freeing the slot, so it hands on what the recoverer saw.
-                // Relaxed on failure: another receiver stepped over it.
-                let stepped = slot.stamp.compare_exchange(bits, next, AcqRel, Relaxed);
-                if stepped.is_err() {
+                if !self.step_over(lap_after(place.lap), slot, bits) {
                     return Miss::Beaten;
                 }
                 // Room that no receive will tell the senders of.
@@ -480,6 +572,17 @@ impl<T: Plain> Ring<T> {
                 Miss::Passed
             }
         }
+    }
+
+    /// Frees the slot of a withdrawn or dead sender, which `bits` says it is, for the lap `next_lap`; false if
+    /// another was faster.
+    fn step_over(&self, next_lap: u64, slot: &Slot, bits: u64) -> bool {
+        let free = Stamp::new(next_lap, 0, State::Free).bits();
+        // AcqRel: stands for freeing the slot, so it hands on what the recoverer saw.
+        // Relaxed on failure: another stepped over it.
+        slot.stamp
+            .compare_exchange(bits, free, AcqRel, Relaxed)
+            .is_ok()
     }
 
     /// Writes over a stamp, as no participant would.
@@ -509,11 +612,13 @@ impl<T: Plain> Ring<T> {
         unsafe { slot.cast::<Slot>().as_ref() }
     }
 
+    /// The value of a claimed slot; the claim's holder alone may touch it.
     #[inline]
-    fn value(&self, index: usize) -> NonNull<T> {
-        let offset =
-            self.geometry.slots_offset + index * self.geometry.stride + self.geometry.value_offset;
-        // SAFETY: `index` is below `ring_len`, so value and offset lie inside the mapping.
+    pub(crate) fn value(&self, claim: Claim) -> NonNull<T> {
+        let offset = self.geometry.slots_offset
+            + claim.place.index * self.geometry.stride
+            + self.geometry.value_offset;
+        // SAFETY: a claim's index is below `ring_len`, so value and offset lie inside the mapping.
         unsafe { self.base.add(offset) }.cast()
     }
 }

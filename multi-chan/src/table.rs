@@ -12,7 +12,9 @@ use crate::map::Mapping;
 use crate::pass::{self, Descriptors};
 use crate::ring::Ring;
 use crate::robust::{Process, Roll};
-use crate::sync::{AcqRel, Acquire, AtomicU64, AtomicUsize, Relaxed, Release, SeqCst, fence};
+use crate::sync::{
+    AcqRel, Acquire, AtomicU32, AtomicU64, AtomicUsize, Relaxed, Release, SeqCst, fence,
+};
 use crate::vigil::{self, Bell};
 use crate::wait::{ALL, Event, Ticket};
 use std::io;
@@ -101,6 +103,8 @@ pub(crate) struct Core {
     /// Handles of this process.
     senders: AtomicUsize,
     receivers: AtomicUsize,
+    /// 1 once a slot has been lent out: the user may forget it.
+    lent: AtomicU32,
 }
 
 impl Core {
@@ -121,6 +125,7 @@ impl Core {
             place: AtomicU64::default(),
             senders: handles(Sides::SENDER),
             receivers: handles(Sides::RECEIVER),
+            lent: AtomicU32::default(),
         }
     }
 
@@ -162,6 +167,16 @@ impl Core {
     /// The roll that this channel's users are on, and this process's place there.
     pub(crate) fn home(&self) -> &'static Home {
         self.home
+    }
+
+    /// Notes that a slot is on loan, and returns the process that it is lent to.
+    pub(crate) fn lend(&self) -> u64 {
+        // Relaxed: read in `leave`, which comes after the loan's borrow of a handle has ended.
+        if self.lent.load(Relaxed) == 0 {
+            // Relaxed: as above.
+            self.lent.store(1, Relaxed);
+        }
+        self.me()
     }
 
     fn gate(&self) -> &Gate {
@@ -359,6 +374,11 @@ impl Core {
             entry.sides.fetch_and(!side.0, AcqRel);
             let left = Place::new(process, place.sides().without(side), place.row());
             if self.held() == Sides::NONE {
+                // Relaxed: see `lend`.
+                if self.lent.load(Relaxed) != 0 {
+                    // Slots on loan whose handles were forgotten.
+                    self.ring.sweep(place.row(), || true);
+                }
                 // Release: nothing of ours is left behind in the ring. Pairs with the exchange in
                 // `claim_row`.
                 entry.process.store(0, Release);

@@ -12,6 +12,7 @@ mod death;
 mod inherit;
 mod kill;
 mod ledger;
+mod loan;
 mod mixed;
 mod pass;
 mod plain_ring;
@@ -40,6 +41,7 @@ fn main() {
         inherit::TESTS,
         death::TESTS,
         kill::TESTS,
+        loan::TESTS,
         bad_luck::TESTS,
         crowd::TESTS,
         mixed::TESTS,
