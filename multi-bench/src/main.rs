@@ -123,7 +123,7 @@ fn run(cli: &Cli) -> multi_bench::Result<Report> {
             let numbers = cli
                 .numbers
                 .unwrap_or(if cli.quick { QUICK_NUMBERS } else { NUMBERS });
-            groups::run(groups::Options {
+            let mut report = groups::run(groups::Options {
                 work: Work {
                     workers: cli.workers.unwrap_or(WORKERS),
                     numbers,
@@ -131,7 +131,9 @@ fn run(cli: &Cli) -> multi_bench::Result<Report> {
                 n: cli.n,
                 quick: cli.quick,
                 peers: cli.peers,
-            })
+            })?;
+            chan::add_brief(&mut report, cli.quick)?;
+            Ok(report)
         }
         Some(Suite::Start) => start::run(cli.quick),
         Some(Suite::Chan { only }) => chan::run(&options(only)),

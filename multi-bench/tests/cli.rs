@@ -42,6 +42,16 @@ fn json_of_the_groups_has_the_seeds_settings_and_a_row_per_contender() {
         assert_eq!(row["n"], 4, "{name}");
         assert!(row["median_ns"].as_f64() > Some(0.0), "{name}");
     }
+    let titles = report["tables"].as_array().expect("tables")[1..]
+        .iter()
+        .map(|table| table["title"].as_str().expect("a title"));
+    assert_eq!(
+        titles.collect::<Vec<_>>(),
+        [
+            "one message of 8 bytes between processes",
+            "one round trip of 8 bytes between processes: half of them"
+        ]
+    );
 }
 
 #[test]

@@ -21,7 +21,6 @@ pub fn run(options: &Options) -> Result<Report> {
     let machine = Machine::here();
     let mut parts = plan::parts(options.quick);
     only(&mut parts, &options.only, NAMES)?;
-    let is_ours = |name: &str| name.starts_with("multi");
     let mut field = Field::new(options, plan::OF_THE_HOUSE, is_ours)?;
     if options.peers {
         let program = boost::program().map(|program| vec![program.into_os_string()]);
@@ -49,6 +48,34 @@ pub fn run(options: &Options) -> Result<Report> {
         notes: remarks,
         failures,
     })
+}
+
+/// Adds the shortest of it to another benchmark's report: 8-byte messages and round trips, in a few seconds.
+///
+/// # Errors
+///
+/// If this program cannot be found, which is run for each contender.
+pub fn add_brief(report: &mut Report, quick: bool) -> Result {
+    let options = Options {
+        quick,
+        peers: false,
+        only: vec![],
+    };
+    let field = Field::new(&options, plan::OF_THE_HOUSE, is_ours)?;
+    let bar = progress_bar();
+    let (sheets, failures) = field.measure_all(&plan::brief(quick), &bar);
+    bar.finish_and_clear();
+    report.sheets.extend(sheets);
+    report.failures.extend(failures);
+    report.notes.push(
+        "more of channels: cargo xtask bench chan, of green tasks: cargo xtask bench goro"
+            .to_owned(),
+    );
+    Ok(())
+}
+
+fn is_ours(name: &str) -> bool {
+    name.starts_with("multi")
 }
 
 /// What is measured.

@@ -63,6 +63,40 @@ pub(super) fn parts(quick: bool) -> Vec<Part> {
     ]
 }
 
+/// A few seconds of it.
+pub(super) fn brief(quick: bool) -> Vec<Part> {
+    const WHO: &[&str] = &[OURS, SPSC, "std threads", "pipe"];
+    const WHO_OF_MANY: &[&str] = &[OURS, "std threads", "pipe"];
+    let mut messages = size(
+        quick,
+        "8B",
+        "one message of 8 bytes between processes",
+        Unit::Ns,
+        8,
+        1_024,
+    );
+    messages.variants.truncate(2);
+    let mut trips = ping();
+    trips.figures.truncate(1);
+    trips.variants.truncate(1);
+    let mut parts = vec![messages, trips];
+    for part in &mut parts {
+        part.budget = BRIEF_BUDGET;
+        for variant in &mut part.variants {
+            variant.contenders = if variant.label.starts_with("2p") {
+                WHO_OF_MANY
+            } else {
+                WHO
+            };
+            // Those that are aimed at are not here.
+            variant.targets.clear();
+        }
+    }
+    parts
+}
+
+const BRIEF_BUDGET: Duration = Duration::from_secs(1);
+
 /// What the rounds of one variant may take: five of them, and more where there is time.
 const BUDGET: Duration = Duration::from_secs(5);
 /// An answer that takes longer counts as a hang. A sample takes 20 ms.
@@ -189,9 +223,21 @@ fn ping() -> Part {
     Part {
         name: "ping",
         figures: vec![
-            figure("p50", "one round trip of 8 bytes: half of them", Unit::Us),
-            figure("p99", "one round trip of 8 bytes: 99 of 100", Unit::Us),
-            figure("mean", "one round trip of 8 bytes: the mean", Unit::Us),
+            figure(
+                "p50",
+                "one round trip of 8 bytes between processes: half of them",
+                Unit::Us,
+            ),
+            figure(
+                "p99",
+                "one round trip of 8 bytes between processes: 99 of 100",
+                Unit::Us,
+            ),
+            figure(
+                "mean",
+                "one round trip of 8 bytes between processes: the mean",
+                Unit::Us,
+            ),
         ],
         budget: BUDGET,
         variants: vec![
