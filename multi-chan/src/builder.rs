@@ -24,6 +24,7 @@ use crate::table::Sides;
 pub struct Builder {
     pub(crate) capacity: usize,
     pub(crate) in_memfd: bool,
+    pub(crate) pollable: bool,
 }
 
 impl Builder {
@@ -53,12 +54,23 @@ impl Builder {
         self.in_memfd.then(|| Label::of::<T>(kind, self))
     }
 
+    /// Whether poll loops can wait for the channel, with [`readiness`](crate::Receiver::readiness), and selects that
+    /// wait for descriptors, too.
+    ///
+    /// Such a channel has two descriptors, which forked children inherit. While no poll loop waits it is as fast as
+    /// any other. It cannot be passed to another program.
+    pub fn pollable(mut self, pollable: bool) -> Builder {
+        self.pollable = pollable;
+        self
+    }
+
     /// Makes the channel and its two ends.
     ///
     /// # Errors
     /// [`Error::is_capacity`] if the values do not fit an address space, [`Error::is_memory`] if the
     /// system has no memory for the mapping, [`Error::is_process`] if this process cannot be entered in
-    /// the table of channel users (once per process: two mappings and, for a moment, one descriptor).
+    /// the table of channel users (once per process: two mappings and, for a moment, one descriptor;
+    /// two descriptors if it is [`pollable`](Self::pollable)).
     pub fn build<T: Plain>(&self) -> Result<(Sender<T>, Receiver<T>), Error> {
         let (sender, receiver) = End::pair(self, Sides::SENDER, Sides::RECEIVER)?;
         Ok((Sender { end: sender }, Receiver { end: receiver }))

@@ -45,6 +45,9 @@ impl<T: Plain> End<T> {
     ) -> Result<(End<T>, End<T>), Error> {
         let geometry = Geometry::new::<T>(options.capacity)?;
         let core = fork::adopt(&geometry, options.label::<T>(Kind::Channel))?;
+        if options.pollable {
+            fork::make_pollable(&core)?;
+        }
         let end = |side, uses| End::new(core.clone(), geometry, options, side, uses);
         Ok((
             end(Sides::SENDER, sender_uses),
@@ -84,6 +87,10 @@ impl<T: Plain> End<T> {
     }
 
     pub(crate) fn descriptors(&self) -> Result<Descriptors, Error> {
+        // Another program's posts would tell no poll loop.
+        if self.core.is_pollable() {
+            return Err(Error::not_passable());
+        }
         self.core.descriptors()
     }
 

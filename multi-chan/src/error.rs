@@ -182,7 +182,7 @@ impl fmt::Display for Error {
             ),
             ErrorKind::NotPassable => write!(
                 f,
-                "the channel cannot be passed on: make it with Builder::in_memfd"
+                "the channel cannot be passed on: make it with Builder::in_memfd, and not pollable"
             ),
             ErrorKind::Memory(_) => write!(
                 f,

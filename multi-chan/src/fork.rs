@@ -105,6 +105,12 @@ pub(crate) fn join(
     family.enter(home, map, geometry, sides)
 }
 
+/// Gives a new channel, which nobody else has yet, its eventfds.
+pub(crate) fn make_pollable(core: &Core) -> Result<(), Error> {
+    let _family = lock();
+    core.make_pollable().map_err(Error::process)
+}
+
 /// Runs `act` with this process's entry on the roll, under the fork lock.
 pub(crate) fn with_process<R>(
     home: &'static Home,

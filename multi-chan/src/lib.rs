@@ -54,7 +54,8 @@
 //! - A sleeper hears of a death from the kernel. In a tree of more than 120 processes that takes threads: each
 //!   process that sleeps has one for every 120. At most 4 096 processes share a channel at one time.
 //! - The first channel of a tree of processes makes two small mappings that stay.
-//! - Waiting blocks the thread. A green task waits through its runtime's blocking call.
+//! - Waiting blocks the thread. A green task waits through its runtime's blocking call; a poll loop waits for the
+//!   descriptor of a [`Readiness`].
 //! - Linux on x86-64 with glibc is what is tested.
 //!
 //! The protocol, with its proofs, is in `src/README.md`.
@@ -76,6 +77,8 @@ mod chan;
 mod ends;
 mod error;
 #[cfg(not(loom))]
+mod face;
+#[cfg(not(loom))]
 mod fork;
 #[cfg(not(loom))]
 mod iter;
@@ -92,6 +95,8 @@ mod patience;
 #[cfg(not(loom))]
 mod peek;
 mod plain;
+#[cfg(not(loom))]
+mod readiness;
 mod ring;
 #[cfg(not(loom))]
 mod robust;
@@ -129,6 +134,8 @@ pub use kill::{KillPoint, kill_at, watch_writes};
 pub use loan::{SlotMut, SlotRef};
 pub use pass::Descriptors;
 pub use plain::Plain;
+#[cfg(not(loom))]
+pub use readiness::Readiness;
 #[cfg(not(loom))]
 pub use select::{RecvSide, Select, SendSide};
 #[cfg(all(feature = "kill-points", not(loom)))]

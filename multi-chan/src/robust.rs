@@ -29,7 +29,7 @@ use crate::wait::ALL;
 use std::cell::RefCell;
 use std::io;
 use std::ops::Range;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::slice;
 use std::time::Duration;
@@ -507,6 +507,27 @@ impl Roll {
         } else {
             Watch::Poll
         }
+    }
+
+    /// A descriptor that becomes readable when the process ends; `None` if it has ended, or has not begun.
+    pub(crate) fn pidfd(&self, process: Process) -> io::Result<Option<OwnedFd>> {
+        let row = self.row(process);
+        // Acquire: pairs with the Release in `begin`.
+        let claim = Claim::read(row.claim.load(Acquire));
+        if claim.number != process.number() || claim.state != ALIVE {
+            return Ok(None);
+        }
+        // Relaxed: published by the claim.
+        let (pid, identity) = (row.pid.load(Relaxed), row.identity.load(Relaxed));
+        let pidfd = match sys::pidfd_open(pid) {
+            Ok(pidfd) => pidfd,
+            Err(error) if sys::is_no_process(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let same = identity == 0 || sys::pidfd_inode(&pidfd)? == identity;
+        // Acquire: the row is still this process's, so the pid was.
+        let still = Claim::read(row.claim.load(Acquire)).number == process.number();
+        Ok((same && still).then_some(pidfd))
     }
 
     /// Asks the kernel whether a process without a held word has ended, and if so marks its row.

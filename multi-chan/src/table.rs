@@ -5,6 +5,7 @@
 
 use crate::Error;
 use crate::error::Why;
+use crate::face::{self, Faces};
 use crate::fork::{self, Home};
 use crate::kill::{self, KillPoint};
 use crate::layout::{Gate, Geometry, Header, ROWS, Row};
@@ -19,6 +20,7 @@ use crate::vigil::{self, Bell};
 use crate::wait::{ALL, Event, Ticket};
 use std::io;
 use std::ptr;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// Sides of a channel, as bits of `Row::sides`.
@@ -105,6 +107,8 @@ pub(crate) struct Core {
     receivers: AtomicUsize,
     /// 1 once a slot has been lent out: the user may forget it.
     lent: AtomicU32,
+    /// The eventfds, if the channel was built as pollable.
+    faces: OnceLock<Faces>,
 }
 
 impl Core {
@@ -126,6 +130,29 @@ impl Core {
             senders: handles(Sides::SENDER),
             receivers: handles(Sides::RECEIVER),
             lent: AtomicU32::default(),
+            faces: OnceLock::new(),
+        }
+    }
+
+    /// Gives the channel its eventfds. The caller holds the fork lock; nobody else has the channel yet.
+    pub(crate) fn make_pollable(&self) -> io::Result<()> {
+        let faces = Faces::new()?;
+        let header = self.header();
+        self.faces
+            .get_or_init(|| faces)
+            .enter(&header.sent.0, &header.freed.0);
+        Ok(())
+    }
+
+    pub(crate) fn is_pollable(&self) -> bool {
+        self.faces.get().is_some()
+    }
+
+    /// Has poll loops look round, since a process entered that they cannot have watched.
+    fn stir_pollers(&self) {
+        if self.is_pollable() {
+            self.header().sent.0.stir_pollers();
+            self.header().freed.0.stir_pollers();
         }
     }
 
@@ -275,6 +302,7 @@ impl Core {
             if bits != 0 {
                 self.wake_everybody();
             }
+            self.stir_pollers();
             return Ok(index as u16);
         }
         Err(io::Error::other("more than 4096 processes use the channel"))
@@ -535,5 +563,13 @@ impl Core {
         self.taken_rows()
             .map(|(_, _, process)| process)
             .filter(move |process| process.bits() != me)
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        if self.is_pollable() {
+            face::forget([&self.header().sent.0, &self.header().freed.0]);
+        }
     }
 }

@@ -3,7 +3,11 @@
 //! An [`Event`] is one word: an epoch and an armed bit. Who posts looks at the armed bit and, while
 //! it is clear, does nothing else. The race, and why no wake is lost, is in `README.md`.
 
+#[cfg(not(loom))]
+use crate::face;
 use crate::kill::{self, KillPoint};
+#[cfg(not(loom))]
+use crate::sync::AcqRel;
 use crate::sync::{AtomicU32, Bed, Relaxed, SeqCst, fence};
 use std::time::Duration;
 
@@ -24,6 +28,12 @@ pub(crate) const ALL: u32 = i32::MAX as u32;
 pub(crate) struct Event {
     word: AtomicU32,
     bed: Bed,
+    /// | value | meaning                                                    | left by                            |
+    /// | ----- | ---------------------------------------------------------- | ---------------------------------- |
+    /// |   0   | no poll loop waits, or its descriptor is readable          | a poller, before it arms the word  |
+    /// |   1   | a poll loop may wait: write to the eventfd                  | the poster who then writes, only   |
+    #[cfg(not(loom))]
+    polled: AtomicU32,
 }
 
 /// The value a sleeper may sleep on: whoever posts after it was drawn changes it.
@@ -43,6 +53,42 @@ impl Event {
         fence(SeqCst);
         kill::reached(KillPoint::Armed);
         Ticket(ticket.unwrap_or(0))
+    }
+
+    /// Announces a poll loop that will wait for the eventfd: as `arm`, for who does not sleep on the word.
+    #[cfg(not(loom))]
+    pub(crate) fn arm_poll(&self) {
+        // Relaxed: published by the arming, whose exchange every poster acquires that finds it.
+        self.polled.store(1, Relaxed);
+        let _ticket = self.arm();
+    }
+
+    /// Writes to the eventfd if a poll loop waits for it; true if so.
+    #[cfg(not(loom))]
+    fn tell_pollers(&self) -> bool {
+        // Relaxed: the caller has acquired the arming, if there was one. First the word, then the descriptor: the
+        // other way round could take off the mark of a poller that came in between. Whoever is killed between
+        // the two is watched by the poller.
+        let told = self.polled.load(Relaxed) == 1
+            // AcqRel: one of several posters writes. Relaxed on failure: another one does.
+            && self.polled.compare_exchange(1, 0, AcqRel, Relaxed).is_ok();
+        if told {
+            face::signal(self);
+        }
+        told
+    }
+
+    #[cfg(loom)]
+    fn tell_pollers(&self) -> bool {
+        false
+    }
+
+    /// Has poll loops look round: somebody entered whose death they could not hear of.
+    #[cfg(not(loom))]
+    pub(crate) fn stir_pollers(&self) {
+        // SeqCst: what the caller did comes before the look. Pairs with the fence in `arm`.
+        fence(SeqCst);
+        self.tell_pollers();
     }
 
     /// Tells up to `count` sleepers that something they may wait for has been done.
@@ -70,6 +116,7 @@ impl Event {
         {
             self.bed.wake(&self.word, ALL);
         }
+        self.tell_pollers();
     }
 
     /// True while somebody may sleep here.
@@ -104,7 +151,9 @@ impl Event {
             return;
         };
         kill::reached(KillPoint::Bumped);
-        if self.bed.wake(&self.word, count) < count {
+        let woken = self.bed.wake(&self.word, count);
+        let told = self.tell_pollers();
+        if woken < count && !told {
             // Fewer slept than we may wake, so nobody sleeps now. If nobody came since either, the
             // word is as we left it, and the bit can go. If it moved, somebody else sees to it.
             self.transition(|word| (word == bumped).then_some(word.wrapping_add(EPOCH) & !ARMED));

@@ -148,7 +148,7 @@ pub trait RecvSide: sealed::Receiving {}
 pub trait SendSide: sealed::Sending {}
 
 #[expect(unnameable_types, reason = "seals the traits above")]
-mod sealed {
+pub(crate) mod sealed {
     use super::Case;
 
     /// One operation, for this crate's eyes.

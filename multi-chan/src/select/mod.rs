@@ -3,11 +3,15 @@
 mod case;
 mod turn;
 
+pub(crate) use case::sealed::{Receiving, Sending};
+pub(crate) use case::{Case, Look};
 pub use case::{RecvSide, SendSide};
 
 use crate::patience::{Luck, Patience};
-use case::Case;
+use crate::readiness::Readiness;
+use crate::sys::PollFd;
 use std::fmt;
+use std::os::fd::AsFd;
 use std::time::{Duration, UNIX_EPOCH};
 use turn::Turn;
 
@@ -24,7 +28,7 @@ use turn::Turn;
 ///
 /// A select may be used any number of times. Nothing of it is in shared memory: it can be dropped, or its process
 /// killed, at any moment. Up to some 60 channels it sleeps on all of them; of more it looks at the rest
-/// every 20 ms.
+/// every 20 ms. Descriptors can be waited for beside channels: then it sleeps in `poll(2)`.
 ///
 /// # Examples
 /// ```
@@ -52,9 +56,17 @@ use turn::Turn;
 /// ```
 #[must_use = "a select does nothing until it is waited on"]
 pub struct Select<'a> {
-    cases: Vec<Option<Case<'a>>>,
+    cases: Vec<Option<Kind<'a>>>,
     luck: Luck,
     random: u64,
+    /// By number of the case; filled when a wait goes by `poll`.
+    faces: Vec<Option<Readiness<'a>>>,
+}
+
+/// What a case waits for.
+enum Kind<'a> {
+    Channel(Case<'a>),
+    Descriptor(PollFd<'a>),
 }
 
 impl<'a> Select<'a> {
@@ -65,20 +77,35 @@ impl<'a> Select<'a> {
             cases: Vec::new(),
             luck: Luck::default(),
             random: u64::from(now.subsec_nanos()) << 32 | 1,
+            faces: Vec::new(),
         }
     }
 
     /// Adds receiving from `from`; returns the number of the case.
     pub fn recv(&mut self, from: &'a impl RecvSide) -> usize {
-        self.add(from.case().0)
+        self.add(Kind::Channel(from.case().0))
     }
 
     /// Adds sending to `to`; returns the number of the case.
     pub fn send(&mut self, to: &'a impl SendSide) -> usize {
-        self.add(to.case().0)
+        self.add(Kind::Channel(to.case().0))
     }
 
-    fn add(&mut self, case: Case<'a>) -> usize {
+    /// Adds waiting until `fd` is readable, or until a read would tell of its end or an error; returns the number of
+    /// the case.
+    ///
+    /// Any descriptor that `poll(2)` takes: a socket, a pipe, a timer, a child's pidfd, which is readable once the child
+    /// has ended. The channels of such a select must be [`pollable`](crate::Builder::pollable).
+    pub fn readable(&mut self, fd: &'a impl AsFd) -> usize {
+        self.add(Kind::Descriptor(PollFd::readable(fd.as_fd())))
+    }
+
+    /// Adds waiting until `fd` is writable, as [`readable`](Self::readable).
+    pub fn writable(&mut self, fd: &'a impl AsFd) -> usize {
+        self.add(Kind::Descriptor(PollFd::writable(fd.as_fd())))
+    }
+
+    fn add(&mut self, case: Kind<'a>) -> usize {
         self.cases.push(Some(case));
         self.cases.len() - 1
     }
@@ -94,6 +121,9 @@ impl<'a> Select<'a> {
             removed.is_some(),
             "select has no case {case}: it was never added, or is removed already"
         );
+        if let Some(face) = self.faces.get_mut(case) {
+            *face = None;
+        }
     }
 
     /// True if there is nothing to wait for.
@@ -108,7 +138,8 @@ impl<'a> Select<'a> {
     /// right form.
     ///
     /// # Panics
-    /// If there are no cases, since it would wait for ever; and if `attempt` does.
+    /// If there are no cases, since it would wait for ever; if there are descriptors beside a channel that is not
+    /// [`pollable`](crate::Builder::pollable); and if `attempt` does.
     #[track_caller]
     pub fn run<R>(&mut self, attempt: impl FnMut(usize) -> Option<R>) -> R {
         let done = self.until(Patience::Endless, attempt);
@@ -142,7 +173,7 @@ impl<'a> Select<'a> {
     /// That is a fact of the moment: by the time the caller acts on it, somebody else may have been faster.
     ///
     /// # Panics
-    /// If there are no cases.
+    /// As [`run`](Self::run).
     #[track_caller]
     pub fn wait(&mut self) -> usize {
         self.run(Some)
@@ -151,7 +182,7 @@ impl<'a> Select<'a> {
     /// As [`wait`](Self::wait), no longer than `limit`.
     ///
     /// # Panics
-    /// If there are no cases.
+    /// As [`run`](Self::run).
     #[track_caller]
     pub fn wait_timeout(&mut self, limit: Duration) -> Option<usize> {
         self.run_timeout(limit, Some)
@@ -160,10 +191,23 @@ impl<'a> Select<'a> {
     /// As [`wait`](Self::wait), without waiting.
     ///
     /// # Panics
-    /// If there are no cases.
+    /// As [`run`](Self::run).
     #[track_caller]
     pub fn try_wait(&mut self) -> Option<usize> {
         self.try_run(Some)
+    }
+
+    fn has_descriptors(&self) -> bool {
+        let mut cases = self.cases.iter().flatten();
+        cases.any(|kind| matches!(kind, Kind::Descriptor(_)))
+    }
+
+    fn all_pollable(&self) -> bool {
+        let mut cases = self.cases.iter().flatten();
+        cases.all(|kind| match kind {
+            Kind::Channel(case) => case.core().is_pollable(),
+            Kind::Descriptor(_) => true,
+        })
     }
 
     #[track_caller]
@@ -176,7 +220,11 @@ impl<'a> Select<'a> {
             !self.is_empty(),
             "select has no cases and would wait for ever: add one with recv or send"
         );
-        let mut turn = Turn::new(&self.cases, &self.luck, &mut self.random, patience);
+        assert!(
+            !self.has_descriptors() || self.all_pollable(),
+            "select has descriptors beside a channel that was not built as pollable: make it with Builder::pollable(true)"
+        );
+        let mut turn = Turn::new(self, patience);
         loop {
             let case = turn.ready()?;
             if let Some(done) = attempt(case) {

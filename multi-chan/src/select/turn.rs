@@ -1,9 +1,13 @@
 //! One wait of a select, from its first look to its last sleep.
 
-use super::case::{Case, Look};
+use super::{Case, Kind, Look, Select};
 use crate::patience::{Luck, MOMENT, MOMENT_DOUBLINGS, Patience, YIELDS};
+use crate::readiness::Readiness;
 use crate::sync::spin;
-use crate::vigil::{self, Bell};
+use crate::sys::{self, PollFd};
+use crate::vigil::{self, Bell, LOOK_ROUND_POLLING};
+use std::io;
+use std::os::fd::AsFd;
 use std::ptr;
 use std::thread;
 use std::time::Duration;
@@ -11,12 +15,15 @@ use std::time::Duration;
 /// The state of a wait between two attempts of the caller; passes on what it was woken for and did not take when it
 /// is dropped, however that comes about.
 pub(super) struct Turn<'s, 'a> {
-    cases: &'s [Option<Case<'a>>],
+    cases: &'s [Option<Kind<'a>>],
     luck: &'s Luck,
     random: &'s mut u64,
+    faces: &'s mut Vec<Option<Readiness<'a>>>,
     patience: Patience,
     spins_left: u32,
     yields_left: u32,
+    /// Sleeps in `poll` and not on futexes.
+    polls: bool,
     /// Armed since the last sleep: each event once.
     bells: Vec<Bell<'a>>,
     sleeps: u32,
@@ -24,27 +31,25 @@ pub(super) struct Turn<'s, 'a> {
 }
 
 impl<'s, 'a> Turn<'s, 'a> {
-    pub(super) fn new(
-        cases: &'s [Option<Case<'a>>],
-        luck: &'s Luck,
-        random: &'s mut u64,
-        patience: Patience,
-    ) -> Turn<'s, 'a> {
-        let busy = !matches!(patience, Patience::None);
-        let first = cases.iter().flatten().next();
+    pub(super) fn new(select: &'s mut Select<'a>, patience: Patience) -> Turn<'s, 'a> {
+        let polls = select.has_descriptors() || (select.all_pollable() && !sys::has_futex_waitv());
+        let busy = !matches!(patience, Patience::None) && !polls;
+        let first = channels(&select.cases).next();
         Turn {
             spins_left: match first {
-                Some(case) if busy && luck.draw() => case.core().spins(),
+                Some(case) if busy && select.luck.draw() => case.core().spins(),
                 _ => 0,
             },
             yields_left: if busy { YIELDS } else { 0 },
             bells: Vec::new(),
             sleeps: 0,
             looked_round: false,
-            cases,
-            luck,
-            random,
+            cases: &select.cases,
+            luck: &select.luck,
+            random: &mut select.random,
+            faces: &mut select.faces,
             patience,
+            polls,
         }
     }
 
@@ -52,19 +57,11 @@ impl<'s, 'a> Turn<'s, 'a> {
     ///
     /// The order is that of every sleeper: arm all, look at all again, look round, sleep.
     pub(super) fn ready(&mut self) -> Option<usize> {
+        let mut soon = Vec::new();
         loop {
-            let mut soon = Vec::new();
-            let count = self.cases.len();
-            let start = self.draw(count);
-            for number in (start..count).chain(0..start) {
-                let Some(case) = self.cases[number] else {
-                    continue;
-                };
-                match case.look() {
-                    Look::Ready => return Some(number),
-                    Look::Nothing => {}
-                    Look::Soon(owner) => soon.push((case, owner)),
-                }
+            soon.clear();
+            if let Some(number) = self.look(&mut soon) {
+                return Some(number);
             }
             if self.spins_left > 0 {
                 self.spins_left -= 1;
@@ -80,7 +77,7 @@ impl<'s, 'a> Turn<'s, 'a> {
                 continue;
             }
             let waits = !matches!(self.patience, Patience::None);
-            if waits && self.bells.is_empty() {
+            if waits && !self.polls && self.bells.is_empty() {
                 self.arm();
                 continue;
             }
@@ -91,21 +88,65 @@ impl<'s, 'a> Turn<'s, 'a> {
             if left == Some(Duration::ZERO) {
                 return None;
             }
-            let moment =
-                (!soon.is_empty()).then(|| MOMENT * (1 << self.sleeps.min(MOMENT_DOUBLINGS)));
-            let limit = match (moment, left) {
-                (Some(moment), Some(left)) => Some(moment.min(left)),
-                (moment, left) => moment.or(left),
-            };
-            vigil::sleep(&self.bells, limit);
-            self.bells.clear();
+            if self.polls {
+                self.poll(left);
+            } else {
+                let moment = MOMENT * (1 << self.sleeps.min(MOMENT_DOUBLINGS));
+                let moment = (!soon.is_empty()).then_some(moment);
+                vigil::sleep(&self.bells, shorter(moment, left));
+                self.bells.clear();
+            }
             self.sleeps = self.sleeps.saturating_add(1);
         }
     }
 
+    /// Looks at every case from a random one on, and returns the first that is ready.
+    fn look(&mut self, soon: &mut Vec<(Case<'a>, Option<u16>)>) -> Option<usize> {
+        let mut fds = self.descriptors();
+        if !fds.is_empty() {
+            sys::poll(&mut fds, Some(Duration::ZERO)).ok();
+        }
+        let count = self.cases.len();
+        let start = self.draw(count);
+        let before = self.cases[..start].iter().flatten();
+        let mut next_fd = before
+            .filter(|kind| matches!(kind, Kind::Descriptor(_)))
+            .count();
+        for number in (start..count).chain(0..start) {
+            if number == 0 {
+                next_fd = 0;
+            }
+            match &self.cases[number] {
+                None => {}
+                Some(Kind::Descriptor(_)) => {
+                    if fds[next_fd].is_ready() {
+                        return Some(number);
+                    }
+                    next_fd += 1;
+                }
+                Some(Kind::Channel(case)) => match case.look() {
+                    Look::Ready => return Some(number),
+                    Look::Nothing => {}
+                    Look::Soon(owner) => soon.push((*case, owner)),
+                },
+            }
+        }
+        None
+    }
+
+    fn descriptors(&self) -> Vec<PollFd<'a>> {
+        let kinds = self.cases.iter().flatten();
+        kinds
+            .filter_map(|kind| match kind {
+                Kind::Descriptor(fd) => Some(*fd),
+                Kind::Channel(_) => None,
+            })
+            .collect()
+    }
+
     /// Draws a ticket of every event, each once: a second arming would turn back the first.
     fn arm(&mut self) {
-        for case in self.cases.iter().flatten() {
+        for case in channels(self.cases) {
             let event = case.event();
             if self.bells.iter().any(|bell| ptr::eq(bell.event, event)) {
                 continue;
@@ -127,7 +168,7 @@ impl<'s, 'a> Turn<'s, 'a> {
                 changed |= case.core().bury_dead();
             }
         }
-        for case in self.cases.iter().flatten() {
+        for case in channels(self.cases) {
             changed |= case.core().bury_dead();
             // Ready from here on. Once told is enough: what stands in the way then is somebody's moment.
             changed |= case.is_gone() && !self.looked_round;
@@ -137,6 +178,44 @@ impl<'s, 'a> Turn<'s, 'a> {
             self.bells.clear();
         }
         changed
+    }
+
+    /// Sleeps on all descriptors, the channels' among them.
+    fn poll(&mut self, left: Option<Duration>) {
+        let limit = match self.arm_faces() {
+            Ok(true) => left,
+            Ok(false) => return,
+            // No descriptors left: the rest is looked at now and then.
+            Err(_) => shorter(Some(LOOK_ROUND_POLLING), left),
+        };
+        let mut fds = self.descriptors();
+        fds.extend(
+            self.faces
+                .iter()
+                .flatten()
+                .map(|face| PollFd::readable(face.as_fd())),
+        );
+        if sys::poll(&mut fds, limit).is_err() {
+            thread::sleep(limit.map_or(LOOK_ROUND_POLLING, |limit| limit.min(LOOK_ROUND_POLLING)));
+        }
+    }
+
+    /// Arms every channel's descriptor; false if one of them is ready instead.
+    fn arm_faces(&mut self) -> io::Result<bool> {
+        self.faces.resize_with(self.cases.len(), || None);
+        for (face, kind) in self.faces.iter_mut().zip(self.cases) {
+            let Some(Kind::Channel(case)) = kind else {
+                continue;
+            };
+            let face = match face {
+                Some(made) if made.is_ours() => made,
+                other => other.insert(Readiness::new(*case)?),
+            };
+            if !face.arm()? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// A number below `count`, not the same ones in the same order.
@@ -151,9 +230,21 @@ impl<'s, 'a> Turn<'s, 'a> {
 impl Drop for Turn<'_, '_> {
     fn drop(&mut self) {
         if self.sleeps > 0 {
-            for case in self.cases.iter().flatten() {
-                case.pass_on();
-            }
+            channels(self.cases).for_each(Case::pass_on);
         }
+    }
+}
+
+fn channels<'a>(cases: &[Option<Kind<'a>>]) -> impl Iterator<Item = Case<'a>> {
+    cases.iter().flatten().filter_map(|kind| match kind {
+        Kind::Channel(case) => Some(*case),
+        Kind::Descriptor(_) => None,
+    })
+}
+
+fn shorter(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }

@@ -17,6 +17,7 @@ mod mixed;
 mod pass;
 mod plain_ring;
 mod points;
+mod poll;
 mod report;
 mod scenes;
 mod select;
@@ -44,6 +45,7 @@ fn main() {
         loan::TESTS,
         bad_luck::TESTS,
         crowd::TESTS,
+        poll::TESTS,
         mixed::TESTS,
         chaos::TESTS,
         pass::TESTS,

@@ -3,7 +3,7 @@
 #![expect(unsafe_code, reason = "fork, kill, waitpid and alarm through libc")]
 
 use std::fs::File;
-use std::os::fd::FromRawFd;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::ptr;
 use std::sync::OnceLock;
@@ -322,6 +322,32 @@ pub(crate) fn memfd() -> File {
     assert!(fd >= 0, "memfd: {}", std::io::Error::last_os_error());
     // SAFETY: just made for us.
     unsafe { File::from_raw_fd(fd) }
+}
+
+/// A descriptor that is readable once the process `pid` has ended.
+pub(crate) fn pidfd(pid: i32) -> OwnedFd {
+    // SAFETY: takes numbers.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    assert!(fd >= 0, "pidfd_open: {}", std::io::Error::last_os_error());
+    // SAFETY: made just now for us.
+    unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).unwrap()) }
+}
+
+/// poll(2) until `fd` is readable, for as long as `limit`, if there is one.
+pub(crate) fn wait_readable(fd: BorrowedFd<'_>, limit: Option<Duration>) {
+    let mut poll = libc::pollfd {
+        fd: fd.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    let limit = limit.map(|limit| libc::timespec {
+        tv_sec: 0,
+        tv_nsec: i64::from(limit.subsec_nanos()),
+    });
+    let limit = limit.as_ref().map_or(ptr::null(), ptr::from_ref);
+    // SAFETY: one pollfd and a limit that outlive the call.
+    let ready = unsafe { libc::ppoll(&raw mut poll, 1, limit, ptr::null()) };
+    assert!(ready >= 0, "poll: {}", std::io::Error::last_os_error());
 }
 
 /// Descriptors and mappings of this process.
