@@ -36,6 +36,7 @@ use crate::peers::Perform;
 pub(super) const CONTENDERS: &[(&str, Perform)] = &[
     ("multi-chan", multi::copies),
     ("multi-chan SPSC", multi::one_to_one),
+    ("multi-chan loans", multi::loans),
     ("multi-chan batch", multi::batches),
     ("multi-chan threads", multi::threads),
     ("std threads", kernel::std_threads),

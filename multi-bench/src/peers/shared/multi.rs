@@ -1,4 +1,5 @@
-//! multi-chan: values copied in and out, one by one and in batches, and its channel for one sender and one receiver.
+//! multi-chan: values copied in and out, one by one and in batches, or written and read where they lie; and its channel for one sender
+//! and one receiver.
 
 use multi_chan::{Receiver, Sender, channel, spsc};
 
@@ -31,6 +32,14 @@ pub(crate) fn batches(job: &Job) -> Result<Work> {
     }
     let shape = Shape::of(job)?;
     by_words!(shape, batched(Kind::Processes, shape, BATCH))
+}
+
+pub(crate) fn loans(job: &Job) -> Result<Work> {
+    if job.workload != "stream" {
+        return job.unknown("multi-chan loans");
+    }
+    let shape = Shape::of(job)?;
+    by_words!(shape, lent(shape))
 }
 
 pub(crate) fn one_to_one(job: &Job) -> Result<Work> {
@@ -73,6 +82,36 @@ fn batched<const WORDS: usize>(kind: Kind, shape: Shape, batch: usize) -> Result
             .into_iter()
             .map(|rx| move || Ok(Batch::new(rx, batch))),
     )
+}
+
+/// An end whose messages stay where they are.
+struct Lent<End>(End);
+
+fn lent<const WORDS: usize>(shape: Shape) -> Result<Work> {
+    let (tx, rx) = channel::<[u64; WORDS]>(shape.slots)?;
+    let puts = (0..shape.pairs).map(|_| tx.clone()).collect::<Vec<_>>();
+    let takes = (0..shape.pairs).map(|_| rx.clone()).collect::<Vec<_>>();
+    stream(
+        Kind::Processes,
+        puts.into_iter().map(|tx| move || Ok(Lent(tx))),
+        takes.into_iter().map(|rx| move || Ok(Lent(rx))),
+    )
+}
+
+impl<const WORDS: usize> Put for Lent<Sender<[u64; WORDS]>> {
+    #[inline]
+    fn put(&mut self, number: u64) -> Result {
+        let mut message = self.0.reserve()?;
+        write(&mut *message, number);
+        Ok(message.commit()?)
+    }
+}
+
+impl<const WORDS: usize> Take for Lent<Receiver<[u64; WORDS]>> {
+    #[inline]
+    fn take(&mut self) -> Result<u64> {
+        read(&*self.0.recv_ref()?)
+    }
 }
 
 fn alone<const WORDS: usize>(job: &Job, shape: Shape) -> Result<Work> {

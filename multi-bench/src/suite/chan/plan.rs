@@ -15,6 +15,7 @@ pub(super) const SIMPLE_QUEUE: &str = "Python SimpleQueue";
 pub(super) const OF_THE_HOUSE: &[&str] = &[
     OURS,
     SPSC,
+    LOANS,
     BATCH,
     THREADS,
     "std threads",
@@ -27,6 +28,8 @@ pub(super) const OF_THE_HOUSE: &[&str] = &[
 ];
 const OURS: &str = "multi-chan";
 const SPSC: &str = "multi-chan SPSC";
+/// Messages that are written and read where they lie.
+const LOANS: &str = "multi-chan loans";
 const BATCH: &str = "multi-chan batch";
 const THREADS: &str = "multi-chan threads";
 const CROSSBEAM: &str = "crossbeam threads";
@@ -107,6 +110,7 @@ const LONG: usize = 64 << 10;
 /// Any number of senders and receivers.
 const MANY: &[&str] = &[
     OURS,
+    LOANS,
     BATCH,
     THREADS,
     CROSSBEAM,
@@ -119,11 +123,12 @@ const MANY: &[&str] = &[
     SIMPLE_QUEUE,
 ];
 /// The same of those who carry long messages. What a pipe or a socket has room for is less than one.
-const MANY_LONG: &[&str] = &[OURS, THREADS, CROSSBEAM, BOOST, QUEUE, SIMPLE_QUEUE];
+const MANY_LONG: &[&str] = &[LOANS, OURS, THREADS, CROSSBEAM, BOOST, QUEUE, SIMPLE_QUEUE];
 /// One of each.
 const ONE: &[&str] = &[
     OURS,
     SPSC,
+    LOANS,
     BATCH,
     THREADS,
     CROSSBEAM,
@@ -143,6 +148,7 @@ const ONE: &[&str] = &[
     WRITE_AND_READ,
 ];
 const ONE_LONG: &[&str] = &[
+    LOANS,
     OURS,
     SPSC,
     THREADS,
@@ -182,6 +188,9 @@ fn size(
             (8, 1) => variant
                 .target(NS, Times(1.0, CROSSBEAM))
                 .target_of(SPSC, NS, AtMost(15.0)),
+            (LONG.., 1) => variant
+                .target(NS, Times(1.15, WRITE_AND_READ))
+                .target(NS, Times(1.0, ICEORYX)),
             (8, _) => variant.target(NS, Times(1.0, CROSSBEAM)),
             _ => variant,
         }
