@@ -29,7 +29,6 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 
 /// This process's channels and its places on rolls.
 struct Family {
@@ -192,12 +191,8 @@ impl Family {
         let home = Home {
             roll,
             me: wiped_word()?,
-            // Asked here, under the lock, and not in a `OnceLock`: a fork in the middle of
-            // that would leave it locked in the child.
-            spins: match thread::available_parallelism() {
-                Ok(processors) if processors.get() > 1 => SPINS,
-                _ => 0,
-            },
+            // The machine's, not those that this thread may run on just now: the other side may run on another.
+            spins: if sys::processors() > 1 { SPINS } else { 0 },
             file,
         };
         if self.homes.is_empty() {

@@ -63,28 +63,49 @@ pub(crate) enum Step {
 /// Whether busy waits of a handle have been worth it: how many waits go without one.
 ///
 /// Where the other side runs on a processor of its own, it answers within a busy wait, and both sides stay
-/// busy; where it does not, busy turns only delay it. One in `UNLUCKY` waits finds out.
+/// busy; where it does not, busy turns only delay it. One wait in 16 finds out, and one in twice as many each time that it
+/// was in vain again, up to one in 256.
+///
+/// ```text
+///   31        16 15      8 7         0
+///  ┌────────────┬─────────┬───────────┐
+///  │ 1: trying  │ penalty │ waits left │
+///  └────────────┴─────────┴───────────┘
+/// ```
 #[derive(Debug, Default)]
 pub(crate) struct Luck(PrivateU32);
 
-/// Waits without busy turns after one that was in vain.
-const UNLUCKY: u32 = 15;
+const WAITS: u32 = 0xff;
+const PENALTY_SHIFT: u32 = 8;
+const TRYING: u32 = 1 << 16;
+/// Waits without busy turns after the first one that was in vain, and at most.
+const PENALTY_MIN: u32 = 15;
+const PENALTY_MAX: u32 = WAITS;
 
 impl Luck {
     /// True if the next wait shall begin busily.
     pub(crate) fn draw(&self) -> bool {
         // Relaxed: a guess, private to this process.
-        let waits = self.0.load(Relaxed);
-        if waits > 0 {
-            // Relaxed: as above.
-            self.0.store(waits - 1, Relaxed);
-        }
-        waits == 0
+        let state = self.0.load(Relaxed);
+        let next = if state & WAITS > 0 {
+            state - 1
+        } else if state & TRYING != 0 {
+            // The last busy wait was not in vain, or we would have been told.
+            TRYING
+        } else {
+            state | TRYING
+        };
+        // Relaxed: as above.
+        self.0.store(next, Relaxed);
+        next & TRYING != 0
     }
 
     pub(crate) fn was_in_vain(&self) {
         // Relaxed: as in `draw`.
-        self.0.store(UNLUCKY, Relaxed);
+        let penalty = self.0.load(Relaxed) >> PENALTY_SHIFT & WAITS;
+        let penalty = (2 * penalty + 1).clamp(PENALTY_MIN, PENALTY_MAX);
+        // Relaxed: as above.
+        self.0.store(penalty << PENALTY_SHIFT | penalty, Relaxed);
     }
 }
 
@@ -201,5 +222,29 @@ impl<'a> Wait<'a> {
         }
         self.sleeps = self.sleeps.saturating_add(1);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waits_without(luck: &Luck) -> usize {
+        (0..).take_while(|_| !luck.draw()).count()
+    }
+
+    #[test]
+    fn busy_waits_in_vain_become_rare_and_one_that_is_not_makes_them_the_rule() {
+        let luck = Luck::default();
+        assert!(luck.draw() && luck.draw());
+        let mut pauses = Vec::new();
+        for _ in 0..6 {
+            luck.was_in_vain();
+            pauses.push(waits_without(&luck));
+        }
+        assert_eq!(pauses, [15, 31, 63, 127, 255, 255]);
+        assert!(luck.draw(), "the last one was not in vain");
+        luck.was_in_vain();
+        assert_eq!(waits_without(&luck), 15);
     }
 }

@@ -335,6 +335,13 @@ pub(crate) fn without_signals<R>(act: impl FnOnce() -> R) -> R {
     done
 }
 
+/// `sysconf(_SC_NPROCESSORS_ONLN)`, sysconf(3): processors of the machine.
+pub(crate) fn processors() -> usize {
+    // SAFETY: takes a number.
+    let count = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
+    usize::try_from(count).unwrap_or(1)
+}
+
 /// `getpid`, getpid(2).
 pub(crate) fn process_id() -> u32 {
     std::process::id()
