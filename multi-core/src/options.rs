@@ -51,6 +51,19 @@ impl GroupOptions {
         self
     }
 
+    /// Whether there is a limit.
+    ///
+    /// ```
+    /// use multi_core::GroupOptions;
+    ///
+    /// assert!(GroupOptions::new().limit(8).has_limit());
+    /// assert!(!GroupOptions::new().has_limit());
+    /// ```
+    #[must_use]
+    pub fn has_limit(&self) -> bool {
+        self.limit.is_some()
+    }
+
     /// Cancels the group at its first failure.
     #[must_use]
     pub fn fail_fast(mut self, on: bool) -> Self {

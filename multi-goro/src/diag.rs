@@ -8,6 +8,10 @@
 //! lock of this crate. A thread that does anything else, asleep or not, may be about to end the wait: then nothing is told, and
 //! [`Dump::is_stalled`] is for who knows better.
 //!
+//! Tasks that **hold each other up** for ever are told within seconds, once, whatever else goes on: they wait for a [`Mutex`](crate::sync::Mutex), or for a
+//! group without a limit, each behind one of the others. The report says who waits behind whom; [`Dump::deadlocked`] finds the same ones.
+//! Nothing is told that a thread, a timer or a message could still end.
+//!
 //! [`metrics`] says in numbers what a runtime has done so far; that costs next to nothing.
 //!
 //! ```
@@ -29,6 +33,7 @@
 //! ```
 
 pub(crate) mod deadlock;
+pub(crate) mod held_up;
 mod metrics;
 
 pub use metrics::{Metrics, metrics};
@@ -37,12 +42,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use crate::sched::WaitsFor;
 
 use crate::runtime::{Runtime, existing_runtime};
-use crate::sched::{self, Does, Shared, Sighting, Survey};
+use crate::sched::{self, Behind, Does, Shared, Sighting, Survey};
 
 /// The tasks of one runtime as they were a moment ago: see [`dump`].
 ///
@@ -71,6 +76,8 @@ use crate::sched::{self, Does, Shared, Sighting, Survey};
 pub struct Dump {
     survey: Survey,
     tasks: Vec<TaskReport>,
+    begun: Instant,
+    ended: Instant,
 }
 
 /// What is known of one task.
@@ -140,9 +147,12 @@ impl Runtime {
 
 impl Dump {
     fn of(shared: &Arc<Shared>) -> Self {
+        let begun = Instant::now();
         let mut survey = shared.survey();
         let tasks = std::mem::take(&mut survey.sightings);
         Self {
+            begun,
+            ended: Instant::now(),
             survey,
             tasks: tasks.into_iter().map(TaskReport).collect(),
         }
@@ -158,6 +168,8 @@ impl Dump {
                 is_at_rest: false,
             },
             tasks: Vec::new(),
+            begun: Instant::now(),
+            ended: Instant::now(),
         }
     }
 
@@ -180,6 +192,22 @@ impl Dump {
     #[must_use]
     pub fn is_stalled(&self) -> bool {
         !self.tasks.is_empty() && self.is_hopeless()
+    }
+
+    /// Tasks that hold each other up for ever, whatever else the process does: they wait for a [`Mutex`](crate::sync::Mutex), or for a
+    /// group without a limit, each behind one of the others, and did so in `earlier`, which was made half a second before this at least. A
+    /// monitor looks for them, too, and tells of them once on standard error.
+    ///
+    /// Of waits of other kinds (for a channel, a condition, a [`RwLock`](crate::sync::RwLock)) nobody knows who could end them: who hangs on one of
+    /// those is not listed.
+    ///
+    /// ```
+    /// let earlier = multi_goro::diag::dump();
+    /// let later = multi_goro::diag::dump();
+    /// assert_eq!(later.deadlocked(&earlier).count(), 0);
+    /// ```
+    pub fn deadlocked(&self, earlier: &Self) -> impl ExactSizeIterator<Item = &TaskReport> {
+        held_up::find(earlier, self).into_iter()
     }
 
     /// As [`is_stalled`](Self::is_stalled), but for a runtime without tasks too.
@@ -213,6 +241,22 @@ impl TaskReport {
         self.0.worker
     }
 
+    /// Behind whom it waits, where that is known for certain.
+    fn behind(&self) -> Option<Behind> {
+        self.0.stamp?.behind()
+    }
+
+    /// What it is called in reports.
+    fn title(&self) -> String {
+        let name = self.name().map(|name| format!(" \"{name}\""));
+        let place = self.started_at().map(|at| format!(" started at {at}"));
+        format!(
+            "task{}{}",
+            name.unwrap_or_default(),
+            place.unwrap_or_default()
+        )
+    }
+
     /// What it does.
     #[must_use]
     pub fn state(&self) -> TaskState {
@@ -242,22 +286,16 @@ impl fmt::Display for TaskState {
 
 impl fmt::Display for TaskReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("task")?;
-        if let Some(name) = self.name() {
-            write!(f, " \"{name}\"")?;
-        }
-        if let Some(place) = self.started_at() {
-            write!(f, " started at {place}")?;
-        }
+        let title = self.title();
         let seconds = self.lasts().as_secs_f64();
         let (state, worker) = (self.state(), self.worker());
-        write!(f, " {state}, for {seconds:.2} s, on worker {worker}")
+        write!(f, "{title} {state}, for {seconds:.2} s, on worker {worker}")
     }
 }
 
 impl fmt::Display for Dump {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { survey, tasks } = self;
+        let Self { survey, tasks, .. } = self;
         let (workers, asleep) = (survey.workers, survey.sleeping);
         write!(
             f,

@@ -18,7 +18,7 @@ use multi_core::{
 
 use crate::os_thread::Hold;
 use crate::runtime::default_runtime;
-use crate::sched::{self, Info, Job, Lane, Placement, Shared};
+use crate::sched::{self, GroupNumber, Info, Job, Lane, Placement, Shared};
 use crate::stack::Class;
 use crate::sync::TaskEvent;
 
@@ -67,6 +67,8 @@ struct Inner {
     place: Place,
     /// Those of locked tasks.
     threads: Threads,
+    /// What its tasks have of it in reports.
+    number: GroupNumber,
     /// The process whose tasks these are.
     owner: u32,
 }
@@ -168,13 +170,20 @@ impl Group {
         place: Place,
         threads: Threads,
     ) -> Result<Self, BuildError> {
-        let event = Arc::new(place.event());
+        let number = GroupNumber::next();
+        let mut event = place.event();
+        // With one, who waits on the event may wait for room.
+        if !options.has_limit() {
+            event = event.for_all_of(number);
+        }
+        let event = Arc::new(event);
         let ledger = Ledger::new(backend, options, event, cancel_token)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 ledger,
                 place,
                 threads,
+                number,
                 owner: sched::process_id(),
             }),
             is_detached: false,
@@ -378,10 +387,20 @@ impl Inner {
                 placement,
                 hold: _,
             } => {
-                let info = info_of(body.ticket(), site);
+                let info = self.info_of(body.ticket(), site);
                 shared.spawn_as(*lane, *placement, *class, info, body);
             }
             Place::Locked => self.start_locked(body),
+        }
+    }
+
+    /// What the scheduler is told of a task.
+    fn info_of(&self, ticket: &Ticket, site: Option<&'static Location<'static>>) -> Info {
+        Info {
+            name: ticket.name().map(Into::into),
+            started_at: site,
+            lineage: ticket.lineage(),
+            group: Some(self.number),
         }
     }
 
@@ -453,15 +472,6 @@ impl std::fmt::Debug for Place {
                 .finish_non_exhaustive(),
             Self::Locked => f.write_str("Locked"),
         }
-    }
-}
-
-/// What the scheduler is told of a task.
-fn info_of(ticket: &Ticket, site: Option<&'static Location<'static>>) -> Info {
-    Info {
-        name: ticket.name().map(Into::into),
-        started_at: site,
-        lineage: ticket.lineage(),
     }
 }
 

@@ -260,6 +260,7 @@ impl RuntimeBuilder {
 /// A task's thread is its worker's, so the ledger is to ask us and not the thread. And who waits for long is to look around.
 pub(crate) fn ask_lineage_first() {
     sched::on_long_wait(diag::deadlock::look_around);
+    sched::on_held_up(diag::held_up::look);
     Lineage::ask_first(sched::task_lineage);
 }
 

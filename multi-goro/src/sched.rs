@@ -1,6 +1,7 @@
 //! The scheduler: workers, tasks, parking. How workers sleep and wake is in `sched/README.md`.
 
 mod abandon;
+mod behind;
 mod bound;
 mod cells;
 mod counts;
@@ -26,14 +27,15 @@ mod wheel;
 mod worker;
 mod worth;
 
+pub(crate) use behind::{Behind, GroupNumber, Identity, Stamp};
 pub(crate) use bound::{Lent, Unseated};
 pub(crate) use current::{
     can_switch, checkpoint, enter, is_on, on_task, spend, stay, task_lineage, visitor, yield_now,
 };
 pub use deal::Placement;
 pub(crate) use locals::with_locals;
-pub(crate) use monitor::OnStuck;
 pub use monitor::StuckTask;
+pub(crate) use monitor::{OnStuck, on_held_up};
 pub(crate) use naps::Nap;
 pub(crate) use offers::Offer;
 pub(crate) use park::{Blocked, OwnedWaiter, Waiter, Wake, on_long_wait, park};
@@ -43,4 +45,4 @@ pub(crate) use shared::every_runtime;
 pub(crate) use shared::{Plan, Shared, current_runtime, process_id};
 pub use status::WaitsFor;
 pub(crate) use task::{Header, Info, Job, Lane};
-pub(crate) use waiters::{Waiters, wait_in};
+pub(crate) use waiters::{Waiters, wait_behind, wait_in};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use multi_core::ledger::Ticket;
 use multi_core::{Handle, Promise, Result, TaskErrorKind, TaskOptions};
 
-use super::{Go, Group, Inner, Place, Spawn, Spawner, info_of, told};
+use super::{Go, Group, Inner, Place, Spawn, Spawner, told};
 use crate::future::{When, block_on};
 use crate::sched::{Info, Lane, Shared, Verdict};
 use crate::stack::Class;
@@ -247,7 +247,7 @@ impl Inner {
                 shared,
                 class: *class,
                 lane: *lane,
-                info: info_of(ticket, Some(ticket.started_at())),
+                info: self.info_of(ticket, Some(ticket.started_at())),
             }),
             Place::Locked => None,
         }

@@ -45,6 +45,11 @@ impl<W> WaitQueue<W> {
         self.entries.front().and_then(|(_, waiter)| waiter.as_ref())
     }
 
+    /// Who came last.
+    pub(crate) fn back(&self) -> Option<&W> {
+        self.entries.back().and_then(|(_, waiter)| waiter.as_ref())
+    }
+
     /// Takes who has waited longest. The caller now owes it an unpark.
     pub(crate) fn pop(&mut self) -> Option<W> {
         let (_, waiter) = self.entries.pop_front()?;

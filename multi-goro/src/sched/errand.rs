@@ -56,6 +56,7 @@ pub(crate) fn send<R: Send, F: FnOnce() -> R + Send>(
         name: None,
         started_at: Some(Location::caller()),
         lineage: Lineage::current(),
+        group: None,
     };
     let parcel = Parcel {
         errand: at.cast(),

@@ -7,7 +7,7 @@ use std::fmt;
 use std::iter;
 use std::panic::Location;
 use std::ptr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -123,6 +123,34 @@ pub(super) struct Monitor {
     last_printed: Instant,
     /// Reports that were not printed since.
     unprinted: u32,
+    held_up: HeldUp,
+}
+
+/// What the monitor knows of tasks that park behind others.
+struct HeldUp {
+    /// When to look whether they are so for ever; none while it is known that they are not.
+    due: Option<Instant>,
+    /// How many there had been when that was set, over all time: who came later is for the next look.
+    until: u32,
+    /// How many there had been before those.
+    seen: u32,
+    patience: Duration,
+}
+
+/// How long tasks have been held up before somebody looks whether that is for ever; after that it is twice as long each time, as long as
+/// others are.
+const HELD_UP_LOOK: Duration = Duration::from_millis(600);
+const HELD_UP_LOOK_MAX: Duration = Duration::from_secs(20);
+/// How much longer than a look the time between two is: looks may take a hundredth of a processor.
+const HELD_UP_SHARE: u32 = 100;
+
+/// What looks whether tasks of any runtime hold each other up.
+static ON_HELD_UP: OnceLock<fn() -> bool> = OnceLock::new();
+
+/// Has `look` called by monitors when tasks have been parked behind others for a while. It returns whether it suspects some, and is to be
+/// called again soon.
+pub(crate) fn on_held_up(look: fn() -> bool) {
+    ON_HELD_UP.get_or_init(|| look);
 }
 
 /// What the monitor remembers of a worker.
@@ -160,6 +188,12 @@ impl Monitor {
             printed: 0,
             last_printed: now,
             unprinted: 0,
+            held_up: HeldUp {
+                due: None,
+                until: 0,
+                seen: 0,
+                patience: HELD_UP_LOOK,
+            },
         }
     }
 
@@ -173,6 +207,7 @@ impl Monitor {
             if shared.may_leave() {
                 break;
             }
+            self.see_to_held_up();
             let waits = self.tick();
             if waits || quiet < QUIET {
                 let tick = if shared.worth.was_hushed() {
@@ -189,7 +224,9 @@ impl Monitor {
             watch.doze();
             quiet = Duration::ZERO;
             if !shared.has_waiting() && !shared.may_leave() {
-                let until = shared.nearest_nap().map(relief);
+                self.see_to_held_up();
+                let nap = shared.nearest_nap().map(relief);
+                let until = nap.into_iter().chain(self.held_up.due).min();
                 watch.doze_until(until.map_or(FOR_EVER, ticks));
                 let timeout = until.map(|at| at.saturating_duration_since(Instant::now()));
                 sys::futex_wait(watch.word(), Watch::DOZING, timeout);
@@ -218,6 +255,40 @@ impl Monitor {
             self.tell(worker);
         }
         true
+    }
+
+    /// Has somebody look at tasks that are parked behind others, if it is time.
+    fn see_to_held_up(&mut self) {
+        let now = Instant::now();
+        // Relaxed: a hint; before a doze the monitor has a fence before.
+        let counts = self.shared.seated().iter();
+        let count = counts.fold(0_u32, |sum, remote| {
+            sum.wrapping_add(remote.0.hold_ups.load(Relaxed))
+        });
+        let held_up = &mut self.held_up;
+        match held_up.due {
+            Some(due) if due > now => return,
+            Some(_) => {
+                let suspects = ON_HELD_UP.get().is_some_and(|look| look());
+                let least = now.elapsed() * HELD_UP_SHARE;
+                held_up.due = None;
+                if suspects {
+                    // Soon, and of the same ones.
+                    held_up.due = Some(Instant::now() + HELD_UP_LOOK.max(least));
+                    return;
+                }
+                held_up.seen = held_up.until;
+                held_up.patience = (held_up.patience * 2).min(HELD_UP_LOOK_MAX).max(least);
+            }
+            None => {}
+        }
+        if count == held_up.seen {
+            // Nobody has parked so since: nobody can have been caught.
+            held_up.patience = HELD_UP_LOOK;
+        } else {
+            held_up.until = count;
+            held_up.due = Some(Instant::now() + held_up.patience);
+        }
     }
 
     /// Wakes the tasks without a stack whose deadlines a worker should have seen to.

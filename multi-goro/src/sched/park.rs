@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use super::behind::{Behind, Identity};
 use super::current::{self, Turn};
 use super::linger::Linger;
 use super::polled;
@@ -182,6 +183,20 @@ impl Waiter {
         Some(unsafe { Arc::from_raw(header.shared.as_ptr()) })
     }
 
+    /// Who the caller is, for reports.
+    #[inline]
+    pub(crate) fn own_identity() -> Identity {
+        // Also in a forked child, where it is the number of the task that forked.
+        let task = current::this_worker().and_then(|worker| worker.current.get());
+        let cell = task.map_or_else(|| THREAD.with(|cell| NonNull::from(cell)), NonNull::cast);
+        Identity::new(cell.addr())
+    }
+
+    /// Who it is, for reports: the same number for the same task or thread while that lasts.
+    pub(crate) fn identity(self) -> Identity {
+        Identity::new(self.0.addr())
+    }
+
     fn mark(self) -> usize {
         self.0.addr().get() & MARKS
     }
@@ -272,14 +287,26 @@ impl Waiter {
 ///
 /// `what` is what reports say of it.
 pub(crate) fn park(what: WaitsFor, deadline: Option<Instant>) -> Wake {
+    park_behind(what, None, deadline)
+}
+
+/// As [`park`], and tells reports who has to go on before the caller can.
+pub(crate) fn park_behind(
+    what: WaitsFor,
+    behind: Option<Behind>,
+    deadline: Option<Instant>,
+) -> Wake {
     let Some((worker, task)) = current::on_task() else {
         return park_thread(deadline);
     };
     // SAFETY: the running task is alive.
     let header = unsafe { task.as_ref() };
-    header
-        .status
-        .waits(what, deadline.is_some(), worker.tick.get());
+    match behind {
+        Some(behind) if deadline.is_none() => worker.hold_up(header, what, behind),
+        _ => header
+            .status
+            .waits(what, deadline.is_some(), worker.tick.get()),
+    }
     let wake = if current::may_switch(worker) {
         park_task(worker, task, deadline)
     } else {

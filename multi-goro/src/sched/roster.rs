@@ -10,10 +10,12 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::behind::{GroupNumber, Identity, Stamp};
+use super::park::Waiter;
 use super::shared::Shared;
-use super::status::{Tick, WaitsFor};
+use super::status::{Seen, Tick, WaitsFor};
 use super::task::Header;
-use crate::sync::Ordering::*;
+use crate::sync::{Ordering::*, fence};
 
 /// What is known of a started task, as of one moment.
 #[derive(Debug, Clone)]
@@ -22,6 +24,12 @@ pub(crate) struct Sighting {
     pub(crate) started_at: Option<&'static Location<'static>>,
     pub(crate) worker: usize,
     pub(crate) does: Does,
+    /// Who it is.
+    pub(crate) identity: Identity,
+    /// The group that it is one of.
+    pub(crate) group: Option<GroupNumber>,
+    /// Its wait, if it is certain behind whom.
+    pub(crate) stamp: Option<Stamp>,
     /// For how long, to some hundredths of a second; or since its worker last looked at the clock, if that is longer.
     pub(crate) lasts: Duration,
 }
@@ -106,6 +114,9 @@ impl Shared {
 
 fn look(header: &Header, now: Tick) -> Sighting {
     let status = header.status.look();
+    let stamp = (status.is_behind() && header.park.word.is_waiting())
+        .then(|| stamp(header, status))
+        .flatten();
     let does = match status.waits_for() {
         Some(what) if header.park.word.is_waiting() => Does::Wait {
             what,
@@ -120,9 +131,23 @@ fn look(header: &Header, now: Tick) -> Sighting {
         name: header.name().cloned(),
         started_at: header.started_at,
         worker: header.home(),
+        identity: Waiter::of_task(NonNull::from(header)).identity(),
+        group: header.group(),
+        stamp,
         does,
         lasts: status.since(now),
     }
+}
+
+/// What a task that was seen to wait with `seen` has said of its wait, if that goes on.
+fn stamp(header: &Header, seen: Seen) -> Option<Stamp> {
+    // What the task wrote before it parked is seen. Pairs with the Release in `TaskWord::park`.
+    fence(Acquire);
+    let word = header.behind();
+    // The second look is made after what lies between. Pairs with nothing: a task that goes on changes its word first.
+    fence(Acquire);
+    let goes_on = header.park.word.is_waiting() && header.status.look() == seen;
+    goes_on.then_some(Stamp { seen, word })
 }
 
 /// Who stands on a stack, as the stack knows it.

@@ -120,6 +120,8 @@ pub(super) struct Remote {
     pub(super) gone: AtomicU64,
     /// What else is counted.
     pub(super) counts: Counts,
+    /// How often its tasks have parked behind others.
+    pub(super) hold_ups: AtomicU32,
     /// Deadlines of tasks without a stack that were polled here.
     pub(super) naps: Arc<Naps>,
 }
@@ -658,6 +660,7 @@ impl Remote {
             finished: AtomicU64::new(0),
             gone: AtomicU64::new(0),
             counts: Counts::new(),
+            hold_ups: AtomicU32::new(0),
             naps: Naps::new(),
         })
     }

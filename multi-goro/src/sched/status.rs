@@ -49,11 +49,13 @@ pub enum WaitsFor {
 
 /// How a wait can end by other than a task: of these a report cannot say that nobody ends them.
 const TIMED: u32 = 1 << 7;
-const WHAT: u32 = TIMED - 1;
+/// Whether the task has said behind whom it is.
+const BEHIND: u32 = 1 << 6;
+const WHAT: u32 = BEHIND - 1;
 const RUNS: u32 = 0;
 const YIELDED: u32 = 1;
 const WAITS: u32 = 2;
-/// One tick in the word; below are seven bits of what, and one that says whether a wait has a deadline.
+/// One tick in the word; below are six bits of what, one that says whether it is known behind whom, and one whether a wait has a deadline.
 const TICK: u32 = 1 << 8;
 const TICK_NS: u64 = 10_000_000;
 
@@ -101,7 +103,7 @@ impl fmt::Display for WaitsFor {
     }
 }
 
-/// `{ ticks since the system started: 24 bits, has a deadline: 1, what: 7 }`. Written by the task's worker, read by reports.
+/// `{ ticks since the system started: 24 bits, has a deadline: 1, is behind somebody known: 1, what: 6 }`. Written by the task's worker, read by reports.
 #[derive(Debug)]
 pub(super) struct Status(AtomicU32);
 
@@ -144,6 +146,11 @@ impl Status {
         self.set((WAITS + what as u32) | timed, tick);
     }
 
+    /// As [`waits`](Self::waits) without a deadline, of a task that says behind whom.
+    pub(super) fn waits_behind(&self, what: WaitsFor, tick: Tick) {
+        self.set((WAITS + what as u32) | BEHIND, tick);
+    }
+
     pub(super) fn look(&self) -> Seen {
         // Relaxed: as in `set`.
         Seen(self.0.load(Relaxed))
@@ -161,12 +168,16 @@ impl Seen {
         self.0 & TIMED != 0
     }
 
+    pub(super) fn is_behind(self) -> bool {
+        self.0 & BEHIND != 0
+    }
+
     pub(super) fn has_yielded(self) -> bool {
         self.0 & WHAT == YIELDED
     }
 
     pub(super) fn since(self, now: Tick) -> Duration {
-        let ticks = now.0.wrapping_sub(self.0 & !(TIMED | WHAT)) / TICK;
+        let ticks = now.0.wrapping_sub(self.0 & !(TIMED | BEHIND | WHAT)) / TICK;
         Duration::from_nanos(u64::from(ticks) * TICK_NS)
     }
 }
@@ -189,6 +200,11 @@ mod tests {
                 assert_eq!(seen.since(Tick(TICK)), Duration::from_millis(20));
             }
         }
+        status.waits_behind(WaitsFor::Mutex, Tick(TICK));
+        let seen = status.look();
+        assert!(seen.is_behind() && !seen.has_deadline());
+        assert_eq!(seen.waits_for(), Some(WaitsFor::Mutex));
+        assert_eq!(seen.since(Tick(2 * TICK)), Duration::from_millis(10));
         status.yields(Tick(0));
         assert!(status.look().has_yielded());
         status.runs(Tick(0));

@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use multi_core::Lineage;
 
+use super::behind::GroupNumber;
 use super::cells::{self, InCell};
 use super::current;
 use super::locals::{self, Locals};
@@ -44,6 +45,8 @@ pub(crate) struct Info {
     pub(crate) started_at: Option<&'static Location<'static>>,
     /// The limited groups the task runs in.
     pub(crate) lineage: Lineage,
+    /// The group that it is one of.
+    pub(crate) group: Option<GroupNumber>,
 }
 
 /// The part of a task that does not depend on its closure.
@@ -56,7 +59,9 @@ pub(crate) struct Header {
     pub(super) park: ParkCell,
     /// What it does, once it has started.
     pub(super) status: Status,
-    /// The next one in an inbox.
+    /// The group that it is one of, as a number; zero for none.
+    group: u32,
+    /// The next one in an inbox; while it is parked, behind whom, if that is known: see `behind.rs`.
     link: AtomicPtr<Header>,
     /// Its runtime, alive as long as any task.
     pub(super) shared: NonNull<Shared>,
@@ -160,6 +165,7 @@ impl Header {
             name,
             started_at,
             lineage,
+            group,
         } = info;
         let more = if name.is_some() || lineage.is_some() {
             Box::into_raw(Box::new(More {
@@ -178,6 +184,7 @@ impl Header {
             stack: Cell::new(None),
             status: Status::new(),
             started_at,
+            group: GroupNumber::to_word(group),
             more: AtomicPtr::new(more),
             calls,
         }
@@ -233,6 +240,23 @@ impl Header {
         self.more()?.bound_to.get()?.upgrade()
     }
 
+    /// The group that it is one of.
+    pub(super) fn group(&self) -> Option<GroupNumber> {
+        GroupNumber::from_word(self.group)
+    }
+
+    /// Says behind whom the task, which runs and is about to park, is then.
+    pub(super) fn set_behind(&self, word: usize) {
+        // Relaxed: before the Release with which it parks.
+        self.link.store(ptr::without_provenance_mut(word), Relaxed);
+    }
+
+    /// What it has said of that, if it is parked and has said so; something else if it is not.
+    pub(super) fn behind(&self) -> usize {
+        // Relaxed: the caller looks before and afterwards whether it was parked meanwhile.
+        self.link.load(Relaxed).addr()
+    }
+
     /// What reports say about the task.
     pub(super) fn info(&self) -> Info {
         let more = self.more();
@@ -240,6 +264,7 @@ impl Header {
             name: more.and_then(|more| more.name.clone()),
             started_at: self.started_at,
             lineage: more.map_or(Lineage::NONE, |more| more.lineage.clone()),
+            group: self.group(),
         }
     }
 

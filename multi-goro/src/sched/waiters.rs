@@ -4,7 +4,8 @@
 
 use std::time::Instant;
 
-use super::park::{Waiter, Wake, park};
+use super::behind::{Behind, Identity};
+use super::park::{Waiter, Wake, park, park_behind};
 use super::status::WaitsFor;
 use crate::proto::wait_queue::WaitQueue;
 use crate::sync::{OsGuard, OsMutex, lock};
@@ -20,6 +21,11 @@ pub(crate) struct Owed(Waiter);
 impl Waiters {
     pub(crate) const fn new() -> Self {
         Self(WaitQueue::new())
+    }
+
+    /// Who came last and still waits.
+    pub(crate) fn last(&self) -> Option<Identity> {
+        self.0.back().map(|waiter| waiter.identity())
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -45,6 +51,10 @@ impl Waiters {
 }
 
 impl Owed {
+    pub(crate) fn identity(&self) -> Identity {
+        self.0.identity()
+    }
+
     pub(crate) fn unpark(self) {
         // SAFETY: it was announced by `wait_in`, taken out of its queue once, and `self` is used up: the one unpark that it is owed.
         // `wait_in` does not return before it.
@@ -58,16 +68,29 @@ impl Owed {
 /// what the one who is to unpark us needs. It must not wait.
 pub(crate) fn wait_in<S>(
     mutex: &OsMutex<S>,
-    mut state: OsGuard<'_, S>,
+    state: OsGuard<'_, S>,
     queue: fn(&mut S) -> &mut Waiters,
     release: impl FnOnce(),
     what: WaitsFor,
     until: Option<Instant>,
 ) -> Wake {
+    wait_behind(mutex, state, queue, release, what, None, until)
+}
+
+/// As [`wait_in`], and tells reports who has to go on before the caller can.
+pub(crate) fn wait_behind<S>(
+    mutex: &OsMutex<S>,
+    mut state: OsGuard<'_, S>,
+    queue: fn(&mut S) -> &mut Waiters,
+    release: impl FnOnce(),
+    what: WaitsFor,
+    behind: Option<Behind>,
+    until: Option<Instant>,
+) -> Wake {
     let ticket = queue(&mut state).0.push(Waiter::current());
     drop(state);
     release();
-    if park(what, until) == Wake::TimedOut {
+    if park_behind(what, behind, until) == Wake::TimedOut {
         if queue(&mut lock(mutex)).0.remove(ticket).is_some() {
             return Wake::TimedOut;
         }

@@ -7,7 +7,7 @@ use multi_core::Event;
 use multi_core::clock::ticks;
 
 use super::{AtomicU64, Ordering::*, OsMutex, lock};
-use crate::sched::{Shared, Waiters, WaitsFor, wait_in};
+use crate::sched::{Behind, GroupNumber, Shared, Waiters, WaitsFor, wait_behind};
 use crate::sys;
 
 /// An event count whose waiters are tasks of any runtime and plain threads.
@@ -18,6 +18,8 @@ pub(crate) struct TaskEvent {
     waiting: OsMutex<Waiters>,
     /// The bound runtime whose tasks are waited for; none if any runtime's may be.
     bound_to: Option<Weak<Shared>>,
+    /// The group of which all tasks are waited for, by everybody who waits here.
+    group: Option<GroupNumber>,
 }
 
 impl TaskEvent {
@@ -26,6 +28,15 @@ impl TaskEvent {
             key: AtomicU64::new(0),
             waiting: OsMutex::new(Waiters::new()),
             bound_to: None,
+            group: None,
+        }
+    }
+
+    /// To wait on for all tasks of a group, and nothing else.
+    pub(crate) fn for_all_of(self, group: GroupNumber) -> Self {
+        Self {
+            group: Some(group),
+            ..self
         }
     }
 
@@ -76,12 +87,13 @@ impl Event for TaskEvent {
         // Relaxed: changed under the lock only.
         if self.key.load(Relaxed) == key {
             // Woken or late: the caller looks at its condition either way.
-            let _wake = wait_in(
+            let _wake = wait_behind(
                 &self.waiting,
                 waiting,
                 |all| all,
                 || (),
                 WaitsFor::Group,
+                self.group.map(Behind::All),
                 until,
             );
         }

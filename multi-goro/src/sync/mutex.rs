@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
 use super::{OsMutex, lock};
-use crate::sched::{self, Waiters, WaitsFor, wait_in};
+use crate::sched::{self, Behind, Identity, Waiter, Waiters, WaitsFor, wait_behind};
 
 /// A mutual exclusion lock for tasks and plain threads: who waits for it parks, and its holder may wait, sleep and switch.
 ///
@@ -39,7 +39,9 @@ pub struct Mutex<T: ?Sized> {
 }
 
 struct State {
-    is_locked: bool,
+    /// Who holds it, for reports; none if nobody does.
+    holder: Option<Identity>,
+    /// Not empty only while it is held.
     waiting: Waiters,
 }
 
@@ -53,7 +55,7 @@ impl<T> Mutex<T> {
     pub const fn new(value: T) -> Self {
         Self {
             state: OsMutex::new(State {
-                is_locked: false,
+                holder: None,
                 waiting: Waiters::new(),
             }),
             value: UnsafeCell::new(value),
@@ -72,18 +74,20 @@ impl<T: ?Sized> Mutex<T> {
     /// A holder that asks again waits for itself, for ever.
     pub fn lock(&self) -> MutexGuard<'_, T> {
         let mut state = lock(&self.state);
-        if state.is_locked {
+        if let Some(holder) = state.holder {
+            let before = state.waiting.last().unwrap_or(holder);
             // The holder leaves it locked, for us.
-            let _unparked = wait_in(
+            let _unparked = wait_behind(
                 &self.state,
                 state,
                 |state| &mut state.waiting,
                 || (),
                 WaitsFor::Mutex,
+                Some(Behind::One(before)),
                 None,
             );
         } else {
-            state.is_locked = true;
+            state.holder = Some(Waiter::own_identity());
             drop(state);
             sched::spend();
         }
@@ -93,10 +97,10 @@ impl<T: ?Sized> Mutex<T> {
     /// Takes the lock if nobody holds it.
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         let mut state = lock(&self.state);
-        if state.is_locked {
+        if state.holder.is_some() {
             return None;
         }
-        state.is_locked = true;
+        state.holder = Some(Waiter::own_identity());
         Some(MutexGuard::new(self))
     }
 
@@ -107,10 +111,11 @@ impl<T: ?Sized> Mutex<T> {
 
     fn unlock(&self) {
         let mut state = lock(&self.state);
-        debug_assert!(state.is_locked);
+        debug_assert!(state.holder.is_some());
         match state.waiting.take() {
-            None => state.is_locked = false,
+            None => state.holder = None,
             Some(next) => {
+                state.holder = Some(next.identity());
                 drop(state);
                 next.unpark();
             }

@@ -171,6 +171,24 @@ const CASES: &[Case] = &[
         },
     },
     Case {
+        name: "deadlock_of_a_group_is_told_beside_tasks_that_go_on",
+        child: threads::held_up,
+        check: |output| {
+            let text = stderr(output);
+            assert!(output.status.success(), "{text}");
+            for part in [
+                "multi-goro: deadlock: 2 tasks of one group waiting for each other",
+                "take locks in the same order",
+                "task \"one\" started at multi-goro/tests/solo/threads.rs",
+                "waits for a mutex",
+                ", behind task \"other\" started at",
+            ] {
+                assert!(text.contains(part), "{part:?} is not in: {text}");
+            }
+            assert_eq!(text.matches("deadlock:").count(), 1, "told once: {text}");
+        },
+    },
+    Case {
         name: "deadlock_is_not_told_while_another_thread_may_end_it",
         child: threads::late_sender,
         check: |output| {

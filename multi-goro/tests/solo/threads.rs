@@ -1,5 +1,10 @@
 //! Threads: who is left, who wakes up, who is stuck, and what all of them waiting is told as.
 
+use std::sync::Arc;
+
+use multi_goro::sync::Mutex;
+use multi_goro::{TaskOptions, sleep};
+
 use super::*;
 
 /// Ends the process with SIGALRM after some seconds.
@@ -15,7 +20,7 @@ pub(super) fn deadlock() {
     let (tx, rx) = chan::<u8>(0);
     let (other_tx, other_rx) = chan::<u8>(0);
     let mut group = Group::new();
-    group.go_with(multi_goro::TaskOptions::new().name("first"), move || {
+    group.go_with(TaskOptions::new().name("first"), move || {
         let value = rx.recv()?;
         Ok(other_tx.send(value)?)
     });
@@ -116,12 +121,12 @@ pub(super) fn hogs(report: bool) {
         .expect("two workers");
     let (begun, begins) = std::sync::mpsc::channel();
     let (end, ends) = std::sync::mpsc::channel::<()>();
-    let ends = std::sync::Arc::new(std::sync::Mutex::new(ends));
+    let ends = Arc::new(std::sync::Mutex::new(ends));
     let mut group = runtime.group();
     for nth in 0..2 {
         let (begun, ends) = (begun.clone(), ends.clone());
         let name = format!("hog {nth}");
-        group.go_with(multi_goro::TaskOptions::new().name(name), move || {
+        group.go_with(TaskOptions::new().name(name), move || {
             begun.send(())?;
             // A lock of std, held and waited for: it keeps the worker.
             let _ended = ends.lock().map(|ends| ends.recv());
@@ -228,4 +233,32 @@ pub(super) fn no_thread_left() {
     }
     assert_eq!(descriptors().expect("they are counted"), open);
     assert_eq!(thread_count(), before);
+}
+
+/// Two tasks take two locks in two orders, and a third goes on.
+pub(crate) fn held_up() {
+    let runtime = Runtime::builder().workers(2).build().unwrap();
+    let group = runtime.group();
+    let locks = Arc::new([Mutex::new(()), Mutex::new(())]);
+    for (name, first) in [("one", 0), ("other", 1)] {
+        let locks = Arc::clone(&locks);
+        group.go_with(TaskOptions::new().name(name), move || {
+            let _first = locks[first].lock();
+            sleep(Duration::from_millis(10));
+            let _second = locks[1 - first].lock();
+            Ok(())
+        });
+    }
+    let mut others = runtime.group();
+    others.go(|| {
+        // Long enough for the monitor to look twice.
+        for _ in 0..350 {
+            sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    });
+    others.wait().unwrap();
+    // They wait until the process ends.
+    group.detach();
+    let _kept = std::mem::ManuallyDrop::new(runtime);
 }

@@ -1,0 +1,144 @@
+//! Who has to go on before a parked task can, where that is known for certain: what deadlocks are found by.
+//!
+//! A task that waits for a mutex is *behind* one other: the waiter before it in the queue, or, if it is the first, the holder. That
+//! stays true for as long as it waits, since a mutex goes from one to the next in the order of asking, nobody in the queue gives up, and a
+//! guard does not leave its task. When the one before has got the mutex, the task is behind it still: it has to let go.
+//!
+//! A task that waits for a group without a limit is behind each of that group's tasks that have not ended.
+//!
+//! So tasks that wait each behind one of the others wait for ever: nothing that a thread, a timer or another task does lets any of them go on.
+//! Of other waits (for a channel, a condition, a permit, a `RwLock`) it is not known who could end them, and who is behind such a one is never
+//! said to be in a deadlock.
+//!
+//! What it costs: a number in each mutex and group, and two stores in the cell of a task that parks so. The word that links a task
+//! into an inbox is free while it is parked, and says behind whom it is.
+
+use std::num::NonZero;
+
+use super::status::{Seen, WaitsFor};
+use super::task::Header;
+use super::worker::Worker;
+use crate::proto::watch::Call;
+use crate::sync::{AtomicU32, Ordering::*, light_fence};
+use crate::sys;
+
+/// A task or thread, as a number; that of a task is the address of its cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Identity(NonZero<usize>);
+
+/// A group, as a number that no other one has until 2^31 more have been made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct GroupNumber(NonZero<u32>);
+
+/// Whom a parked task is behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Behind {
+    /// One task or thread.
+    One(Identity),
+    /// Every task of a group that has not ended.
+    All(GroupNumber),
+}
+
+impl Identity {
+    pub(crate) fn new(address: NonZero<usize>) -> Self {
+        Self(address)
+    }
+}
+
+impl GroupNumber {
+    pub(crate) fn next() -> Self {
+        static LAST: AtomicU32 = AtomicU32::new(0);
+        // Relaxed: a number on its own.
+        let last = LAST.fetch_add(1, Relaxed);
+        Self(NonZero::new(last & (u32::MAX >> 1)).unwrap_or(NonZero::<u32>::MAX))
+    }
+
+    /// As a word; zero for none.
+    pub(super) fn to_word(group: Option<Self>) -> u32 {
+        group.map_or(0, |number| number.0.get())
+    }
+
+    pub(super) fn from_word(word: u32) -> Option<Self> {
+        NonZero::new(word).map(Self)
+    }
+}
+
+/// Marks the number of a group, which an address cannot be: cells are aligned.
+const GROUP: usize = 1;
+
+impl Behind {
+    /// As a word that is not zero.
+    pub(super) fn to_word(self) -> usize {
+        match self {
+            Self::One(Identity(address)) => address.get(),
+            Self::All(GroupNumber(number)) => (number.get() as usize) << 1 | GROUP,
+        }
+    }
+
+    pub(super) fn from_word(word: usize) -> Option<Self> {
+        if word & GROUP == 0 {
+            NonZero::new(word).map(|address| Self::One(Identity(address)))
+        } else {
+            GroupNumber::from_word((word >> 1) as u32).map(Self::All)
+        }
+    }
+}
+
+/// One wait, as it was seen: two that are equal, of which the first was of half a second's standing when the second was made half a second
+/// later, are of the same wait.
+///
+/// The time in the word of what a task does is as of its worker's last look at the clock, which it takes every 16 rounds. A later wait with the same
+/// time would be of the same few rounds, and the numbers of waits tell those apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    pub(super) seen: Seen,
+    /// Behind whom, and the number of the wait among those of its worker.
+    pub(super) word: usize,
+}
+
+impl Stamp {
+    /// Behind whom the task waits.
+    pub(crate) fn behind(self) -> Option<Behind> {
+        Behind::from_word(self.word & BEHIND)
+    }
+}
+
+/// Where the number of a wait is in the word: above all addresses.
+const NUMBER_SHIFT: u32 = 48;
+const BEHIND: usize = (1 << NUMBER_SHIFT) - 1;
+
+impl Worker {
+    /// Notes that the running task is about to park behind others, for reports.
+    pub(super) fn hold_up(&self, task: &Header, what: WaitsFor, behind: Behind) {
+        let hold_ups = &self.remote().hold_ups;
+        // Relaxed, both: one writer; a hint to the monitor, which has a fence before it relies on it.
+        let number = hold_ups.load(Relaxed).wrapping_add(1);
+        hold_ups.store(number, Relaxed);
+        task.status.waits_behind(what, self.tick.get());
+        task.set_behind((number as usize) << NUMBER_SHIFT | behind.to_word());
+        // Fence A. Pairs with fence E in `Watch::doze`: either we see that the monitor dozes without a limit, or it sees us.
+        light_fence();
+        if self.shared.watch.call_before(SOME_DAY) == Call::Wake {
+            sys::futex_wake(self.shared.watch.word());
+        }
+    }
+}
+
+/// Before for ever, and after any other time.
+const SOME_DAY: u64 = u64::MAX - 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn word_keeps_whom_a_task_is_behind() {
+        let task = Behind::One(Identity(NonZero::new(0x7f00_1240).unwrap()));
+        let group = Behind::All(GroupNumber(NonZero::new(u32::MAX >> 1).unwrap()));
+        for behind in [task, group, Behind::All(GroupNumber::next())] {
+            assert_eq!(Behind::from_word(behind.to_word()), Some(behind));
+        }
+        assert_eq!(Behind::from_word(0), None);
+        assert_ne!(GroupNumber::next(), GroupNumber::next());
+    }
+}
