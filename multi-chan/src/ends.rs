@@ -331,7 +331,7 @@ impl<T: Plain> End<T> {
                         }
                         // A sender was faster, or a receiver is still busy with the slot: nobody
                         // will post when it is done.
-                        wait.hurry();
+                        wait.hurry_unposted();
                     }
                     None
                 }

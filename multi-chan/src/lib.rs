@@ -140,4 +140,4 @@ pub use readiness::Readiness;
 pub use select::{RecvSide, Select, SendSide};
 #[cfg(all(feature = "kill-points", not(loom)))]
 #[doc(hidden)]
-pub use sys::without_waitv::pretend_without_waitv;
+pub use sys::without_waitv::{has_futex_waitv, pretend_without_waitv};

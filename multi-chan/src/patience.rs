@@ -1,11 +1,12 @@
 //! One operation's wait: how long it may take, and what it does before it sleeps.
 //!
-//! Waiting has three stages: a short busy wait, a nap on the event alone, then a sleep on the event
-//! and on the life of every other participant. Most waits end in the first two, and only the third
+//! Waiting has three stages: a short busy wait, among many processes a nap on the event alone, then a sleep on the
+//! event and on the life of every other participant. Most waits end in the first two, and only the third
 //! costs more for more participants.
 
 use crate::error::Why;
 use crate::sync::{PrivateU32, Relaxed, spin};
+use crate::sys;
 use crate::table::Core;
 use crate::wait::{Event, Ticket};
 use std::mem;
@@ -16,13 +17,19 @@ use std::time::{Duration, Instant};
 /// sleep would be followed by a wake for the first.
 pub(crate) const YIELDS: u32 = 4;
 
-/// The nap before a sleeper looks who is still alive.
+/// The nap before a sleeper sleeps on lives, too, where there are more than `FEW` of them to sleep on.
 const NAP: Duration = Duration::from_millis(2);
+/// So many words beside the event cost a sleep no more than the noise of two processes that wake each other.
+const FEW: usize = 16;
 
 /// The first sleep while waiting for something that takes a few instructions and may end without a
 /// post; each one after it is twice as long, up to `MOMENT << MOMENT_DOUBLINGS`.
 pub(crate) const MOMENT: Duration = Duration::from_micros(100);
 pub(crate) const MOMENT_DOUBLINGS: u32 = 7;
+/// So many moments in vain, 6 ms in all, and it is worth a barrier to do without them.
+pub(crate) const SETTLE_AFTER: u32 = 6;
+/// The barrier may take some milliseconds: not for who has less than this left.
+const SETTLE_LEFT_MIN: Duration = Duration::from_millis(200);
 
 /// How long an operation may wait.
 #[derive(Clone, Copy, Debug)]
@@ -118,6 +125,10 @@ pub(crate) struct Wait<'a> {
     ticket: Option<Ticket>,
     sleeps: u32,
     hurried: bool,
+    /// What is waited for will not be posted.
+    unposted: bool,
+    /// A barrier stood between the arming of this ticket and the last look.
+    settled: bool,
     /// Posters make no fence between what they do and their look at the event.
     fenceless: bool,
     /// The ticket is new, and posters may have missed it.
@@ -142,6 +153,8 @@ impl<'a> Wait<'a> {
             ticket: None,
             sleeps: 0,
             hurried: false,
+            unposted: false,
+            settled: false,
             fenceless: false,
             unsettled: false,
         }
@@ -179,20 +192,28 @@ impl<'a> Wait<'a> {
         Step::LookRound
     }
 
-    /// Makes the next sleep a moment's: what is waited for may happen without a post.
+    /// Makes the next sleep a moment's: what is waited for may happen without a post, if its poster has looked at
+    /// the event already.
     pub(crate) fn hurry(&mut self) {
         self.hurried = true;
     }
 
+    /// The same where it is never posted.
+    pub(crate) fn hurry_unposted(&mut self) {
+        self.hurried = true;
+        self.unposted = true;
+    }
+
     pub(crate) fn forget_ticket(&mut self) {
         self.ticket = None;
+        self.settled = false;
     }
 
     pub(crate) fn has_slept(&self) -> bool {
         self.sleeps > 0
     }
 
-    /// True once a nap has brought nothing: from here on, somebody may be dead.
+    /// True once a sleep has brought nothing: from here on, somebody may be dead.
     pub(crate) fn is_long(&self) -> bool {
         self.sleeps > 0 || matches!(self.patience, Patience::None)
     }
@@ -212,10 +233,19 @@ impl<'a> Wait<'a> {
             self.ticket = event.holds(ticket).then_some(ticket);
             return Ok(());
         }
-        let moment =
-            mem::take(&mut self.hurried).then(|| MOMENT * (1 << self.sleeps.min(MOMENT_DOUBLINGS)));
+        // On this ticket; the next one is another matter.
+        let settled = mem::take(&mut self.settled);
+        let unposted = mem::take(&mut self.unposted);
+        let hurried = mem::take(&mut self.hurried) && !settled;
+        if hurried && !unposted && settles(self.sleeps, left) {
+            // Once more with the same ticket: whatever is still undone then will be posted.
+            self.ticket = Some(ticket);
+            self.settled = true;
+            return Ok(());
+        }
+        let moment = hurried.then(|| MOMENT * (1 << self.sleeps.min(MOMENT_DOUBLINGS)));
         let shorter = |limit: Duration| left.map_or(limit, |left| left.min(limit));
-        if self.sleeps == 0 {
+        if self.sleeps == 0 && core.roll().range().0 > FEW {
             event.sleep(ticket, Some(shorter(moment.unwrap_or(NAP))));
         } else {
             core.sleep_watching(event, ticket, moment.map(shorter).or(left));
@@ -223,6 +253,14 @@ impl<'a> Wait<'a> {
         self.sleeps = self.sleeps.saturating_add(1);
         Ok(())
     }
+}
+
+/// Sees to it, if it is worth it, that every poster who missed an arming that came before has done by now what it posts; false
+/// if not.
+pub(crate) fn settles(sleeps: u32, left: Option<Duration>) -> bool {
+    sleeps >= SETTLE_AFTER
+        && left.is_none_or(|left| left > SETTLE_LEFT_MIN)
+        && sys::barrier_everywhere().is_ok()
 }
 
 #[cfg(test)]

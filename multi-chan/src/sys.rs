@@ -191,6 +191,11 @@ pub(crate) mod without_waitv {
         MISSING.store(missing.into(), Relaxed);
     }
 
+    /// Whether the system has it, and no test pretends that it has not.
+    pub fn has_futex_waitv() -> bool {
+        super::has_futex_waitv()
+    }
+
     pub(crate) fn get() -> bool {
         // Relaxed: as above.
         MISSING.load(Relaxed) != 0
@@ -401,6 +406,20 @@ pub(crate) fn pidfd_ended(pidfd: &OwnedFd, patience: Duration) -> bool {
 /// True if the error says that there is no such process.
 pub(crate) fn is_no_process(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ESRCH)
+}
+
+/// `membarrier(MEMBARRIER_CMD_GLOBAL)`, membarrier(2): when it returns, every thread of the system has passed a point at
+/// which its accesses to memory up to there were done and those after it were not begun.
+///
+/// Takes some milliseconds, asleep. Not everywhere: not on a kernel with `nohz_full`, nor in some sandboxes.
+pub(crate) fn barrier_everywhere() -> io::Result<()> {
+    // SAFETY: takes numbers only.
+    let result = unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// `eventfd(EFD_CLOEXEC | EFD_NONBLOCK)`, eventfd(2).

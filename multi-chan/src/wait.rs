@@ -8,7 +8,7 @@ use crate::face;
 use crate::kill::{self, KillPoint};
 #[cfg(not(loom))]
 use crate::sync::AcqRel;
-use crate::sync::{AtomicU32, Bed, Relaxed, SeqCst, fence};
+use crate::sync::{AtomicU32, Bed, Relaxed, SeqCst, fence, store_before_look};
 use std::time::Duration;
 
 const ARMED: u32 = 1;
@@ -98,6 +98,8 @@ impl Event {
     /// (`Wait::fenceless`).
     #[inline]
     pub(crate) fn post(&self, count: u32) {
+        // For sleepers who settle a doubt by a barrier on every processor (`patience::settles`).
+        store_before_look();
         // SeqCst: comes after the caller's claim in the one order of such operations. Pairs with
         // `transition` and the fence under `arm`.
         if self.word.load(SeqCst) & ARMED != 0 {

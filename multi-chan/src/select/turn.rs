@@ -1,12 +1,13 @@
 //! One wait of a select, from its first look to its last sleep.
 
 use super::{Case, Kind, Look, Select};
-use crate::patience::{Luck, MOMENT, MOMENT_DOUBLINGS, Patience, YIELDS};
+use crate::patience::{Luck, MOMENT, MOMENT_DOUBLINGS, Patience, YIELDS, settles};
 use crate::readiness::Readiness;
 use crate::sync::spin;
 use crate::sys::{self, PollFd};
 use crate::vigil::{self, Bell, LOOK_ROUND_POLLING};
 use std::io;
+use std::mem;
 use std::os::fd::AsFd;
 use std::ptr;
 use std::thread;
@@ -28,6 +29,8 @@ pub(super) struct Turn<'s, 'a> {
     bells: Vec<Bell<'a>>,
     sleeps: u32,
     looked_round: bool,
+    /// A barrier stood between the arming and the last look.
+    settled: bool,
 }
 
 impl<'s, 'a> Turn<'s, 'a> {
@@ -44,6 +47,7 @@ impl<'s, 'a> Turn<'s, 'a> {
             bells: Vec::new(),
             sleeps: 0,
             looked_round: false,
+            settled: false,
             cases: &select.cases,
             luck: &select.luck,
             random: &mut select.random,
@@ -91,8 +95,16 @@ impl<'s, 'a> Turn<'s, 'a> {
             if self.polls {
                 self.poll(left);
             } else {
-                let moment = MOMENT * (1 << self.sleeps.min(MOMENT_DOUBLINGS));
-                let moment = (!soon.is_empty()).then_some(moment);
+                // On these tickets; the next ones are another matter.
+                let settled = mem::take(&mut self.settled);
+                let hurried = !soon.is_empty() && !settled;
+                let unposted = soon.iter().any(|(_, owner)| owner.is_none());
+                if hurried && !unposted && settles(self.sleeps, left) {
+                    // Once more with the same tickets: whatever is still undone then will be posted.
+                    self.settled = true;
+                    continue;
+                }
+                let moment = hurried.then(|| MOMENT * (1 << self.sleeps.min(MOMENT_DOUBLINGS)));
                 vigil::sleep(&self.bells, shorter(moment, left));
                 self.bells.clear();
             }
@@ -176,6 +188,7 @@ impl<'s, 'a> Turn<'s, 'a> {
         self.looked_round = changed;
         if changed {
             self.bells.clear();
+            self.settled = false;
         }
         changed
     }

@@ -150,6 +150,19 @@ fn usage() -> libc::rusage {
     usage
 }
 
+/// Stops this process until it is sent SIGCONT.
+pub(crate) fn stop() {
+    // SAFETY: takes a number.
+    unsafe { libc::raise(libc::SIGSTOP) };
+}
+
+/// Whether the system has the two calls without which a sleeper beside a claim looks again now and then.
+pub(crate) fn can_sleep_long() -> bool {
+    // SAFETY: takes numbers.
+    let barrier = unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    barrier == 0 && multi_chan::has_futex_waitv()
+}
+
 /// Ends the process at once, without destructors.
 pub(crate) fn exit(code: i32) -> ! {
     // SAFETY: takes a number.
@@ -160,6 +173,14 @@ impl Child {
     pub(crate) fn signal(&self, signal: i32) {
         // SAFETY: takes numbers; the child is not reaped, so the pid is still its own.
         assert_eq!(unsafe { libc::kill(self.pid, signal) }, 0);
+    }
+
+    /// Waits until the child has stopped itself.
+    pub(crate) fn await_stop(&self) {
+        let mut status = 0;
+        // SAFETY: `status` is memory for one int.
+        let stopped = unsafe { libc::waitpid(self.pid, &raw mut status, libc::WUNTRACED) };
+        assert!(stopped == self.pid && libc::WIFSTOPPED(status));
     }
 
     pub(crate) fn kill(mut self) {

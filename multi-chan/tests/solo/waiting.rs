@@ -1,7 +1,7 @@
 //! Sleepers: woken by what they wait for, not by less, and not early.
 
-use crate::support::{Child, fork, on_signal, pause};
-use multi_chan::channel;
+use crate::support::{Child, can_sleep_long, fork, on_signal, pause};
+use multi_chan::{Select, channel};
 use std::time::{Duration, Instant};
 
 crate::tests![
@@ -11,6 +11,8 @@ crate::tests![
     timeouts_are_not_early,
     signals_do_not_disturb_a_sleeper,
     a_sleeper_uses_no_processor_time,
+    receivers_beside_a_stopped_sender_sleep_and_are_woken,
+    senders_beside_a_stopped_receiver_sleep_and_are_woken,
     rendezvous_try_send_needs_a_waiting_receiver,
 ];
 
@@ -115,6 +117,62 @@ fn a_sleeper_uses_no_processor_time() {
     let ticks = ticks_rx.recv().unwrap();
     assert!(ticks <= 2, "{ticks} clock ticks of 10 ms in 1.5 s of sleep");
     sleeper.join();
+}
+
+fn receivers_beside_a_stopped_sender_sleep_and_are_woken() {
+    let (tx, rx) = channel::<u64>(2).unwrap();
+    let sender = fork(|| {
+        let mut slot = tx.reserve().unwrap();
+        crate::support::stop();
+        *slot = 7;
+        slot.commit().unwrap();
+        tx.send(7).unwrap();
+    });
+    sender.await_stop();
+    let plain = fork(|| assert_eq!(rx.recv(), Ok(7)));
+    let selecting = fork(|| {
+        let mut select = Select::new();
+        select.recv(&rx);
+        assert_eq!(select.run(|_| rx.recv_now()), Ok(7));
+    });
+    sleep_beside(&sender, [plain, selecting]);
+    sender.join();
+}
+
+fn senders_beside_a_stopped_receiver_sleep_and_are_woken() {
+    let (tx, rx) = channel::<u64>(1).unwrap();
+    tx.send(1).unwrap();
+    let receiver = fork(|| {
+        let value = rx.recv_ref().unwrap();
+        crate::support::stop();
+        drop(value);
+        rx.recv().unwrap();
+    });
+    receiver.await_stop();
+    let plain = fork(|| tx.send(2).unwrap());
+    let selecting = fork(|| {
+        let mut select = Select::new();
+        select.send(&tx);
+        select.run(|_| tx.send_now(2)).unwrap();
+    });
+    sleep_beside(&receiver, [plain, selecting]);
+    receiver.join();
+}
+
+fn sleep_beside(stopped: &Child, sleepers: [Child; 2]) {
+    // By then it is settled that only a wake will do.
+    pause(400);
+    let before = sleepers.each_ref().map(|sleeper| sleeper.cost().0);
+    pause(500);
+    let after = sleepers.each_ref().map(|sleeper| sleeper.cost().0);
+    // Polling every 12.8 ms would be 39, and every 20 ms, without the one call or the other, 25.
+    let most = if can_sleep_long() { 2 } else { 45 };
+    assert!(
+        after[0] - before[0] <= most && after[1] - before[1] <= most,
+        "{before:?} {after:?}"
+    );
+    stopped.signal(libc::SIGCONT);
+    sleepers.into_iter().for_each(Child::join);
 }
 
 fn processor_ticks() -> u64 {
