@@ -3,10 +3,16 @@
 use crate::Error;
 use crate::chan::{Chan, Receiver, Sender};
 use crate::ends::End;
+use crate::message::link::Link;
+use crate::message::{BytesReceiver, BytesSender};
+#[cfg(feature = "serde")]
+use crate::message::{MessageReceiver, MessageSender};
 use crate::pass::{Kind, Label};
 use crate::plain::Plain;
 use crate::spsc;
 use crate::table::Sides;
+#[cfg(feature = "serde")]
+use std::marker::PhantomData;
 
 /// A channel that is about to be made, with its options.
 ///
@@ -25,7 +31,12 @@ pub struct Builder {
     pub(crate) capacity: usize,
     pub(crate) in_memfd: bool,
     pub(crate) pollable: bool,
+    /// `None`: as many as `ARENA_BYTES`.
+    arena_bytes: Option<usize>,
 }
+
+/// The arena of a channel of messages: room for dozens of large ones, and memory only for what was used.
+const ARENA_BYTES: usize = 64 << 20;
 
 impl Builder {
     /// A rendezvous (capacity 0) with no options chosen yet.
@@ -62,6 +73,48 @@ impl Builder {
     pub fn pollable(mut self, pollable: bool) -> Builder {
         self.pollable = pollable;
         self
+    }
+
+    /// At least this many bytes for messages too large for a slot, together: 64 MiB if nothing is said.
+    ///
+    /// For channels of messages ([`build_bytes`](Self::build_bytes)). It is rounded up to whole chunks of 4 KiB, of
+    /// which each message has its own. It is address space: memory is used only as far as the arena was filled at one time.
+    pub fn arena_bytes(mut self, bytes: usize) -> Builder {
+        self.arena_bytes = Some(bytes);
+        self
+    }
+
+    /// Makes a channel for messages of bytes and its two ends, as [`bytes`](crate::bytes) does.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub fn build_bytes(&self) -> Result<(BytesSender, BytesReceiver), Error> {
+        let (sender, receiver) = Link::pair(self, self.arena_bytes.unwrap_or(ARENA_BYTES))?;
+        Ok((
+            BytesSender { link: sender },
+            BytesReceiver { link: receiver },
+        ))
+    }
+
+    /// Makes a channel for values that serde can encode and its two ends, as [`messages`](crate::messages) does.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    #[cfg(feature = "serde")]
+    pub fn build_messages<T>(&self) -> Result<(MessageSender<T>, MessageReceiver<T>), Error>
+    where
+        T: serde::Serialize + serde::de::DeserializeOwned,
+    {
+        let (sender, receiver) = Link::pair(self, self.arena_bytes.unwrap_or(ARENA_BYTES))?;
+        let sender = MessageSender {
+            link: sender,
+            _values: PhantomData,
+        };
+        let receiver = MessageReceiver {
+            link: receiver,
+            _values: PhantomData,
+        };
+        Ok((sender, receiver))
     }
 
     /// Makes the channel and its two ends.

@@ -6,7 +6,7 @@ use crate::error::Why;
 use crate::fork;
 use crate::layout::Geometry;
 use crate::loan::{SlotMut, SlotRef};
-use crate::pass::{Arrived, Descriptors, Kind};
+use crate::pass::{Arrived, Descriptors, Kind, Label};
 use crate::patience::{Luck, Patience, Step, Wait};
 use crate::plain::Plain;
 use crate::ring::{Claim, Nothing, Refused, Ring};
@@ -44,7 +44,19 @@ impl<T: Plain> End<T> {
         receiver_uses: Sides,
     ) -> Result<(End<T>, End<T>), Error> {
         let geometry = Geometry::new::<T>(options.capacity)?;
-        let core = fork::adopt(&geometry, options.label::<T>(Kind::Channel))?;
+        let label = options.label::<T>(Kind::Channel);
+        End::pair_laid_out(options, geometry, label, sender_uses, receiver_uses)
+    }
+
+    /// The same with a geometry that was made for `T` and these options, and may have an arena.
+    pub(crate) fn pair_laid_out(
+        options: &Builder,
+        geometry: Geometry,
+        label: Option<Label>,
+        sender_uses: Sides,
+        receiver_uses: Sides,
+    ) -> Result<(End<T>, End<T>), Error> {
+        let core = fork::adopt(&geometry, label)?;
         if options.pollable {
             fork::make_pollable(&core)?;
         }
@@ -167,6 +179,14 @@ impl<T: Plain> End<T> {
     /// Where the value of a claimed slot lies.
     pub(crate) fn value(&self, claim: Claim) -> NonNull<T> {
         self.ring.value(claim)
+    }
+
+    pub(crate) fn wait(&self, patience: Patience) -> Wait<'_> {
+        Wait::new(&self.core, &self.luck, patience)
+    }
+
+    pub(crate) fn ring(&self) -> &Ring<T> {
+        &self.ring
     }
 
     pub(crate) fn core(&self) -> &Core {

@@ -170,3 +170,19 @@ fn handles_go_to_other_threads() {
     check::<crate::Receiver<u64>>();
     check::<Chan<u64>>();
 }
+
+#[test]
+fn stamps_that_lead_round_in_a_circle_are_corrupt() {
+    // Each is ahead of the one before it, the shorter way round.
+    let third = (u64::MAX >> 15) / 3;
+    for state in [State::Busy, State::Full, State::Taking, State::Skip] {
+        let (tx, rx) = channel::<u64>(3).unwrap();
+        for index in 0..3 {
+            let stamp = Stamp::new(1 + third * index, 0, state);
+            tx.end.ring.scribble(index as usize, stamp.bits());
+        }
+        assert!(tx.try_send(1).is_err());
+        assert!(rx.try_recv().is_err());
+        assert!(tx.len() <= 3);
+    }
+}

@@ -22,7 +22,7 @@ pub(crate) enum Why {
 }
 
 impl Why {
-    fn text(self, sending: bool) -> &'static str {
+    pub(crate) fn text(self, sending: bool) -> &'static str {
         match (self, sending) {
             (Why::Closed, true) => {
                 "channel is closed: the value was not sent; close only after the last send"

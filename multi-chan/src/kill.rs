@@ -44,6 +44,16 @@ pub enum KillPoint {
     Ended,
     /// A process has given a side up.
     Disowned,
+    /// A sender has claimed a chunk of the arena, perhaps not its last.
+    ChunkClaimed,
+    /// A sender has filled its run and not yet sent the packet that describes it.
+    RunFilled,
+    /// A receiver (or a sender that gives up) has freed a chunk that is not the last of its run.
+    ChunkFreed,
+    /// A receiver (or a sender that gives up) has freed the last chunk of its run.
+    RunFreed,
+    /// A survivor has freed a dead process's chunk.
+    ChunkUndone,
     /// A sender has withdrawn a reserved slot and not yet told anybody.
     Withdrawn,
 }

@@ -11,6 +11,7 @@
 //!  66176  Slot[ring_len], `stride` bytes each:
 //!             0  stamp
 //!             8  value (or at the value's alignment, if that is more)
+//!         Arena, page aligned: in a channel of messages only, see `message/arena.rs`
 //! ```
 //!
 //! A fresh mapping is all zeros, and all zeros is a valid empty channel: creating one touches no
@@ -30,6 +31,7 @@
 //! and may wrap. None of this is trusted when read back: see [`Geometry::split`].
 
 use crate::Error;
+use crate::message::arena::ArenaGeometry;
 use crate::sync::{AtomicU32, AtomicU64};
 use crate::wait::Event;
 
@@ -102,6 +104,9 @@ pub(crate) struct Slot {
     /// Lets loom see who touches the value when.
     #[cfg(loom)]
     pub(crate) watch: loom::cell::UnsafeCell<()>,
+    /// Stand for the value's first words, where those are read by survivors.
+    #[cfg(loom)]
+    pub(crate) words: [AtomicU64; 3],
 }
 
 #[cfg(not(loom))]
@@ -196,6 +201,8 @@ pub(crate) struct Geometry {
     pub(crate) slots_offset: usize,
     /// Bytes of the whole mapping.
     pub(crate) map_bytes: usize,
+    /// What lies behind the ring of a channel of messages.
+    pub(crate) arena: Option<ArenaGeometry>,
 }
 
 /// Moving the shared tail and head costs as much as a claim, so a larger ring does it only now and then:
@@ -249,6 +256,20 @@ impl Geometry {
             value_offset,
             slots_offset,
             map_bytes,
+            arena: None,
+        })
+    }
+
+    /// The same with an arena of at least `bytes` behind the ring.
+    ///
+    /// # Errors
+    /// When the bytes do not fit an address space.
+    pub(crate) fn with_arena(self, bytes: usize) -> Result<Geometry, Error> {
+        let arena = ArenaGeometry::new(self.map_bytes, bytes)?;
+        Ok(Geometry {
+            map_bytes: arena.end,
+            arena: Some(arena),
+            ..self
         })
     }
 
@@ -262,6 +283,7 @@ impl Geometry {
             value_offset: 0,
             slots_offset: SLOTS_BASE,
             map_bytes,
+            arena: None,
         }
     }
 
@@ -293,6 +315,11 @@ impl Geometry {
         (position & !mask)
             .wrapping_add(mask + 1)
             .wrapping_add(index - self.ring_len as u64)
+    }
+
+    /// The longest way from one position to another that is forwards: half of all laps.
+    pub(crate) fn walk_max(&self) -> i64 {
+        1 << (self.lap_shift + LAP_MASK.count_ones() - 1).min(i64::BITS - 3)
     }
 
     /// True where the shared tail or head is moved on.

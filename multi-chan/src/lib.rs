@@ -17,6 +17,15 @@
 //! The channel is one anonymous `MAP_SHARED` mapping: no name, no file, no descriptor. Values are plain
 //! data ([`Plain`]), copied in and out. While nobody sleeps, a message costs no system call.
 //!
+//! [`bytes`] makes a channel for messages of any size, [`messages`] one for whatever serde can encode:
+//!
+//! ```
+//! let (tx, rx) = multi_chan::messages::<Vec<String>>(2)?;
+//! tx.send(&vec!["of any".into(), "size".into()]).unwrap();
+//! assert_eq!(rx.recv().unwrap(), ["of any", "size"]);
+//! # Ok::<(), multi_chan::Error>(())
+//! ```
+//!
 //! # Contract
 //!
 //! - Every value whose `send` returned `Ok` is received once, whole, as long as somebody receives; the
@@ -76,6 +85,8 @@ mod chan;
 #[cfg(not(loom))]
 mod ends;
 mod error;
+#[cfg(all(feature = "kill-points", not(loom)))]
+mod expose;
 #[cfg(not(loom))]
 mod face;
 #[cfg(not(loom))]
@@ -88,6 +99,7 @@ mod layout;
 mod loan;
 #[cfg(not(loom))]
 mod map;
+mod message;
 #[cfg(not(loom))]
 mod pass;
 #[cfg(not(loom))]
@@ -113,8 +125,7 @@ mod trail;
 mod vigil;
 mod wait;
 
-#[cfg(all(loom, test))]
-mod model;
+//TEMP
 
 #[cfg(not(loom))]
 pub use builder::Builder;
@@ -125,6 +136,9 @@ pub use error::{
     Error, RecvError, RecvTimeoutError, SendBatchError, SendError, SendTimeoutError, TryRecvError,
     TrySendError,
 };
+#[cfg(all(feature = "kill-points", not(loom)))]
+#[doc(hidden)]
+pub use expose::Exposed;
 #[cfg(not(loom))]
 pub use iter::{IntoIter, Iter};
 #[cfg(all(feature = "kill-points", not(loom)))]
@@ -132,6 +146,13 @@ pub use iter::{IntoIter, Iter};
 pub use kill::{KillPoint, kill_at, watch_writes};
 #[cfg(not(loom))]
 pub use loan::{SlotMut, SlotRef};
+#[cfg(not(loom))]
+pub use message::{
+    BytesReceiver, BytesRef, BytesSender, RecvMessageError, Reserved, SendMessageError, bytes,
+};
+#[cfg(all(not(loom), feature = "serde"))]
+pub use message::{MessageReceiver, MessageSender, messages};
+#[cfg(not(loom))]
 pub use pass::Descriptors;
 pub use plain::Plain;
 #[cfg(not(loom))]

@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "hands out the mapping's tables as references")]
 
 use crate::layout::{Geometry, Header, ROWS, ROWS_OFFSET, Row};
+use crate::message::arena::Arena;
 use crate::plain::Plain;
 use crate::ring::Ring;
 use crate::spsc::lane::Lane;
@@ -55,6 +56,12 @@ impl Mapping {
         self.file.as_ref()
     }
 
+    /// Where the mapping begins, and its bytes.
+    #[cfg(feature = "kill-points")]
+    pub(crate) fn extent(&self) -> (NonNull<u8>, usize) {
+        (self.base, self.bytes)
+    }
+
     pub(crate) fn base(&self) -> NonNull<u8> {
         self.base
     }
@@ -77,6 +84,15 @@ impl Mapping {
         // SAFETY: the mapping is large enough, zeroed when it was made, page aligned, and used as such a channel
         // only; the plan fits `T`.
         unsafe { Lane::new(self.base, plan) }
+    }
+
+    /// A view of the arena, if the geometry has one; it does not keep the mapping either.
+    pub(crate) fn arena(&self, geometry: &Geometry) -> Option<Arena> {
+        let arena = geometry.arena?;
+        assert!(arena.end <= self.bytes);
+        // SAFETY: the mapping is large enough, zeroed when it was made, page aligned, and used as a
+        // channel of this geometry only.
+        Some(unsafe { Arena::new(self.base, arena) })
     }
 
     pub(crate) fn header(&self) -> &Header {

@@ -53,6 +53,7 @@ impl Channel {
             let slot = Slot {
                 stamp: AtomicU64::default(),
                 watch: UnsafeCell::new(()),
+                words: Default::default(),
             };
             // SAFETY: inside the memory, by the geometry.
             let place = unsafe { base.add(geometry.slots_offset + index * geometry.stride) };
@@ -356,7 +357,7 @@ fn a_dead_senders_claim_is_stepped_over_whoever_sweeps() {
         let sweepers = [(); 2].map(|()| {
             let channel = channel.clone();
             thread::spawn(move || {
-                let undone = channel.ring.sweep(5, || true);
+                let undone = channel.ring.sweep(5, || true, |_, _| {});
                 channel.ring.header().sent.0.post_all();
                 channel.finished();
                 undone
@@ -385,7 +386,7 @@ fn a_dead_receivers_claim_gives_the_slot_back() {
         fence(SeqCst);
         let survivor = channel.clone();
         let sweeper = thread::spawn(move || {
-            survivor.ring.sweep(5, || true);
+            survivor.ring.sweep(5, || true, |_, _| {});
             survivor.ring.header().freed.0.post_all();
             survivor.finished();
         });

@@ -19,7 +19,7 @@ impl<T: Plain> Ring<T> {
                 return Ok(());
             }
             let miss = self.why_not_emptied(position, place, slot, bits);
-            position = self.after_miss(head, position, miss, Nothing::Corrupt)?;
+            position = self.after_miss(head, hint, position, miss, Nothing::Corrupt)?;
         }
     }
 
@@ -35,7 +35,7 @@ impl<T: Plain> Ring<T> {
                 return Ok(());
             }
             let miss: Miss<Refused> = self.why_not_filled(position, place, slot, bits);
-            position = self.after_miss(tail, position, miss, Refused::Corrupt)?;
+            position = self.after_miss(tail, hint, position, miss, Refused::Corrupt)?;
         }
     }
 }

@@ -12,7 +12,7 @@
 use crate::kill::{self, KillPoint};
 use crate::layout::{Geometry, Header, Place, Slot, Stamp, State, lap_after, lap_before};
 use crate::plain::Plain;
-use crate::sync::{AcqRel, Acquire, Relaxed, Release, SeqCst, order_before_post};
+use crate::sync::{AcqRel, Acquire, AtomicU64, Relaxed, Release, SeqCst, fence, order_before_post};
 use crate::trail::Hint;
 use std::fmt;
 use std::marker::PhantomData;
@@ -49,7 +49,7 @@ pub(crate) enum Nothing {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Claim {
     pub(crate) position: u64,
-    owner: u16,
+    pub(crate) owner: u16,
     place: Place,
 }
 
@@ -119,7 +119,7 @@ impl<T: Plain> Ring<T> {
     }
 
     /// Claims the next free slot for the row `owner`, to be published or withdrawn.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn claim_room(&self, owner: u16, hint: &Hint) -> Result<Claim, Refused> {
         let tail = &self.header().tail.0;
         let mut position = hint.get();
@@ -129,7 +129,7 @@ impl<T: Plain> Ring<T> {
                     hint.set(self.geometry().after(position, 1));
                     return Ok(claim);
                 }
-                Err(miss) => match self.after_miss(tail, position, miss, Refused::Corrupt) {
+                Err(miss) => match self.after_miss(tail, hint, position, miss, Refused::Corrupt) {
                     Ok(next) => position = next,
                     Err(why) => {
                         hint.set(position);
@@ -190,7 +190,7 @@ impl<T: Plain> Ring<T> {
                     position = self.geometry().after(position, 1);
                 }
                 Err(miss) if count == 0 => {
-                    position = self.after_miss(tail, position, miss, Refused::Corrupt)?;
+                    position = self.after_miss(tail, hint, position, miss, Refused::Corrupt)?;
                 }
                 Err(_) => break,
             }
@@ -203,7 +203,7 @@ impl<T: Plain> Ring<T> {
     }
 
     /// Claims the next value for the row `owner`, to be read and then freed.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn claim_value(&self, owner: u16, hint: &Hint) -> Result<Claim, Nothing> {
         let head = &self.header().head.0;
         let mut position = hint.get();
@@ -213,7 +213,7 @@ impl<T: Plain> Ring<T> {
                     hint.set(self.geometry().after(position, 1));
                     return Ok(claim);
                 }
-                Err(miss) => match self.after_miss(head, position, miss, Nothing::Corrupt) {
+                Err(miss) => match self.after_miss(head, hint, position, miss, Nothing::Corrupt) {
                     Ok(next) => position = next,
                     Err(why) => {
                         hint.set(position);
@@ -263,7 +263,7 @@ impl<T: Plain> Ring<T> {
                     position = self.geometry().after(position, 1);
                 }
                 Err(miss) if count == 0 => {
-                    position = self.after_miss(head, position, miss, Nothing::Corrupt)?;
+                    position = self.after_miss(head, hint, position, miss, Nothing::Corrupt)?;
                 }
                 Err(_) => break,
             }
@@ -347,8 +347,16 @@ impl<T: Plain> Ring<T> {
     /// May run in several processes at once and die at any step: each claim is undone by one
     /// exchange, and a claim undone twice is undone once. `still_his` says whether the row still
     /// names the dead process: another survivor may have finished and the row have a new owner.
+    ///
+    /// `before_free` sees the index and the stamp of each slot that a dead receiver had, before it is freed:
+    /// what the value stands for is freed first. It may be called by several survivors for one slot, and late.
     #[cold]
-    pub(crate) fn sweep(&self, owner: u16, still_his: impl Fn() -> bool) -> usize {
+    pub(crate) fn sweep(
+        &self,
+        owner: u16,
+        still_his: impl Fn() -> bool,
+        before_free: impl Fn(usize, u64),
+    ) -> usize {
         let mut undone = 0;
         // Acquire: as in `push`. In a later lap the head may be a lap behind, the tail is not.
         let tail = self.header().tail.0.load(Acquire);
@@ -379,6 +387,9 @@ impl<T: Plain> Ring<T> {
             if !still_his() {
                 return undone;
             }
+            if stamp.state == State::Taking {
+                before_free(index, bits);
+            }
             // AcqRel: stands in for the dead owner's publish or free, which were Release.
             // Relaxed on failure: another survivor did it.
             if slot
@@ -397,8 +408,64 @@ impl<T: Plain> Ring<T> {
         undone
     }
 
-    /// Claims the slot at `position` for sending.
+    /// The stamp of slot `index` as it is now.
+    pub(crate) fn stamp_bits(&self, index: usize) -> u64 {
+        // Acquire: pairs with the store that published or freed the slot.
+        self.slot(index).stamp.load(Acquire)
+    }
+
+    /// The first words of the value in slot `index`, if the slot holds the stamp `bits` all the while.
+    ///
+    /// For survivors, who have no claim on the slot: what they read may be written over as they read it.
+    pub(crate) fn glance<const N: usize>(&self, index: usize, bits: u64) -> Option<[u64; N]> {
+        // Relaxed: the fence below stands between these reads and the second look at the stamp.
+        let words = std::array::from_fn(|nth| self.word(index, nth).load(Relaxed));
+        // Acquire: pairs with the fence in `write_words`: if any word was written after a later claim,
+        // the look that follows sees that claim.
+        fence(Acquire);
+        // Relaxed: ordered by the fence.
+        (self.slot(index).stamp.load(Relaxed) == bits).then_some(words)
+    }
+
+    /// Writes the first words of the value of a slot claimed by `claim_room`, so that survivors may `glance`; before
+    /// anything else of the value is written.
     #[inline]
+    pub(crate) fn write_words<const N: usize>(&self, claim: Claim, words: [u64; N]) {
+        // Release: our claim comes before whatever we write. Pairs with the fence in `glance`.
+        fence(Release);
+        for (nth, word) in words.into_iter().enumerate() {
+            // Relaxed: published with the slot.
+            self.word(claim.place.index, nth).store(word, Relaxed);
+        }
+    }
+
+    /// The first words of the value of a slot claimed by `claim_value`, each read once.
+    #[inline]
+    pub(crate) fn read_words<const N: usize>(&self, claim: Claim) -> [u64; N] {
+        // Relaxed: the claim has seen the publish.
+        std::array::from_fn(|nth| self.word(claim.place.index, nth).load(Relaxed))
+    }
+
+    #[cfg(not(loom))]
+    #[inline]
+    fn word(&self, index: usize, nth: usize) -> &AtomicU64 {
+        let offset = self.geometry.value_offset + nth * size_of::<u64>();
+        assert!(offset + size_of::<u64>() <= self.geometry.stride);
+        debug_assert!(index < self.geometry.ring_len);
+        let offset = self.geometry.slots_offset + index * self.geometry.stride + offset;
+        // SAFETY: inside the slot, by the assertions.
+        let word = unsafe { self.base.add(offset) };
+        // SAFETY: values begin at a word's alignment at least; any bytes are a valid atomic.
+        unsafe { word.cast::<AtomicU64>().as_ref() }
+    }
+
+    #[cfg(loom)]
+    fn word(&self, index: usize, nth: usize) -> &AtomicU64 {
+        &self.slot(index).words[nth]
+    }
+
+    /// Claims the slot at `position` for sending.
+    #[inline(always)]
     fn seize_room(&self, owner: u16, position: u64) -> Result<Claim, Miss<Refused>> {
         let (place, slot) = self.at(position).ok_or(Miss::Over(Refused::Corrupt))?;
         // Acquire: pairs with the Release that freed the slot in `clear`: its reader is done.
@@ -449,7 +516,7 @@ impl<T: Plain> Ring<T> {
     }
 
     /// Claims the value at `position`.
-    #[inline]
+    #[inline(always)]
     fn seize_value(&self, owner: u16, position: u64) -> Result<Claim, Miss<Nothing>> {
         let (place, slot) = self.at(position).ok_or(Miss::Over(Nothing::Corrupt))?;
         // Acquire: pairs with the Release store in `show`: the value is whole.

@@ -10,6 +10,8 @@ use crate::fork::{self, Home};
 use crate::kill::{self, KillPoint};
 use crate::layout::{Gate, Geometry, Header, ROWS, Row};
 use crate::map::Mapping;
+use crate::message::arena::Arena;
+use crate::message::recover;
 use crate::pass::{self, Descriptors};
 use crate::ring::Ring;
 use crate::robust::{Process, Roll};
@@ -96,6 +98,7 @@ pub(crate) struct Core {
     map: Mapping,
     /// The ring without its values, for recovery.
     ring: Ring<()>,
+    arena: Option<Arena>,
     home: &'static Home,
     /// Of the home: the roll, and this process on it; the page is wiped in a forked child.
     roll: &'static Roll,
@@ -122,6 +125,7 @@ impl Core {
         let handles = |side| AtomicUsize::from(usize::from(sides.has(side)));
         Core {
             ring: map.ring(*geometry),
+            arena: map.arena(geometry),
             map,
             home,
             roll: home.roll(),
@@ -154,6 +158,19 @@ impl Core {
             self.header().sent.0.stir_pollers();
             self.header().freed.0.stir_pollers();
         }
+    }
+
+    /// True if the row is this process's.
+    pub(crate) fn owns(&self, row: u16) -> bool {
+        // Relaxed: as in `enter`.
+        let place = Place(self.place.load(Relaxed));
+        // Relaxed: as in `enter`.
+        let me = self.me.load(Relaxed);
+        u64::from(place.number()) == me >> 32 && me != 0 && place.row() == row
+    }
+
+    pub(crate) fn arena(&self) -> Option<&Arena> {
+        self.arena.as_ref()
     }
 
     pub(crate) fn map(&self) -> &Mapping {
@@ -405,7 +422,7 @@ impl Core {
                 // Relaxed: see `lend`.
                 if self.lent.load(Relaxed) != 0 {
                     // Slots on loan whose handles were forgotten.
-                    self.ring.sweep(place.row(), || true);
+                    self.undo_claims(place.row(), || true);
                 }
                 // Release: nothing of ours is left behind in the ring. Pairs with the exchange in
                 // `claim_row`.
@@ -433,6 +450,9 @@ impl Core {
     pub(crate) fn wake_everybody(&self) {
         self.header().sent.0.post_all();
         self.header().freed.0.post_all();
+        if let Some(arena) = &self.arena {
+            arena.room().post_all();
+        }
     }
 
     /// True if no live process counts as `side`; says so in the gate's flags too.
@@ -529,8 +549,19 @@ impl Core {
         // Acquire: pairs with the Release in `enter_as`. A process that never entered never claimed.
         if row.entered.load(Acquire) != 0 {
             // Acquire: pairs with the exchange in `claim_row` by a next owner.
-            self.ring
-                .sweep(index, || row.process.load(Acquire) == dead.bits());
+            self.undo_claims(index, || row.process.load(Acquire) == dead.bits());
+        }
+    }
+
+    /// Undoes the claims of a row, in the ring and in the arena behind it.
+    fn undo_claims(&self, row: u16, still_his: impl Fn() -> bool) {
+        self.ring.sweep(row, &still_his, |slot, stamp| {
+            if let Some(arena) = &self.arena {
+                recover::free_run_of(&self.ring, arena, slot, stamp);
+            }
+        });
+        if let Some(arena) = &self.arena {
+            recover::free_runs_of(&self.ring, arena, row, still_his);
         }
     }
 

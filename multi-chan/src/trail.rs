@@ -44,11 +44,12 @@ impl Clone for Hint {
 }
 
 impl<T: Plain> Ring<T> {
-    /// The position to try after an attempt at `position` failed.
+    /// The position to try after an attempt at `position` failed, in a walk that began at `hint`.
     #[inline]
     pub(crate) fn after_miss<R>(
         &self,
         word: &AtomicU64,
+        hint: &Hint,
         position: u64,
         miss: Miss<R>,
         corrupt: R,
@@ -71,10 +72,16 @@ impl<T: Plain> Ring<T> {
         // Acquire: pairs with the Release in `raise`, so that stamps are seen at least as new as the
         // position says.
         let shared = word.load(Acquire);
-        if Geometry::is_ahead(shared, next) {
-            Ok(shared)
-        } else if behind {
-            // A slot behind the newest position there is: no participant writes that.
+        let (next, is_shared) = if Geometry::is_ahead(shared, next) {
+            (shared, true)
+        } else {
+            (next, false)
+        };
+        // A slot behind the newest position there is: no participant writes that. Nor stamps that each are ahead of
+        // the one before and lead round in a circle: a walk as long as half of all laps is one. (Another thread with
+        // this handle may have raised the hint beyond `next`: then the way is negative.)
+        let way = next.wrapping_sub(hint.get()) as i64;
+        if behind && !is_shared || way > self.geometry().walk_max() {
             Err(corrupt)
         } else {
             Ok(next)

@@ -6,6 +6,7 @@
 )]
 
 mod bad_luck;
+mod bytes;
 mod chaos;
 mod crowd;
 mod death;
@@ -20,6 +21,7 @@ mod points;
 mod poll;
 mod report;
 mod scenes;
+mod scribble;
 mod select;
 mod spsc;
 mod stage;
@@ -50,6 +52,8 @@ fn main() {
         chaos::TESTS,
         pass::TESTS,
         spsc::TESTS,
+        bytes::TESTS,
+        scribble::TESTS,
     ]
     .concat();
     // Once more as on a system that cannot sleep on several words.

@@ -1,0 +1,203 @@
+//! Messages written and read where they lie.
+
+#![expect(unsafe_code, reason = "lends the bytes of a run that it holds")]
+
+use crate::message::arena::Run;
+use crate::message::error::{RecvMessageError, Refusal, SendMessageError};
+use crate::message::link::{Claimed, Link};
+use crate::message::packet::INLINE;
+use crate::patience::Patience;
+use std::fmt;
+use std::mem::ManuallyDrop;
+use std::ops::{Deref, DerefMut};
+use std::slice;
+
+/// Room for one message, to be written in place and then [committed](Reserved::commit); dropping it gives the
+/// room back.
+///
+/// The bytes are what the last message there left, not zeros. Processes that keep to the protocol leave reserved
+/// room alone, whatever dies; a process that scribbles over the channel's memory could change the bytes while they are
+/// borrowed, which no slice can stand. Where peers are not trusted that far, use [`send`](crate::BytesSender::send).
+///
+/// # Fork
+/// The room is the parent's. In a child a copy of the guard must not be written to; its commit is refused.
+#[must_use = "room that is not committed is given back"]
+pub struct Reserved<'a> {
+    link: &'a Link,
+    bytes: usize,
+    room: Room,
+}
+
+enum Room {
+    /// A small message has its slot claimed only when it is committed.
+    Inline([u8; INLINE]),
+    Run(Run),
+}
+
+impl<'a> Reserved<'a> {
+    pub(crate) fn new(
+        link: &'a Link,
+        bytes: usize,
+        patience: Patience,
+    ) -> Result<Reserved<'a>, SendMessageError> {
+        let room = if bytes <= INLINE {
+            Room::Inline([0; INLINE])
+        } else {
+            let run = link.claim_run(bytes, patience)?;
+            link.lend();
+            Room::Run(run)
+        };
+        Ok(Reserved { link, bytes, room })
+    }
+
+    /// Sends the message, waiting for a slot.
+    ///
+    /// # Errors
+    /// As [`BytesSender::send`](crate::BytesSender::send); the room is given back then.
+    pub fn commit(self) -> Result<(), SendMessageError> {
+        self.commit_within(Patience::Endless)
+    }
+
+    /// Sends the first `bytes` bytes only, waiting for a slot.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    ///
+    /// # Panics
+    /// If that is more than was reserved.
+    #[track_caller]
+    pub fn commit_front(mut self, bytes: usize) -> Result<(), SendMessageError> {
+        assert!(
+            bytes <= self.bytes,
+            "commit_front of {bytes} bytes: only {} were reserved",
+            self.bytes
+        );
+        self.bytes = bytes;
+        self.commit()
+    }
+
+    /// Sends the message if there is a slot just now.
+    ///
+    /// # Errors
+    /// As [`BytesSender::try_send`](crate::BytesSender::try_send); the room is given back then.
+    pub fn try_commit(self) -> Result<(), SendMessageError> {
+        self.commit_within(Patience::None)
+    }
+
+    fn commit_within(self, patience: Patience) -> Result<(), SendMessageError> {
+        let this = ManuallyDrop::new(self);
+        let sent = match &this.room {
+            Room::Inline(bytes) => {
+                this.link
+                    .send_inline(&[&bytes[..this.bytes]], this.bytes, patience)
+            }
+            Room::Run(run) if this.link.is_ours(*run) => {
+                this.link.send_run(*run, this.bytes, patience)
+            }
+            Room::Run(_) => Err(Refusal::Inherited),
+        };
+        Ok(sent?)
+    }
+}
+
+impl Deref for Reserved<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.room {
+            Room::Inline(bytes) => &bytes[..self.bytes],
+            Room::Run(run) => {
+                let bytes = self.link.arena().bytes(*run).as_ptr();
+                // SAFETY: the run is ours until it is sent or freed, which needs this guard; mapped memory is
+                // initialised.
+                unsafe { slice::from_raw_parts(bytes, self.bytes) }
+            }
+        }
+    }
+}
+
+impl DerefMut for Reserved<'_> {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match &mut self.room {
+            Room::Inline(bytes) => &mut bytes[..self.bytes],
+            Room::Run(run) => {
+                let bytes = self.link.arena().bytes(*run).as_ptr();
+                // SAFETY: as in `deref`, and this borrow is unique.
+                unsafe { slice::from_raw_parts_mut(bytes, self.bytes) }
+            }
+        }
+    }
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        if let Room::Run(run) = self.room {
+            self.link.free_run(run);
+        }
+    }
+}
+
+impl fmt::Debug for Reserved<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reserved")
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A received message where it lies; dropping it acknowledges the message and gives its room back.
+///
+/// If the process dies before, the message was not received: see the channel's delivery. Processes that keep to
+/// the protocol leave the bytes alone; a process that scribbles over the channel's memory could change them while they
+/// are borrowed, which no slice can stand. [`copied`](BytesRef::copied) and [`recv`](crate::BytesReceiver::recv)
+/// copy in a way that can.
+///
+/// # Fork
+/// The message is the parent's: in a child the bytes may change at any time, and dropping the copy does nothing.
+#[must_use = "dropping it acknowledges the message"]
+pub struct BytesRef<'a> {
+    link: &'a Link,
+    message: Claimed,
+}
+
+impl<'a> BytesRef<'a> {
+    pub(crate) fn new(
+        link: &'a Link,
+        patience: Patience,
+    ) -> Result<BytesRef<'a>, RecvMessageError> {
+        let message = link.claim_message(patience)?;
+        link.lend();
+        Ok(BytesRef { link, message })
+    }
+
+    /// A copy of the bytes, made so that a process that scribbles can spoil them and no more.
+    pub fn copied(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.link.copy(&self.message, &mut bytes);
+        bytes
+    }
+}
+
+impl Deref for BytesRef<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        let (start, bytes) = self.link.bytes(&self.message);
+        // SAFETY: slot and run are ours until the message is finished with, in `drop`; mapped memory is initialised.
+        unsafe { slice::from_raw_parts(start.as_ptr(), bytes) }
+    }
+}
+
+impl Drop for BytesRef<'_> {
+    fn drop(&mut self) {
+        self.link.finish(self.message);
+    }
+}
+
+impl fmt::Debug for BytesRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BytesRef")
+            .field("bytes", &self.link.bytes(&self.message).1)
+            .finish_non_exhaustive()
+    }
+}

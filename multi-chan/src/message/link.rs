@@ -1,0 +1,254 @@
+//! One end of a channel of messages: a ring of packets, and the arena behind it.
+
+#![expect(unsafe_code, reason = "fills and reads slots and runs")]
+
+use crate::Error;
+use crate::builder::Builder;
+use crate::ends::End;
+use crate::error::Why;
+use crate::kill::{self, KillPoint};
+use crate::layout::{Geometry, Stamp};
+use crate::message::arena::{Arena, Run};
+use crate::message::copy::{self, Writer};
+use crate::message::error::Refusal;
+use crate::message::packet::{Content, INLINE, Packet};
+use crate::patience::{Patience, Step};
+use crate::ring::Claim;
+use crate::table::{CLOSED, NO_RECEIVERS, Sides};
+use std::ptr::NonNull;
+#[cfg(feature = "serde")]
+use std::slice;
+
+/// A handle on one side of a channel of messages.
+#[derive(Clone, Debug)]
+pub(crate) struct Link {
+    end: End<Packet>,
+    arena: Arena,
+}
+
+/// A message that this process has claimed: its slot, and what that says.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claimed {
+    claim: Claim,
+    content: Content,
+}
+
+impl Link {
+    /// Makes a channel and its two ends.
+    pub(crate) fn pair(options: &Builder, arena_bytes: usize) -> Result<(Link, Link), Error> {
+        let geometry = Geometry::new::<Packet>(options.capacity)?.with_arena(arena_bytes)?;
+        let link = |end: End<Packet>| {
+            let arena = *end.core().arena().expect("the geometry has an arena");
+            Link { end, arena }
+        };
+        let (sender, receiver) =
+            End::pair_laid_out(options, geometry, None, Sides::SENDER, Sides::RECEIVER)?;
+        Ok((link(sender), link(receiver)))
+    }
+
+    pub(crate) fn end(&self) -> &End<Packet> {
+        &self.end
+    }
+
+    pub(crate) fn arena(&self) -> &Arena {
+        &self.arena
+    }
+
+    /// Sends the parts, one after another, as one message.
+    pub(crate) fn send(&self, parts: &[&[u8]], patience: Patience) -> Result<(), Refusal> {
+        let bytes = parts.iter().map(|part| part.len()).sum();
+        if bytes <= INLINE {
+            return self.send_inline(parts, bytes, patience);
+        }
+        let run = self.claim_run(bytes, patience)?;
+        // SAFETY: the run has room for `bytes`, begins at a page, and is ours.
+        let mut writer = unsafe { Writer::new(self.arena.bytes(run), bytes) };
+        for part in parts {
+            writer.write(part);
+        }
+        writer.finish();
+        self.send_run(run, bytes, patience)
+    }
+
+    /// Sends a message small enough for a slot.
+    pub(crate) fn send_inline(
+        &self,
+        parts: &[&[u8]],
+        bytes: usize,
+        patience: Patience,
+    ) -> Result<(), Refusal> {
+        debug_assert!(bytes <= INLINE);
+        let claim = self.end.claim_room(patience)?;
+        self.end.ring().write_words(claim, [Packet::inline(bytes)]);
+        let packet = self.end.value(claim);
+        // SAFETY: a body has room for `INLINE` bytes, and is ours.
+        let mut writer = unsafe { Writer::new(Packet::body(packet), bytes) };
+        for part in parts {
+            writer.write(part);
+        }
+        writer.finish();
+        Ok(self.end.publish(claim, patience)?)
+    }
+
+    /// Sends the first `bytes` bytes of a run that is ours; frees it if that fails.
+    pub(crate) fn send_run(
+        &self,
+        run: Run,
+        bytes: usize,
+        patience: Patience,
+    ) -> Result<(), Refusal> {
+        kill::reached(KillPoint::RunFilled);
+        let sent = self.end.claim_room(patience).and_then(|claim| {
+            self.end
+                .ring()
+                .write_words(claim, Packet::of_run(run, bytes));
+            self.end.publish(claim, patience)
+        });
+        sent.map_err(|why| {
+            self.arena.free(run);
+            why.into()
+        })
+    }
+
+    /// Claims chunks for a message, waiting for room.
+    ///
+    /// No slot is held meanwhile, and no chunk: whatever is in the ring can be received and freed.
+    pub(crate) fn claim_run(&self, bytes: usize, patience: Patience) -> Result<Run, Refusal> {
+        if bytes > self.arena.bytes_max() {
+            return Err(Refusal::TooLarge {
+                bytes,
+                bytes_max: self.arena.bytes_max(),
+            });
+        }
+        let row = self.end.enter()?;
+        if self.end.core().flags() == 0
+            && let Some(run) = self.arena.claim(row, bytes)
+        {
+            return Ok(run);
+        }
+        Ok(self.claim_run_slowly(row, bytes, patience)?)
+    }
+
+    #[cold]
+    fn claim_run_slowly(&self, row: u16, bytes: usize, patience: Patience) -> Result<Run, Why> {
+        let core = self.end.core();
+        let room = self.arena.room();
+        let mut wait = self.end.wait(patience);
+        loop {
+            let flags = core.flags();
+            if flags & CLOSED != 0 {
+                return Err(Why::Closed);
+            }
+            if flags & NO_RECEIVERS != 0 {
+                return Err(Why::Disconnected);
+            }
+            if let Some(run) = self.arena.claim(row, bytes) {
+                return Ok(run);
+            }
+            match wait.step(room) {
+                Step::Again | Step::Armed => {}
+                Step::LookRound => {
+                    if wait.is_long() && core.bury_dead() {
+                        wait.forget_ticket();
+                    } else if core.is_gone(Sides::RECEIVER) {
+                        return Err(Why::Disconnected);
+                    } else {
+                        wait.sleep(core, room, Why::Full)?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The first `bytes` bytes of a run that is ours.
+    #[cfg(feature = "serde")]
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "the run is ours alone until it is sent or freed"
+    )]
+    pub(crate) fn run_mut(&self, run: Run, bytes: usize) -> &mut [u8] {
+        // SAFETY: the caller has just claimed the run and asks once; mapped memory is initialised.
+        unsafe { slice::from_raw_parts_mut(self.arena.bytes(run).as_ptr(), bytes) }
+    }
+
+    /// Frees a run that is ours and was not sent; a forked child has only a copy of its parent's.
+    pub(crate) fn free_run(&self, run: Run) {
+        if self.is_ours(run) {
+            self.arena.free(run);
+        }
+    }
+
+    /// Notes that something is on loan, which a user may forget.
+    pub(crate) fn lend(&self) {
+        self.end.core().lend();
+    }
+
+    /// True if the run was claimed by this process.
+    pub(crate) fn is_ours(&self, run: Run) -> bool {
+        Stamp::read(run.word).is_some_and(|stamp| self.end.core().owns(stamp.owner))
+    }
+
+    /// Claims the next message, waiting for one.
+    pub(crate) fn claim_message(&self, patience: Patience) -> Result<Claimed, Why> {
+        let claim = self.end.claim_value(patience)?;
+        let content = self.read(claim)?;
+        Ok(Claimed { claim, content })
+    }
+
+    /// What a claimed slot says; one that says what nobody writes is freed.
+    #[inline]
+    fn read(&self, claim: Claim) -> Result<Content, Why> {
+        // Read once: what is checked is the copy.
+        let head = self.end.ring().read_words(claim);
+        Packet::read(head, &self.arena).ok_or_else(|| {
+            self.end.free(claim);
+            Why::Corrupt
+        })
+    }
+
+    #[inline]
+    fn place(&self, claim: Claim, content: Content) -> (NonNull<u8>, usize) {
+        match content {
+            Content::Inline(bytes) => (Packet::body(self.end.value(claim)), bytes),
+            Content::Run { run, bytes } => (self.arena.bytes(run), bytes),
+        }
+    }
+
+    /// How many bytes a message has, and where they lie until it is finished with.
+    pub(crate) fn bytes(&self, message: &Claimed) -> (NonNull<u8>, usize) {
+        self.place(message.claim, message.content)
+    }
+
+    /// Copies a message out, behind what `to` holds.
+    pub(crate) fn copy(&self, message: &Claimed, to: &mut Vec<u8>) {
+        let (from, bytes) = self.bytes(message);
+        // SAFETY: slots and chunks begin and end at words; these are ours until the message is finished with.
+        unsafe { copy::append(from, bytes, to) };
+    }
+
+    /// Frees a message's chunks, and then its slot.
+    pub(crate) fn finish(&self, message: Claimed) {
+        if !self.end.core().owns(message.claim.owner) {
+            // A forked child's copy of a guard: the message is its parent's.
+            return;
+        }
+        if let Content::Run { run, .. } = message.content {
+            self.arena.free(run);
+        }
+        self.end.free(message.claim);
+    }
+
+    /// Receives a message, copied out behind what `to` holds; returns its size.
+    pub(crate) fn recv(&self, to: &mut Vec<u8>, patience: Patience) -> Result<usize, Why> {
+        let claim = self.end.claim_value(patience)?;
+        let content = self.read(claim)?;
+        let (from, bytes) = self.place(claim, content);
+        // SAFETY: slots and chunks begin and end at words; these are ours until they are freed below.
+        unsafe { copy::append(from, bytes, to) };
+        if let Content::Run { run, .. } = content {
+            self.arena.free(run);
+        }
+        self.end.free(claim);
+        Ok(bytes)
+    }
+}

@@ -1,0 +1,253 @@
+//! loom models of the arena beside a ring: every interleaving of a participant that dies after any of its writes, the
+//! survivors that bury it, and one who goes on.
+//!
+//! `RUSTFLAGS="--cfg loom" cargo test --release -p multi-chan --lib message`
+
+#![expect(unsafe_code, reason = "lays a channel out in private memory")]
+
+use crate::kill::dies_after;
+use crate::layout::{Gate, Geometry, Header, Line, Slot};
+use crate::message::arena::{Arena, Run};
+use crate::message::packet::{Content, Packet};
+use crate::message::recover;
+use crate::ring::{Nothing, Refused, Ring};
+use crate::sync::{AtomicU32, AtomicU64};
+use crate::trail::Hint;
+use crate::wait::Event;
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use loom::thread;
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::ptr::NonNull;
+
+const VICTIM: u16 = 1;
+const OTHER: u16 = 2;
+
+/// A channel of messages in private memory, with loom's atomics in the places of the real ones.
+struct Yard {
+    ring: Ring<Packet>,
+    bare: Ring<()>,
+    arena: Arena,
+    geometry: Geometry,
+    base: NonNull<u8>,
+    /// One per chunk: who uses the bytes of a run says so here, and loom objects to two at a time.
+    watched: Vec<UnsafeCell<()>>,
+}
+
+// SAFETY: as the mapping it stands for.
+unsafe impl Send for Yard {}
+
+// SAFETY: as above; the cells are what is watched.
+unsafe impl Sync for Yard {}
+
+impl Yard {
+    fn new(capacity: usize, chunks: usize) -> Arc<Yard> {
+        let geometry = Geometry::new::<Packet>(capacity).unwrap();
+        let geometry = geometry.with_arena(chunks * 4096).unwrap();
+        // SAFETY: the layout is not empty.
+        let base = NonNull::new(unsafe { alloc_zeroed(Yard::layout(&geometry)) }).unwrap();
+        let header = Header {
+            gate: Line(Gate {
+                flags: AtomicU32::from(0),
+                rows_used: AtomicU32::from(0),
+                dropped: AtomicU64::from(0),
+            }),
+            tail: Line(AtomicU64::from(0)),
+            head: Line(AtomicU64::from(0)),
+            sent: Line(Event::default()),
+            freed: Line(Event::default()),
+        };
+        // SAFETY: the memory begins with room for a header.
+        unsafe { base.cast::<Header>().write(header) };
+        for index in 0..geometry.ring_len {
+            let slot = Slot {
+                stamp: AtomicU64::from(0),
+                watch: UnsafeCell::new(()),
+                words: Default::default(),
+            };
+            // SAFETY: inside the memory, by the geometry.
+            let place = unsafe { base.add(geometry.slots_offset + index * geometry.stride) };
+            // SAFETY: aligned by the geometry.
+            unsafe { place.cast::<Slot>().write(slot) };
+        }
+        // SAFETY: laid out for this geometry just now, and freed when the last user is gone.
+        let ring = unsafe { Ring::new(base, geometry) };
+        // SAFETY: as above; any geometry fits the unit type.
+        let bare = unsafe { Ring::new(base, geometry) };
+        // SAFETY: as above.
+        let arena = unsafe { Arena::new(base, geometry.arena.unwrap()) };
+        // SAFETY: nobody uses the arena yet.
+        unsafe { arena.fill_with_atomics() };
+        Arc::new(Yard {
+            ring,
+            bare,
+            arena,
+            geometry,
+            base,
+            watched: (0..chunks).map(|_| UnsafeCell::new(())).collect(),
+        })
+    }
+
+    fn layout(geometry: &Geometry) -> Layout {
+        Layout::from_size_align(geometry.map_bytes, 4096).unwrap()
+    }
+
+    fn use_bytes(&self, run: Run) {
+        for index in run.first..run.first + run.count {
+            self.watched[index as usize].with_mut(|_| ());
+        }
+    }
+
+    /// Sends a message of `chunks` chunks, or returns false for want of room.
+    fn send(&self, row: u16, chunks: usize) -> bool {
+        let Some(run) = self.arena.claim(row, chunks * 4096) else {
+            return false;
+        };
+        self.use_bytes(run);
+        match self.ring.claim_room(row, &Hint::start()) {
+            Ok(claim) => {
+                self.ring
+                    .write_words(claim, Packet::of_run(run, chunks * 4096));
+                self.ring.publish(claim);
+                true
+            }
+            Err(Refused::Full { .. }) => {
+                self.arena.free(run);
+                false
+            }
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+
+    /// Receives a message if there is one, and returns its chunks.
+    fn recv(&self, row: u16) -> Option<u32> {
+        let claim = match self.ring.claim_value(row, &Hint::start()) {
+            Ok(claim) => claim,
+            Err(Nothing::Empty | Nothing::Pending { .. }) => return None,
+            Err(other) => panic!("{other:?}"),
+        };
+        let head = self.ring.read_words(claim);
+        let Some(Content::Run { run, .. }) = Packet::read(head, &self.arena) else {
+            panic!("a message that does not hold its run");
+        };
+        self.use_bytes(run);
+        self.arena.free(run);
+        self.ring.free(claim);
+        Some(run.count)
+    }
+
+    /// Buries the victim, whose process is dead.
+    fn bury(&self) {
+        self.bare.sweep(
+            VICTIM,
+            || true,
+            |slot, stamp| {
+                recover::free_run_of(&self.bare, &self.arena, slot, stamp);
+            },
+        );
+        recover::free_runs_of(&self.bare, &self.arena, VICTIM, || true);
+    }
+
+    /// What must hold once the dead are buried and nobody is at work.
+    fn is_whole(&self) {
+        while self.recv(OTHER).is_some() {}
+        assert_eq!(self.arena.bytes_in_use(), 0, "leaked");
+        assert!(self.send(OTHER, self.watched.len()), "no room");
+        assert_eq!(self.recv(OTHER), Some(self.watched.len() as u32));
+    }
+}
+
+impl Drop for Yard {
+    fn drop(&mut self) {
+        // The atomics of loom own nothing outside a model: the memory is all there is to free.
+        // SAFETY: allocated in `new` with this layout.
+        unsafe { dealloc(self.base.as_ptr(), Yard::layout(&self.geometry)) };
+    }
+}
+
+/// Runs `act` as a victim that dies after each of its writes in turn, beside `beside`; then two survivors bury it, of whom
+/// one dies after each of its writes, too.
+fn dying(
+    preemptions: usize,
+    (capacity, chunks): (usize, usize),
+    act: impl Fn(&Yard) + Copy + Send + Sync + 'static,
+    beside: impl Fn(&Yard) + Copy + Send + Sync + 'static,
+) {
+    // Not more writes than that: then the victim has ended, and there is nothing to bury.
+    const WRITES_MAX: u32 = 24;
+    for victims_writes in 1..WRITES_MAX {
+        let lived = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let told = lived.clone();
+        for survivors_writes in [1, 2, 3, u32::MAX] {
+            let told = told.clone();
+            let mut model = loom::model::Builder::new();
+            model.preemption_bound = Some(preemptions);
+            model.check(move || {
+                let yard = Yard::new(capacity, chunks);
+                let doomed = yard.clone();
+                let told = told.clone();
+                let victim = thread::spawn(move || {
+                    if dies_after(victims_writes, || act(&doomed)).is_some() {
+                        return;
+                    }
+                    told.store(false, std::sync::atomic::Ordering::Relaxed);
+                    let other = doomed.clone();
+                    let survivor =
+                        thread::spawn(move || dies_after(survivors_writes, || other.bury()));
+                    doomed.bury();
+                    survivor.join().unwrap();
+                });
+                beside(&yard);
+                victim.join().unwrap();
+                yard.is_whole();
+            });
+        }
+        if lived.load(std::sync::atomic::Ordering::Relaxed) {
+            return;
+        }
+    }
+    panic!("the victim has more writes than the model tries");
+}
+
+#[test]
+fn a_sender_dies_beside_a_receiver() {
+    dying(
+        1,
+        (1, 2),
+        |yard| {
+            yard.send(VICTIM, 2);
+        },
+        |yard| {
+            yard.recv(OTHER);
+        },
+    );
+}
+
+#[test]
+fn a_receiver_dies_beside_a_sender() {
+    dying(
+        1,
+        (1, 3),
+        |yard| {
+            yard.send(VICTIM, 2);
+            yard.recv(VICTIM);
+        },
+        |yard| {
+            yard.send(OTHER, 1);
+        },
+    );
+}
+
+#[test]
+fn two_senders_share_three_chunks_and_one_dies() {
+    dying(
+        1,
+        (2, 3),
+        |yard| {
+            yard.send(VICTIM, 2);
+        },
+        |yard| {
+            yard.send(OTHER, 2);
+        },
+    );
+}

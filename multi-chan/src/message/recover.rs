@@ -1,0 +1,74 @@
+//! What a dead participant held of the arena; the proof is in `README.md`.
+
+use crate::layout::{Stamp, State};
+use crate::message::arena::{Arena, Run};
+use crate::message::packet::Packet;
+use crate::ring::Ring;
+
+/// A slot changes hands twice in a lap, and twice more for each death: only a corrupt one changes so often.
+const LOOKS: u32 = 100;
+
+/// Frees the run of a message that dies with its receiver: slot `index` was the receiver's, with the stamp `bits`.
+///
+/// Called before the slot is freed, by any number of survivors.
+pub(crate) fn free_run_of(ring: &Ring<()>, arena: &Arena, index: usize, bits: u64) {
+    if let Some(run) = described(ring, arena, index, bits) {
+        arena.free_left(run);
+    }
+}
+
+/// Frees what the dead row `owner` had claimed and no message describes; returns the number of chunks.
+///
+/// Called after the ring was swept, so that nothing of this row will ever be published any more.
+pub(crate) fn free_runs_of(
+    ring: &Ring<()>,
+    arena: &Arena,
+    owner: u16,
+    still_his: impl Fn() -> bool,
+) -> usize {
+    // First what the row holds, then what the slots describe: whatever a message of his describes now and
+    // is gone from the slots later was freed in between, and then the exchange below fails.
+    let held: Vec<_> = arena.held_by(owner).collect();
+    if held.is_empty() || !still_his() {
+        return 0;
+    }
+    let mut sent: Vec<u64> = (0..ring.geometry().ring_len)
+        .map_while(|index| lookup(ring, arena, index))
+        .flatten()
+        .map(|run| run.word)
+        .collect();
+    sent.sort_unstable();
+    held.into_iter()
+        .filter(|(_, word)| sent.binary_search(word).is_err())
+        .filter(|&(index, word)| arena.free_orphan(index, word))
+        .count()
+}
+
+/// The run that slot `index` describes, if it does; `None` where no slot was ever used, from here on.
+fn lookup(ring: &Ring<()>, arena: &Arena, index: usize) -> Option<Option<Run>> {
+    let mut bits = ring.stamp_bits(index);
+    if bits == 0 {
+        // In the first lap slots are used in order.
+        return None;
+    }
+    let lap = Stamp::read(bits).map(|stamp| stamp.lap);
+    // A receiver may take the message as we read. In the next lap it is no longer the dead one's.
+    for _ in 0..LOOKS {
+        let Some(stamp) = Stamp::read(bits).filter(|stamp| Some(stamp.lap) == lap) else {
+            break;
+        };
+        if !matches!(stamp.state, State::Full | State::Taking) {
+            break;
+        }
+        if let Some(head) = ring.glance::<{ Packet::HEAD_WORDS }>(index, bits) {
+            return Some(Packet::run(head, arena));
+        }
+        bits = ring.stamp_bits(index);
+    }
+    Some(None)
+}
+
+fn described(ring: &Ring<()>, arena: &Arena, index: usize, bits: u64) -> Option<Run> {
+    let head = ring.glance::<{ Packet::HEAD_WORDS }>(index, bits)?;
+    Packet::run(head, arena)
+}

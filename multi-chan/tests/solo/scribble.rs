@@ -1,0 +1,182 @@
+//! A process that writes random words all over a channel's memory while both sides run.
+//!
+//! What comes out of such a channel means nothing; but every call returns, with an error or with something, and nobody
+//! crashes. `MULTI_SCRIBBLE_SECONDS` makes it longer, `MULTI_SEED` repeats a run's choices.
+
+#![expect(unsafe_code, reason = "writes over memory that it does not own")]
+
+use crate::support::{Random, exit, fork, pause};
+use multi_chan::{Builder, BytesReceiver, BytesSender, Exposed, Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+crate::tests![
+    scribbles_over_a_channel_give_errors_only,
+    scribbles_over_messages_give_errors_only,
+];
+
+/// How long each call may wait by its own account, and how long it may take before it counts as hung.
+const LIMIT: Duration = Duration::from_millis(2);
+const HUNG: Duration = Duration::from_secs(10);
+
+fn seconds() -> f64 {
+    let given = std::env::var("MULTI_SCRIBBLE_SECONDS").ok();
+    given.and_then(|text| text.parse().ok()).unwrap_or(1.2)
+}
+
+/// Words that mean something to the protocol, and some that mean nothing.
+fn word(random: &mut Random) -> u64 {
+    let any = random.below(u64::MAX);
+    match random.below(6) {
+        0 => any,
+        // A stamp of a near lap.
+        1 => random.below(4) << 15 | any & 0x7fff,
+        // A small number.
+        2 => any % 70_000,
+        // A run of a near place.
+        3 => random.below(5) << 32 | random.below(20),
+        4 => u64::MAX - random.below(3),
+        _ => 0,
+    }
+}
+
+/// Writes over the memory until it is killed: words where the protocol keeps its own, and some anywhere.
+fn scribble(handle: &impl Exposed, seed: u64) -> ! {
+    let (base, bytes) = handle.memory();
+    let mut random = Random::new(seed);
+    // Header, the first rows, then what lies behind all rows: slots, and the arena's words.
+    let places = [(0, 640), (640, 128), (66_176, 1_024)];
+    loop {
+        let (start, len) = match random.below(8) {
+            at @ 0..3 => places[at as usize],
+            3 | 4 => places[2],
+            5 if bytes > 80_000 => (69_632, 600),
+            6 if bytes > 600_000 => (593_000, 1_500),
+            _ => (0, bytes as u64),
+        };
+        let offset = (start + random.below(len)).min(bytes as u64 - 8) as usize & !7;
+        // SAFETY: inside the mapping, and aligned; what it breaks is the test.
+        let place = unsafe { base.add(offset) }.cast::<u64>();
+        // SAFETY: as above.
+        unsafe { place.write_volatile(word(&mut random)) };
+        if random.below(50) == 0 {
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// Runs `act` again and again, and complains about a call that takes too long.
+fn keep_busy(until: Instant, mut act: impl FnMut(u64), mut random: Random) {
+    while Instant::now() < until {
+        let began = Instant::now();
+        let what = random.below(u64::MAX);
+        act(what);
+        assert!(began.elapsed() < HUNG, "call {} hung", what % 8);
+    }
+}
+
+/// One channel after another, each with a scribbler and two at work on it.
+fn run<H: Exposed>(make: impl Fn(u64) -> H, act: impl Fn(&H, u64) + Copy) {
+    let mut random = Random::from_environment();
+    let end = Instant::now() + Duration::from_secs_f64(seconds());
+    let mut channels = 0;
+    while Instant::now() < end {
+        let handle = make(random.below(u64::MAX));
+        let until = Instant::now() + Duration::from_millis(60);
+        let workers = [(); 2].map(|()| {
+            let seed = random.below(u64::MAX);
+            fork(|| keep_busy(until, |what| act(&handle, what), Random::new(seed)))
+        });
+        let seed = random.below(u64::MAX);
+        let scribbler = fork(|| scribble(&handle, seed));
+        // A child that dies at work, so that the scribbled memory is tidied up, too.
+        let seed = random.below(u64::MAX);
+        let victim = fork(|| keep_busy(until + HUNG, |what| act(&handle, what), Random::new(seed)));
+        pause(20);
+        victim.kill();
+        for worker in workers {
+            worker.join();
+        }
+        scribbler.kill();
+        // Here as well, on what is left.
+        keep_busy(
+            Instant::now() + LIMIT,
+            |what| act(&handle, what),
+            Random::new(seed),
+        );
+        fork(|| {
+            drop(handle);
+            exit(0);
+        })
+        .join();
+        channels += 1;
+    }
+    println!("{channels} channels were scribbled over");
+}
+
+struct Plain(Sender<[u64; 3]>, Receiver<[u64; 3]>);
+
+impl Exposed for Plain {
+    fn memory(&self) -> (std::ptr::NonNull<u8>, usize) {
+        self.0.memory()
+    }
+}
+
+fn scribbles_over_a_channel_give_errors_only() {
+    run(
+        |any| {
+            let capacity = [0, 1, 3, 16, 100][any as usize % 5];
+            let (tx, rx) = channel(capacity).unwrap();
+            Plain(tx, rx)
+        },
+        |Plain(tx, rx), what| match what % 8 {
+            0 => drop(tx.try_send([what; 3])),
+            1 => drop(tx.send_timeout([what; 3], LIMIT)),
+            2 => drop(rx.try_recv()),
+            3 => drop(rx.recv_timeout(LIMIT)),
+            4 => {
+                tx.len();
+                rx.dropped();
+                if what % 1_000 == 4 {
+                    tx.close();
+                }
+            }
+            5 => drop((tx.clone(), rx.clone())),
+            6 => drop(tx.try_send([what; 3])),
+            _ => drop(rx.try_recv()),
+        },
+    );
+}
+
+struct Bytes(BytesSender, BytesReceiver);
+
+impl Exposed for Bytes {
+    fn memory(&self) -> (std::ptr::NonNull<u8>, usize) {
+        self.0.memory()
+    }
+}
+
+fn scribbles_over_messages_give_errors_only() {
+    run(
+        |any| {
+            let capacity = [0, 1, 3, 16][any as usize % 4];
+            let builder = Builder::new().capacity(capacity).arena_bytes(20 * 4096);
+            let (tx, rx) = builder.build_bytes().unwrap();
+            Bytes(tx, rx)
+        },
+        |Bytes(tx, rx), what| {
+            let len = [0, 50, 112, 113, 5_000, 40_000][(what >> 8) as usize % 6];
+            match what % 8 {
+                0 | 6 => drop(tx.try_send(&[7; 40_000][..len])),
+                1 => drop(tx.send_timeout(&[7; 40_000][..len], LIMIT)),
+                2 | 7 => drop(rx.try_recv()),
+                3 => drop(rx.recv_timeout(LIMIT)),
+                4 => {
+                    tx.len();
+                    tx.arena_used();
+                    drop(rx.try_recv_ref().map(|message| message.copied()));
+                }
+                _ => drop(tx.try_reserve(len)),
+            }
+        },
+    );
+}
