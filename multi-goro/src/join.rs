@@ -35,15 +35,32 @@ use crate::sched::{self, Offer};
 /// ```
 ///
 /// A worker that takes `b` runs it as a task of its own, which may wait and call `join` like any other, counts as one of the calling
-/// task's groups where those have limits, and has its name in reports. Its [`task_local!`](crate::task_local) values are its own: `b`
-/// must not rely on the caller's. The caller parks until it is done, and its worker runs other tasks meanwhile.
+/// task's groups where those have limits, and has its name in reports. Its [`task_local!`](crate::task_local) values are its own: those
+/// of the caller may be of types that must not be seen by another thread. The caller parks until it is done, and its worker runs other tasks meanwhile.
 ///
 /// `b` may begin only when `a` has ended, so `a` must not wait for something that `b` does: where no worker becomes idle that
 /// is a deadlock. Start two tasks of a [`Group`](crate::Group) for that.
 ///
 /// From a plain thread the call as a whole moves to a task of the global runtime, and the thread sleeps until it is done; so does the
-/// call of a task with a thread of its own ([`Group::locked`](crate::Group::locked)). On an [`OsThread`](crate::OsThread), whose tasks stay
-/// with it, both closures run there, one after the other.
+/// call of a task with a thread of its own ([`Group::locked`](crate::Group::locked)).
+///
+/// On an [`OsThread`](crate::OsThread) both closures run there, one after the other, though workers may be idle: who starts a task on such a thread
+/// counts on that thread, for its thread-local values or a library that is bound to it, and `b` may be the part that does. A computation that
+/// does not is moved to the workers as a whole by [`Runtime::run`](crate::Runtime::run), which the thread's other tasks do not wait for:
+///
+/// ```
+/// use multi_goro::{OsThread, Runtime, join};
+///
+/// let window = OsThread::spawn("window")?;
+/// let workers = Runtime::builder().workers(2).build()?;
+/// let numbers = [1, 2, 3, 4];
+/// let sum = window.run(|| {
+///     let (left, right) = numbers.split_at(2);
+///     workers.run(|| join(|| left.iter().sum::<i32>(), || right.iter().sum::<i32>()))
+/// });
+/// assert_eq!(sum, (3, 7));
+/// # Ok::<(), multi_goro::BoxError>(())
+/// ```
 ///
 /// # Stack
 ///

@@ -7,10 +7,11 @@ mod common;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::*};
+use std::thread;
 use std::time::Duration;
 
 use common::watchdog;
-use multi_goro::{Group, Runtime, scope, sleep, yield_now};
+use multi_goro::{Group, Runtime, TaskOptions, scope, sleep, yield_now};
 
 #[test]
 fn scope_waits_for_its_tasks_even_when_it_panics() {
@@ -145,4 +146,30 @@ fn token_of_a_group_parks_who_waits_for_it() {
         Ok(())
     });
     group.wait().unwrap();
+}
+
+#[test]
+fn scope_waits_for_tasks_with_threads_of_their_own() {
+    let _dog = watchdog(60);
+    let ended = AtomicUsize::new(0);
+    let panic = catch_unwind(AssertUnwindSafe(|| {
+        scope(|s| {
+            for nth in 0..4 {
+                let options = TaskOptions::new().name(format!("locked {nth}"));
+                let ended = &ended;
+                s.go_locked_with(options, move || {
+                    let name = thread::current().name().map(str::to_owned);
+                    assert_eq!(name, Some(format!("locked {nth}")));
+                    thread::sleep(Duration::from_millis(10));
+                    ended.fetch_add(1, Relaxed);
+                    Ok(())
+                });
+            }
+            panic!("on purpose: in the scope");
+        })
+    }));
+    assert!(panic.is_err());
+    assert_eq!(ended.load(Relaxed), 4);
+    let error = scope(|s| s.go_locked(|| Err("on purpose".into()))).unwrap_err();
+    assert_eq!(error.failed_count(), 1);
 }

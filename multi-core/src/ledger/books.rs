@@ -73,6 +73,15 @@ pub(super) enum Closing {
     Group,
 }
 
+/// Somebody who is counted as waiting for room. Backends may let a wait panic.
+struct RoomWaiter<'a>(&'a Shared);
+
+impl Drop for RoomWaiter<'_> {
+    fn drop(&mut self) {
+        self.0.state().room_waiters -= 1;
+    }
+}
+
 impl Shared {
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
@@ -99,8 +108,8 @@ impl Shared {
             } else {
                 state.room_waiters += 1;
                 drop(state);
+                let _counted = RoomWaiter(self);
                 self.event.wait(key, self.options.deadline);
-                self.state().room_waiters -= 1;
                 continue;
             };
             return (self.enter(&mut state, options), verdict);

@@ -539,3 +539,56 @@ fn ledgers_of_one_thread_use_one_tally_again_and_again() {
     // Other tests of this process take and leave some meanwhile.
     assert!(tallies.len() < 100, "{}", tallies.len());
 }
+
+/// An event on which nobody can wait, that counts how often it is told.
+#[derive(Debug, Default)]
+struct Unbearable(Mutex<usize>);
+
+impl Unbearable {
+    fn told(&self) -> usize {
+        *lock(&self.0)
+    }
+}
+
+impl Event for Unbearable {
+    fn key(&self) -> u64 {
+        0
+    }
+
+    fn wait(&self, _key: u64, _until: Option<Instant>) {
+        panic!("on purpose: a wait that panics");
+    }
+
+    fn notify(&self) {
+        *lock(&self.0) += 1;
+    }
+}
+
+#[test]
+fn wait_for_room_that_panics_leaves_nobody_to_be_told() {
+    let event = Arc::new(Unbearable::default());
+    let ledger = Ledger::new(
+        "test",
+        GroupOptions::new().limit(2),
+        Arc::<Unbearable>::clone(&event),
+        CancelToken::new,
+    )
+    .unwrap();
+    let (tickets, received) = mpsc::channel();
+    for _ in 0..2 {
+        let tickets = tickets.clone();
+        ledger.launch(TaskOptions::new(), move |ticket| {
+            tickets.send(ticket).unwrap();
+        });
+    }
+    let third = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        ledger.launch(TaskOptions::new(), drop);
+    }));
+    assert!(third.is_err());
+    let told = event.told();
+    received.recv().unwrap().settle(Ok(()));
+    assert_eq!(event.told(), told, "somebody is thought to wait for room");
+    received.recv().unwrap().settle(Ok(()));
+    assert_eq!(event.told(), told + 1);
+    ledger.detach();
+}

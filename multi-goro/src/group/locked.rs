@@ -82,7 +82,7 @@ impl Spawner {
 }
 
 impl Inner {
-    fn go_locked<F>(self: &Arc<Self>, options: TaskOptions, task: F)
+    pub(super) fn go_locked<F>(self: &Arc<Self>, options: TaskOptions, task: F)
     where
         F: FnOnce() -> Result + Send + 'static,
     {

@@ -78,14 +78,66 @@ impl<'scope> Scope<'scope, '_> {
     where
         F: FnOnce() -> Result + Send + 'scope,
     {
-        let task: Box<dyn FnOnce() -> Result + Send + 'scope> = Box::new(task);
-        // SAFETY: `scope` waits for every task before it returns, also when its closure panics, and the ledger drops a task's
-        // closure before it settles the task. So the closure is gone while 'scope still lasts.
-        let task: Box<dyn FnOnce() -> Result + Send + 'static> =
-            unsafe { std::mem::transmute(task) };
+        self.go_with(TaskOptions::new().started_at(Location::caller()), task);
+    }
+
+    /// As [`go`](Self::go), with a name, a timeout, a token of its own.
+    ///
+    /// ```
+    /// use multi_goro::TaskOptions;
+    ///
+    /// let error = multi_goro::scope(|s| {
+    ///     s.go_with(TaskOptions::new().name("second half"), || Err("no such half".into()));
+    /// })
+    /// .unwrap_err();
+    /// assert_eq!(error.first().name(), Some("second half"));
+    /// ```
+    #[track_caller]
+    pub fn go_with<F>(&'scope self, options: TaskOptions, task: F)
+    where
+        F: FnOnce() -> Result + Send + 'scope,
+    {
+        // SAFETY: it goes to the scope's group.
+        let task = unsafe { outlast_scope(task) };
         self.group
             .inner
-            .go(TaskOptions::new().started_at(Location::caller()), task);
+            .go(options.started_at(Location::caller()), task);
+    }
+
+    /// Starts a task that may borrow, with an OS thread of its own, which ends with it: see [`Group::go_locked`].
+    ///
+    /// ```
+    /// use std::thread;
+    ///
+    /// let mut seen = Vec::new();
+    /// multi_goro::scope(|s| {
+    ///     s.go_locked(|| {
+    ///         seen.push(thread::current().id());
+    ///         Ok(())
+    ///     });
+    /// })?;
+    /// assert_ne!(seen, [thread::current().id()]);
+    /// # Ok::<(), multi_goro::GroupError>(())
+    /// ```
+    #[track_caller]
+    pub fn go_locked<F>(&'scope self, task: F)
+    where
+        F: FnOnce() -> Result + Send + 'scope,
+    {
+        self.go_locked_with(TaskOptions::new().started_at(Location::caller()), task);
+    }
+
+    /// As [`go_locked`](Self::go_locked), with a name (the thread's, too), a timeout, a token of its own.
+    #[track_caller]
+    pub fn go_locked_with<F>(&'scope self, options: TaskOptions, task: F)
+    where
+        F: FnOnce() -> Result + Send + 'scope,
+    {
+        // SAFETY: it goes to the scope's group, whose `wait` waits for the threads, too.
+        let task = unsafe { outlast_scope(task) };
+        self.group
+            .inner
+            .go_locked(options.started_at(Location::caller()), task);
     }
 
     /// Starts a task that may borrow, and returns the handle of its value.
@@ -97,14 +149,13 @@ impl<'scope> Scope<'scope, '_> {
     {
         let value = Arc::new(Mutex::new(None));
         let slot = Arc::clone(&value);
-        let task: Box<dyn FnOnce() -> Result + Send + 'scope> = Box::new(move || {
+        let task = move || {
             let made = task()?;
             *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(made);
             Ok(())
-        });
-        // SAFETY: as in `go`; the slot's other owner is the handle, which cannot outlive 'scope.
-        let task: Box<dyn FnOnce() -> Result + Send + 'static> =
-            unsafe { std::mem::transmute(task) };
+        };
+        // SAFETY: it goes to the scope's group; the slot's other owner is the handle, which cannot outlive 'scope.
+        let task = unsafe { outlast_scope(task) };
         let ended = self
             .group
             .inner
@@ -115,6 +166,20 @@ impl<'scope> Scope<'scope, '_> {
             scope: PhantomData,
         }
     }
+}
+
+/// A task as one that borrows nothing.
+///
+/// # Safety
+///
+/// - It is given to the group of a scope with 'scope, and to nobody else. [`scope`] waits for every task of the group before it returns, also
+///   when its closure panics, and the ledger drops a task's closure before it settles the task: so it is gone while 'scope still lasts.
+unsafe fn outlast_scope<'scope>(
+    task: impl FnOnce() -> Result + Send + 'scope,
+) -> Box<dyn FnOnce() -> Result + Send + 'static> {
+    let task: Box<dyn FnOnce() -> Result + Send + 'scope> = Box::new(task);
+    // SAFETY: the same type but for the lifetime, which the caller sees to.
+    unsafe { std::mem::transmute(task) }
 }
 
 /// The value of a scoped task, once it has ended.

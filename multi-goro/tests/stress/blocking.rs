@@ -12,6 +12,7 @@ use crate::harness::stress;
 fn blocking_calls_come_back_while_others_run() {
     stress("blocking calls", |random| {
         let runtime = Runtime::builder()
+            .report_stuck(false)
             .workers(1 + random.count(3))
             .build()
             .unwrap();

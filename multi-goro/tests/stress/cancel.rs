@@ -10,6 +10,7 @@ use crate::harness::stress;
 fn cancelled_tasks_end_wherever_they_are() {
     stress("cancelling", |random| {
         let runtime = Runtime::builder()
+            .report_stuck(false)
             .workers(1 + random.count(3))
             .build()
             .unwrap();
@@ -61,6 +62,7 @@ fn cancelled_tasks_end_wherever_they_are() {
 fn deadlines_end_tasks_and_waits() {
     stress("deadlines", |random| {
         let runtime = Runtime::builder()
+            .report_stuck(false)
             .workers(1 + random.count(3))
             .build()
             .unwrap();

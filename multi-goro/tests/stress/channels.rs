@@ -81,6 +81,7 @@ fn take_all(rx: &Receiver<(usize, u64)>, mut random: Random) -> Vec<(usize, u64)
 fn every_value_arrives_once_and_those_of_a_sender_in_order() {
     stress("channels with many ends", |random| {
         let runtime = Runtime::builder()
+            .report_stuck(false)
             .workers(1 + random.count(4))
             .build()
             .unwrap();
@@ -134,6 +135,7 @@ fn every_value_arrives_once_and_those_of_a_sender_in_order() {
 fn selects_over_both_ends_of_the_same_channels_pair_up() {
     stress("selects of both ends", |random| {
         let runtime = Runtime::builder()
+            .report_stuck(false)
             .workers(1 + random.count(4))
             .build()
             .unwrap();
@@ -187,6 +189,7 @@ fn selects_over_both_ends_of_the_same_channels_pair_up() {
 fn a_close_ends_every_wait() {
     stress("closing", |random| {
         let runtime = Runtime::builder()
+            .report_stuck(false)
             .workers(1 + random.count(3))
             .build()
             .unwrap();

@@ -37,6 +37,7 @@ fn tree(depth: u64, mut random: Random, ran: &AtomicU64) -> u64 {
 fn every_half_runs_once() {
     stress("joins", |random| {
         let runtime = Runtime::builder()
+            .report_stuck(false)
             .workers(1 + random.count(4))
             .build()
             .unwrap();

@@ -13,6 +13,7 @@ use crate::harness::stress;
 fn locked_and_green_tasks_share_channels() {
     stress("locked tasks", |random| {
         let runtime = Runtime::builder()
+            .report_stuck(false)
             .workers(1 + random.count(2))
             .build()
             .unwrap();
@@ -64,6 +65,7 @@ fn locked_and_green_tasks_share_channels() {
 fn tasks_of_one_os_thread_stay_on_it() {
     stress("tasks of one OS thread", |random| {
         let runtime = Runtime::builder()
+            .report_stuck(false)
             .workers(1 + random.count(2))
             .build()
             .unwrap();
@@ -129,6 +131,7 @@ fn wait_readable(tasks: &ThreadLoop) {
 fn loop_that_waits_for_its_descriptor_alone_runs_everything() {
     stress("tasks of a lent thread", |random| {
         let runtime = Runtime::builder()
+            .report_stuck(false)
             .workers(1 + random.count(2))
             .build()
             .unwrap();

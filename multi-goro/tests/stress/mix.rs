@@ -84,7 +84,11 @@ fn start(world: &Arc<World>, spawner: &Spawner, random: Random, depth: u32) {
 fn random_programs_end_and_keep_their_counts() {
     stress("random programs", |random| {
         let workers = 1 + random.below(4) as usize;
-        let runtime = Runtime::builder().workers(workers).build().unwrap();
+        let runtime = Runtime::builder()
+            .report_stuck(false)
+            .workers(workers)
+            .build()
+            .unwrap();
         let (tx, rx) = chan(random.below(4) as usize);
         let world = Arc::new(World {
             tx,

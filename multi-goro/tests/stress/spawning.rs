@@ -32,6 +32,7 @@ fn tree(spawner: &Spawner, ended: &Arc<AtomicUsize>, mut random: Random, depth: 
 fn every_task_of_a_tree_runs_once() {
     stress("trees of tasks", |random| {
         let runtime = Runtime::builder()
+            .report_stuck(false)
             .workers(1 + random.count(4))
             .build()
             .unwrap();
@@ -52,6 +53,7 @@ fn every_task_of_a_tree_runs_once() {
 fn bursts_from_several_threads_all_end() {
     stress("bursts", |random| {
         let runtime = Runtime::builder()
+            .report_stuck(false)
             .workers(1 + random.count(4))
             .build()
             .unwrap();
@@ -88,6 +90,7 @@ fn bursts_from_several_threads_all_end() {
 fn groups_dropped_with_tasks_in_every_state_take_them_along() {
     stress("dropped groups", |random| {
         let runtime = Runtime::builder()
+            .report_stuck(false)
             .workers(1 + random.count(3))
             .build()
             .unwrap();

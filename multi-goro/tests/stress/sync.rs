@@ -13,6 +13,7 @@ use crate::harness::{Random, stress};
 fn everywhere(random: &mut Random, act: impl Fn(Random) + Send + Sync + 'static) {
     let act = Arc::new(act);
     let runtime = Runtime::builder()
+        .report_stuck(false)
         .workers(1 + random.count(3))
         .build()
         .unwrap();
@@ -165,6 +166,7 @@ fn meetings_and_counts_come_out_even() {
         let tasks = 2 + random.count(8);
         let rounds = 1 + random.count(20);
         let runtime = Runtime::builder()
+            .report_stuck(false)
             .workers(1 + random.count(3))
             .build()
             .unwrap();

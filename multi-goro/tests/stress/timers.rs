@@ -10,6 +10,7 @@ use crate::harness::stress;
 fn nobody_wakes_early_and_everybody_wakes() {
     stress("timers", |random| {
         let runtime = Runtime::builder()
+            .report_stuck(false)
             .workers(1 + random.count(3))
             .build()
             .unwrap();
@@ -40,6 +41,7 @@ fn nobody_wakes_early_and_everybody_wakes() {
 fn timers_given_up_do_not_fire_for_the_next_wait() {
     stress("timers given up", |random| {
         let runtime = Runtime::builder()
+            .report_stuck(false)
             .workers(1 + random.count(3))
             .build()
             .unwrap();
@@ -97,6 +99,7 @@ fn timers_given_up_do_not_fire_for_the_next_wait() {
 fn tickers_that_are_reset_never_tick_before_their_time() {
     stress("tickers", |random| {
         let runtime = Runtime::builder()
+            .report_stuck(false)
             .workers(1 + random.count(3))
             .build()
             .unwrap();
