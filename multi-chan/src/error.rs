@@ -74,11 +74,18 @@ pub struct Error {
 
 #[derive(Debug)]
 enum ErrorKind {
-    Capacity { capacity: usize, value_bytes: usize },
-    Alignment { bytes: usize },
+    Capacity {
+        capacity: usize,
+        value_bytes: usize,
+    },
+    Alignment {
+        bytes: usize,
+    },
     NoCapacity,
     Mismatch(&'static str),
     NotPassable,
+    #[cfg(feature = "named")]
+    Name(&'static str),
     Memory(io::Error),
     Process(io::Error),
 }
@@ -117,6 +124,13 @@ impl Error {
         }
     }
 
+    #[cfg(feature = "named")]
+    pub(crate) fn name(what: &'static str) -> Error {
+        Error {
+            kind: ErrorKind::Name(what),
+        }
+    }
+
     pub(crate) fn memory(cause: io::Error) -> Error {
         Error {
             kind: ErrorKind::Memory(cause),
@@ -145,6 +159,12 @@ impl Error {
     /// The channel has no descriptors: it was made without [`Builder::in_memfd`](crate::Builder::in_memfd).
     pub fn is_not_passable(&self) -> bool {
         matches!(self.kind, ErrorKind::NotPassable)
+    }
+
+    /// No channel goes by that name, or the name cannot be given to one ([`named`](crate::named)).
+    #[cfg(feature = "named")]
+    pub fn is_name(&self) -> bool {
+        matches!(self.kind, ErrorKind::Name(_))
     }
 
     /// The system had no memory for the mapping.
@@ -180,6 +200,8 @@ impl fmt::Display for Error {
                 f,
                 "these descriptors are not those of such a channel: {what}"
             ),
+            #[cfg(feature = "named")]
+            ErrorKind::Name(what) => write!(f, "this name will not do for a channel: {what}"),
             ErrorKind::NotPassable => write!(
                 f,
                 "the channel cannot be passed on: make it with Builder::in_memfd, and not pollable"
@@ -205,6 +227,8 @@ impl error::Error for Error {
             | ErrorKind::NoCapacity
             | ErrorKind::Mismatch(_)
             | ErrorKind::NotPassable => None,
+            #[cfg(feature = "named")]
+            ErrorKind::Name(_) => None,
         }
     }
 }

@@ -52,6 +52,7 @@
 //! counts until the new program ends.
 //!
 //! A program that is no forked copy is given a channel by its descriptors: [`Builder::in_memfd`], [`Descriptors`].
+//! With the feature `named`, other programs of the same user find it by a name (module `named`).
 //!
 //! # Trade-offs
 //!
@@ -100,6 +101,8 @@ mod loan;
 #[cfg(not(loom))]
 mod map;
 mod message;
+#[cfg(all(feature = "named", not(loom)))]
+pub mod named;
 #[cfg(not(loom))]
 mod pass;
 #[cfg(not(loom))]

@@ -347,6 +347,13 @@ pub(crate) fn processors() -> usize {
     usize::try_from(count).unwrap_or(1)
 }
 
+/// `geteuid`, geteuid(2).
+#[cfg(feature = "named")]
+pub(crate) fn user_id() -> u32 {
+    // SAFETY: takes nothing and cannot fail.
+    unsafe { libc::geteuid() }
+}
+
 /// `getpid`, getpid(2).
 pub(crate) fn process_id() -> u32 {
     std::process::id()

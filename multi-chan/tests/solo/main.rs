@@ -15,6 +15,7 @@ mod kill;
 mod ledger;
 mod loan;
 mod mixed;
+mod named;
 mod pass;
 mod plain_ring;
 mod points;
@@ -50,6 +51,7 @@ fn main() {
         poll::TESTS,
         mixed::TESTS,
         chaos::TESTS,
+        named::TESTS,
         pass::TESTS,
         spsc::TESTS,
         bytes::TESTS,

@@ -30,6 +30,10 @@ pub(crate) fn play_part() {
     let Ok(part) = env::var(PART) else { return };
     let mut words = part.split(' ');
     let name = words.next().unwrap();
+    if name == "named" {
+        crate::named::double(words.next().unwrap(), words.next().unwrap());
+        support::exit(0);
+    }
     let mut next = || inherited(words.next().unwrap());
     match name {
         "double" => {
@@ -66,13 +70,14 @@ pub(crate) fn play_part() {
 }
 
 /// Executes this program in another part.
-fn execute(part: &str, channels: &[Descriptors]) -> Child {
+pub(crate) fn execute(part: &str, channels: &[Descriptors], names: &[&str]) -> Child {
     let mut words = vec![part.to_owned()];
     for descriptors in channels {
         descriptors.keep_on_exec().unwrap();
         let [memory, roll] = descriptors.as_fds().map(|fd| fd.as_raw_fd());
         words.push(format!("{memory},{roll}"));
     }
+    words.extend(names.iter().map(|&name| name.to_owned()));
     Command::new(env::current_exe().unwrap())
         .env(PART, words.join(" "))
         .spawn()
@@ -107,6 +112,7 @@ fn an_executed_program_takes_part() {
             job_rx.descriptors().unwrap(),
             result_tx.descriptors().unwrap(),
         ],
+        &[],
     );
     for value in 0..1_000 {
         tx.send(value).unwrap();
@@ -119,7 +125,7 @@ fn an_executed_program_takes_part() {
 
 fn an_executed_programs_death_is_noticed() {
     let (tx, rx) = passable(1);
-    let mut other = execute("one", &[rx.descriptors().unwrap()]);
+    let mut other = execute("one", &[rx.descriptors().unwrap()], &[]);
     tx.send(1).unwrap();
     while !tx.is_empty() {
         pause(1);
@@ -138,7 +144,7 @@ fn an_executed_programs_death_is_noticed() {
 fn an_executed_program_killed_in_the_middle_of_a_send_holds_up_nobody() {
     let (tx, rx) = passable(2);
     let receiver = fork(|| assert_eq!(rx.recv(), Ok(7)));
-    let mut other = execute("die", &[tx.descriptors().unwrap()]);
+    let mut other = execute("die", &[tx.descriptors().unwrap()], &[]);
     assert_eq!(other.wait().unwrap().signal(), Some(libc::SIGKILL));
     tx.send(7).unwrap();
     receiver.join();
@@ -147,7 +153,7 @@ fn an_executed_program_killed_in_the_middle_of_a_send_holds_up_nobody() {
 
 fn an_executed_programs_children_take_part() {
     let (tx, rx) = passable(2);
-    let mut other = execute("fork", &[tx.descriptors().unwrap()]);
+    let mut other = execute("fork", &[tx.descriptors().unwrap()], &[]);
     let first = rx.recv().unwrap();
     drop(tx);
     assert_eq!(first + rx.recv().unwrap(), 3);
