@@ -3,6 +3,8 @@
 #![expect(clippy::disallowed_types, reason = "a test sees what a user sees")]
 
 mod common;
+#[path = "common/deep.rs"]
+mod deep;
 
 use std::any::Any;
 use std::hint;
@@ -10,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::time::Duration;
 
 use common::watchdog;
+use deep::deep;
 use multi_goro::chan::TryRecvError;
 use multi_goro::{Runtime, chan, scope, sleep, yield_now};
 
@@ -207,17 +210,6 @@ fn multi_consumer() {
         })
         .unwrap();
     });
-}
-
-/// Uses some stack, and looks at it again afterwards.
-fn deep(depth: usize, then: &mut dyn FnMut()) {
-    let here = hint::black_box([depth; 32]);
-    if depth == 0 {
-        then();
-    } else {
-        deep(depth - 1, then);
-    }
-    assert_eq!(hint::black_box(here), [depth; 32]);
 }
 
 /// Go's `TestShrinkStackDuringBlockedSend`: a task waits to send from deep down its stack, and then from high up, while what it does not use of

@@ -2,11 +2,14 @@
 //! `TestSelectDuplicateChannel`, `TestNonblockSelectRace` and `TestSelectStress`, are in `select_races.rs`.
 
 mod common;
+#[path = "common/deep.rs"]
+mod deep;
 
 use std::hint;
 use std::time::Duration;
 
 use common::watchdog;
+use deep::deep;
 use multi_goro::{Runtime, chan, scope, select, sleep, yield_now};
 
 /// Runs `program` on a plain thread, and as a task beside one worker, two and four.
@@ -76,16 +79,6 @@ fn pseudo_random_send() {
             .unwrap();
         }
     });
-}
-
-fn deep(depth: usize, then: &mut dyn FnMut()) {
-    let here = hint::black_box([depth; 32]);
-    if depth == 0 {
-        then();
-    } else {
-        deep(depth - 1, then);
-    }
-    assert_eq!(hint::black_box(here), [depth; 32]);
 }
 
 /// Go's `TestSelectStackAdjust`: values are put into the places of a waiting select, wherever on its stack it is and whatever has used

@@ -4,26 +4,18 @@
 #![expect(clippy::disallowed_types, reason = "a test sees what a user sees")]
 
 mod common;
+#[path = "common/everywhere.rs"]
+mod everywhere;
 
 use std::panic;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::*};
 use std::time::{Duration, Instant};
 
-use common::watchdog;
+use everywhere::everywhere;
 use multi_goro::chan::RecvTimeoutError;
-use multi_goro::{Runtime, Ticker, chan, scope, select, sleep, yield_now};
+use multi_goro::{Ticker, chan, scope, select, sleep, yield_now};
 
 const SHORT: Duration = Duration::from_millis(5);
-
-/// Runs `program` on a plain thread, and as a task beside one worker and two.
-fn everywhere(program: impl Fn() + Sync) {
-    let _dog = watchdog(60);
-    program();
-    for workers in [1, 2] {
-        let runtime = Runtime::builder().workers(workers).build().unwrap();
-        runtime.run(&program);
-    }
-}
 
 /// Go's `TestAfter`: a time limit is not over before its time.
 #[test]

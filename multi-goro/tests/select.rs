@@ -1,25 +1,17 @@
 //! Select: what each arm means, and what becomes of its value.
 
 mod common;
+#[path = "common/everywhere.rs"]
+mod everywhere;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::watchdog;
+use everywhere::everywhere;
 use multi_goro::chan::RecvError;
 use multi_goro::{Receiver, Runtime, chan, scope, select, sleep};
 
 const SHORT: Duration = Duration::from_millis(5);
-
-/// Runs `program` on a plain thread, and as a task beside one worker and two.
-fn everywhere(program: impl Fn() + Sync) {
-    let _dog = watchdog(60);
-    program();
-    for workers in [1, 2] {
-        let runtime = Runtime::builder().workers(workers).build().unwrap();
-        runtime.run(&program);
-    }
-}
 
 #[test]
 fn default_is_taken_only_when_nothing_is_ready() {

@@ -5,6 +5,8 @@
 #![expect(clippy::print_stdout, reason = "the seed has to be seen")]
 
 mod common;
+#[path = "common/everywhere.rs"]
+mod everywhere;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::*};
@@ -12,19 +14,10 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use common::watchdog;
+use everywhere::everywhere;
 use multi_goro::{Receiver, Runtime, Sender, chan, scope, select};
 
 const SHORT: Duration = Duration::from_millis(5);
-
-/// Runs `program` on a plain thread, and as a task beside one worker and two.
-fn everywhere(program: impl Fn() + Sync) {
-    let _dog = watchdog(60);
-    program();
-    for workers in [1, 2] {
-        let runtime = Runtime::builder().workers(workers).build().unwrap();
-        runtime.run(&program);
-    }
-}
 
 /// Go's `TestSelectFairness`: of arms that are all ready each is taken often.
 #[test]
