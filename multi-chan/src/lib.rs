@@ -128,7 +128,8 @@ mod trail;
 mod vigil;
 mod wait;
 
-//TEMP
+#[cfg(all(loom, test))]
+mod model;
 
 #[cfg(not(loom))]
 pub use builder::Builder;

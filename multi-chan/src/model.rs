@@ -395,3 +395,6 @@ fn a_dead_receivers_claim_gives_the_slot_back() {
         sweeper.join().unwrap();
     });
 }
+
+#[path = "model_death.rs"]
+mod death;

@@ -385,6 +385,7 @@ pub(crate) fn scenes() -> Vec<Scene<Ours>> {
         },
         Scene {
             name: "make a channel and drop it",
+            leaves_something: false,
             act: |_, _| {
                 let (tx, rx) = channel::<u64>(1).unwrap();
                 tx.send(1).unwrap();

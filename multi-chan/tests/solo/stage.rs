@@ -12,6 +12,8 @@ use std::time::Duration;
 
 /// A survivor that takes this long was not woken: it looked round on its own.
 const LATE: Duration = Duration::from_millis(700);
+/// How long the first of two victims may wait for somebody who will not come.
+const IN_VAIN: Duration = Duration::from_millis(8);
 /// How long the harness tries at a time where it is its turn.
 const TURN: Duration = Duration::from_millis(20);
 
@@ -71,6 +73,8 @@ pub(crate) struct Scene<S> {
     pub(crate) in_hand: u32,
     /// Whether the channel can be used afterwards.
     pub(crate) goes_on: bool,
+    /// Whether it leaves anything in the channel that only its death can leave, for others to see to.
+    pub(crate) leaves_something: bool,
 }
 
 /// What became of one kill.
@@ -105,6 +109,7 @@ impl<S> Scene<S> {
             at_birth: false,
             in_hand: 0,
             goes_on: true,
+            leaves_something: true,
         }
     }
 }
@@ -209,12 +214,15 @@ pub(crate) fn perform<S: Subject>(
             ledger.spare(0);
         });
         if let Some((before, its_writes)) = first {
-            fork(|| {
+            let began = monotonic();
+            let dead = fork(|| {
                 ledger.aim(1, std::process::id().into(), its_writes);
                 (before.act)(&stage, 4);
                 ledger.spare(1);
-            })
-            .was_killed();
+            });
+            // One that waits for somebody dies in its sleep.
+            await_that(|| dead.has_ended() || dead.is_asleep() && monotonic() - began > IN_VAIN);
+            dead.kill_if_alive();
         }
         (scene.before)(&stage);
         ledger.go();

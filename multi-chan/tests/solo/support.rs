@@ -209,6 +209,12 @@ impl Child {
         cost
     }
 
+    /// The end of a child that may be dead already.
+    pub(crate) fn kill_if_alive(mut self) {
+        self.signal(libc::SIGKILL);
+        self.reap();
+    }
+
     /// Waits for a child that must have been killed at its kill point.
     #[track_caller]
     pub(crate) fn killed(self) {
