@@ -7,7 +7,6 @@ mod common;
 mod deep;
 
 use std::any::Any;
-use std::hint;
 use std::sync::atomic::{AtomicBool, Ordering::*};
 use std::time::Duration;
 

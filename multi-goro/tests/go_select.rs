@@ -5,7 +5,6 @@ mod common;
 #[path = "common/deep.rs"]
 mod deep;
 
-use std::hint;
 use std::time::Duration;
 
 use common::watchdog;

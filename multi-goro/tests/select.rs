@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use everywhere::everywhere;
 use multi_goro::chan::RecvError;
-use multi_goro::{Receiver, Runtime, chan, scope, select, sleep};
+use multi_goro::{Receiver, chan, scope, select, sleep};
 
 const SHORT: Duration = Duration::from_millis(5);
 
