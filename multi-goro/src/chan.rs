@@ -573,6 +573,15 @@ both_ends!(Sender);
 both_ends!(Receiver);
 
 /// The values to come: see [`Receiver::iter`].
+///
+/// ```
+/// let (tx, rx) = multi_goro::chan(2);
+/// tx.send(1)?;
+/// tx.send(2)?;
+/// drop(tx);
+/// assert_eq!(rx.iter().sum::<i32>(), 3);
+/// # Ok::<(), multi_goro::BoxError>(())
+/// ```
 #[derive(Debug)]
 pub struct Iter<'a, T>(&'a Receiver<T>);
 
@@ -585,6 +594,15 @@ impl<T> Iterator for Iter<'_, T> {
 }
 
 /// The values that are there now: see [`Receiver::try_iter`].
+///
+/// ```
+/// let (tx, rx) = multi_goro::chan(2);
+/// tx.send(1)?;
+/// // The channel is open, and yet it ends.
+/// assert_eq!(rx.try_iter().count(), 1);
+/// assert_eq!(rx.try_iter().count(), 0);
+/// # Ok::<(), multi_goro::BoxError>(())
+/// ```
 #[derive(Debug)]
 pub struct TryIter<'a, T>(&'a Receiver<T>);
 

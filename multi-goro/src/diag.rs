@@ -174,11 +174,26 @@ impl Dump {
     }
 
     /// The tasks that have started and have a stack, in no order.
+    ///
+    /// ```
+    /// let waiting = |task: &&multi_goro::diag::TaskReport| task.lasts().as_secs() >= 1;
+    /// for task in multi_goro::diag::dump().tasks().filter(waiting) {
+    ///     println!("{task}");
+    /// }
+    /// ```
     pub fn tasks(&self) -> impl ExactSizeIterator<Item = &TaskReport> {
         self.tasks.iter()
     }
 
     /// Tasks that are not listed: they have not started, or wait without a stack. Counted a moment after the others were listed.
+    ///
+    /// ```
+    /// let group = multi_goro::Group::new();
+    /// group.go_async(std::future::pending());
+    /// // It waits without a stack, and has no row of its own.
+    /// assert!(multi_goro::diag::dump().unlisted_count() >= 1);
+    /// group.detach();
+    /// ```
     #[must_use]
     pub fn unlisted_count(&self) -> usize {
         self.survey.task_count.saturating_sub(self.tasks.len())
@@ -189,6 +204,14 @@ impl Dump {
     ///
     /// Then only a plain thread, or a task of another runtime, can wake one. Where there is none that will, this is a deadlock, and the tasks
     /// listed are the ones in it.
+    ///
+    /// ```
+    /// use multi_goro::Runtime;
+    ///
+    /// let runtime = Runtime::builder().workers(1).build()?;
+    /// assert!(!runtime.dump().is_stalled(), "there is nobody in it");
+    /// # Ok::<(), multi_goro::BoxError>(())
+    /// ```
     #[must_use]
     pub fn is_stalled(&self) -> bool {
         !self.tasks.is_empty() && self.is_hopeless()
@@ -224,18 +247,63 @@ impl Dump {
 
 impl TaskReport {
     /// The name that it was given.
+    ///
+    /// ```
+    /// use multi_goro::{Group, TaskOptions, chan, diag};
+    ///
+    /// let (tx, rx) = chan::<u8>(0);
+    /// let mut group = Group::new();
+    /// group.go_with(TaskOptions::new().name("reader"), move || Ok(drop(rx.recv())));
+    /// multi_goro::sleep(std::time::Duration::from_millis(20));
+    /// let dump = diag::dump();
+    /// let task = dump.tasks().find(|task| task.name() == Some("reader")).ok_or("not started")?;
+    /// assert_eq!(task.name(), Some("reader"));
+    /// drop(tx);
+    /// group.wait()?;
+    /// # Ok::<(), multi_goro::BoxError>(())
+    /// ```
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.0.name.as_deref()
     }
 
     /// The call that started it.
+    ///
+    /// ```
+    /// use multi_goro::{Group, TaskOptions, chan, diag};
+    ///
+    /// let (tx, rx) = chan::<u8>(0);
+    /// let mut group = Group::new();
+    /// group.go_with(TaskOptions::new().name("reader"), move || Ok(drop(rx.recv())));
+    /// multi_goro::sleep(std::time::Duration::from_millis(20));
+    /// let dump = diag::dump();
+    /// let task = dump.tasks().find(|task| task.name() == Some("reader")).ok_or("not started")?;
+    /// assert!(task.started_at().is_some_and(|at| at.line() > 0));
+    /// drop(tx);
+    /// group.wait()?;
+    /// # Ok::<(), multi_goro::BoxError>(())
+    /// ```
     #[must_use]
     pub fn started_at(&self) -> Option<&'static Location<'static>> {
         self.0.started_at
     }
 
     /// The worker that it runs on, counted from 0.
+    ///
+    /// ```
+    /// use multi_goro::{Group, TaskOptions, chan, diag};
+    ///
+    /// let (tx, rx) = chan::<u8>(0);
+    /// let mut group = Group::new();
+    /// group.go_with(TaskOptions::new().name("reader"), move || Ok(drop(rx.recv())));
+    /// multi_goro::sleep(std::time::Duration::from_millis(20));
+    /// let dump = diag::dump();
+    /// let task = dump.tasks().find(|task| task.name() == Some("reader")).ok_or("not started")?;
+    /// assert!(task.worker() < 1_000);
+    /// drop(tx);
+    /// group.wait()?;
+    /// # Ok::<(), multi_goro::BoxError>(())
+    /// ```
     #[must_use]
     pub fn worker(&self) -> usize {
         self.0.worker
@@ -258,6 +326,21 @@ impl TaskReport {
     }
 
     /// What it does.
+    ///
+    /// ```
+    /// use multi_goro::{Group, TaskOptions, chan, diag};
+    ///
+    /// let (tx, rx) = chan::<u8>(0);
+    /// let mut group = Group::new();
+    /// group.go_with(TaskOptions::new().name("reader"), move || Ok(drop(rx.recv())));
+    /// multi_goro::sleep(std::time::Duration::from_millis(20));
+    /// let dump = diag::dump();
+    /// let task = dump.tasks().find(|task| task.name() == Some("reader")).ok_or("not started")?;
+    /// assert_eq!(task.state(), diag::TaskState::Waiting(diag::WaitsFor::Receive));
+    /// drop(tx);
+    /// group.wait()?;
+    /// # Ok::<(), multi_goro::BoxError>(())
+    /// ```
     #[must_use]
     pub fn state(&self) -> TaskState {
         match self.0.does {
@@ -268,6 +351,21 @@ impl TaskReport {
     }
 
     /// For how long it has done so. A worker looks at its clock every 16 turns: it is too long by what those took, and by 10 ms.
+    ///
+    /// ```
+    /// use multi_goro::{Group, TaskOptions, chan, diag};
+    ///
+    /// let (tx, rx) = chan::<u8>(0);
+    /// let mut group = Group::new();
+    /// group.go_with(TaskOptions::new().name("reader"), move || Ok(drop(rx.recv())));
+    /// multi_goro::sleep(std::time::Duration::from_millis(20));
+    /// let dump = diag::dump();
+    /// let task = dump.tasks().find(|task| task.name() == Some("reader")).ok_or("not started")?;
+    /// assert!(task.lasts().as_secs() < 3_600);
+    /// drop(tx);
+    /// group.wait()?;
+    /// # Ok::<(), multi_goro::BoxError>(())
+    /// ```
     #[must_use]
     pub fn lasts(&self) -> Duration {
         self.0.lasts

@@ -160,6 +160,13 @@ impl Group {
     }
 
     /// A group with a limit, a name, a deadline, other stacks, on a runtime of its own.
+    ///
+    /// ```
+    /// let mut group = multi_goro::Group::builder().name("thumbnails").limit(8).fail_fast(true).build()?;
+    /// group.go(|| Ok(()));
+    /// group.wait()?;
+    /// # Ok::<(), multi_goro::BoxError>(())
+    /// ```
     pub fn builder() -> Builder {
         Builder::new()
     }
@@ -207,6 +214,15 @@ impl Group {
     }
 
     /// Lets the tasks go: they run on with nobody waiting for them, and each failure is reported on standard error.
+    ///
+    /// ```
+    /// let (tx, rx) = multi_goro::chan(0);
+    /// let group = multi_goro::Group::new();
+    /// group.go(move || Ok(tx.send("still here")?));
+    /// group.detach();
+    /// assert_eq!(rx.recv()?, "still here");
+    /// # Ok::<(), multi_goro::BoxError>(())
+    /// ```
     pub fn detach(mut self) {
         self.is_detached = true;
         self.inner.ledger.detach();

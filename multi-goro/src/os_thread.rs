@@ -158,6 +158,11 @@ impl OsThread {
     }
 
     /// The thread's name.
+    ///
+    /// ```
+    /// assert_eq!(multi_goro::OsThread::spawn("db")?.name(), "db");
+    /// # Ok::<(), multi_goro::BoxError>(())
+    /// ```
     #[must_use]
     pub fn name(&self) -> &str {
         self.hold.shared.bound().map_or("?", |bound| bound.name())
@@ -286,6 +291,12 @@ impl OsThread {
 
     /// As [`run`](Self::run), with an error where the thread cannot run it; `f` has been dropped then.
     ///
+    /// ```
+    /// let thread = multi_goro::OsThread::spawn("db")?;
+    /// assert_eq!(thread.try_run(|| 6 * 7)?, 42);
+    /// # Ok::<(), multi_goro::BoxError>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// The thread is gone, this is a forked child, or there is no memory for a stack.
@@ -299,12 +310,29 @@ impl OsThread {
     }
 
     /// Whether the caller runs on this thread.
+    ///
+    /// ```
+    /// let thread = multi_goro::OsThread::spawn("db")?;
+    /// assert!(!thread.is_current());
+    /// assert!(thread.run(|| thread.is_current()));
+    /// # Ok::<(), multi_goro::BoxError>(())
+    /// ```
     #[must_use]
     pub fn is_current(&self) -> bool {
         sched::is_on(&self.hold.shared)
     }
 
     /// Tasks that have been started here and have not ended.
+    ///
+    /// ```
+    /// let thread = multi_goro::OsThread::spawn("db")?;
+    /// assert_eq!(thread.num_tasks(), 0);
+    /// let (tx, rx) = multi_goro::chan::<()>(0);
+    /// thread.go(move || Ok(drop(rx.recv())));
+    /// assert_eq!(thread.num_tasks(), 1);
+    /// drop(tx);
+    /// # Ok::<(), multi_goro::BoxError>(())
+    /// ```
     #[must_use]
     pub fn num_tasks(&self) -> usize {
         self.hold.shared.task_count()

@@ -62,6 +62,14 @@ impl Runtime {
     }
 
     /// A group whose tasks run here.
+    ///
+    /// ```
+    /// let runtime = multi_goro::Runtime::builder().workers(2).build()?;
+    /// let mut group = runtime.group();
+    /// group.go(|| Ok(()));
+    /// group.wait()?;
+    /// # Ok::<(), multi_goro::BoxError>(())
+    /// ```
     pub fn group(&self) -> Group {
         Group::builder()
             .runtime(self)
@@ -88,12 +96,25 @@ impl Runtime {
     }
 
     /// How many workers it has.
+    ///
+    /// ```
+    /// let runtime = multi_goro::Runtime::builder().workers(3).build()?;
+    /// assert_eq!(runtime.workers(), 3);
+    /// # Ok::<(), multi_goro::BoxError>(())
+    /// ```
     #[must_use]
     pub fn workers(&self) -> usize {
         self.shared.worker_count()
     }
 
     /// Tasks that have been started here and have not ended.
+    ///
+    /// ```
+    /// let runtime = multi_goro::Runtime::builder().workers(1).build()?;
+    /// assert_eq!(runtime.num_tasks(), 0);
+    /// assert_eq!(runtime.run(|| runtime.num_tasks()), 1);
+    /// # Ok::<(), multi_goro::BoxError>(())
+    /// ```
     #[must_use]
     pub fn num_tasks(&self) -> usize {
         self.shared.task_count()
@@ -187,6 +208,12 @@ impl RuntimeBuilder {
     /// costs. The price: **a task of this runtime that forks has no stack in the child**, which dies of `SIGSEGV` at once, and what others keep on
     /// their stacks cannot be read there. Forks from plain threads, [`blocking`](crate::blocking) and
     /// [`Group::locked`] are as before.
+    ///
+    /// ```
+    /// let runtime = multi_goro::Runtime::builder().workers(1).stacks_in_forks(false).build()?;
+    /// assert_eq!(runtime.run(|| 6 * 7), 42);
+    /// # Ok::<(), multi_goro::BoxError>(())
+    /// ```
     pub fn stacks_in_forks(mut self, keep: bool) -> Self {
         self.stacks_in_forks = keep;
         self
@@ -195,6 +222,12 @@ impl RuntimeBuilder {
     /// Starts up to `count` threads more while as many workers are stuck in a task (for more than 10 ms) and others wait to
     /// start; they rest once the stuck ones are back. A task that began on one of them stays there. Default: as many as
     /// workers, at least 4. With 0 a task may have to wait for another to end or to wait.
+    ///
+    /// ```
+    /// let runtime = multi_goro::Runtime::builder().workers(2).spare_workers(0).build()?;
+    /// assert_eq!(runtime.run(|| 6 * 7), 42);
+    /// # Ok::<(), multi_goro::BoxError>(())
+    /// ```
     pub fn spare_workers(mut self, count: usize) -> Self {
         self.spare_workers = Some(count);
         self
@@ -202,6 +235,13 @@ impl RuntimeBuilder {
 
     /// Whether a task that keeps its worker for more than 10 ms, while others wait to start, is named on standard error: once
     /// each time that it does so, and only now and then if there are many. Default: yes.
+    ///
+    /// ```
+    /// // For a program whose tasks are known to compute for long.
+    /// let runtime = multi_goro::Runtime::builder().report_stuck(false).build()?;
+    /// runtime.run(|| std::thread::sleep(std::time::Duration::from_millis(15)));
+    /// # Ok::<(), multi_goro::BoxError>(())
+    /// ```
     pub fn report_stuck(mut self, report: bool) -> Self {
         self.on_stuck = if report {
             OnStuck::Print

@@ -4,10 +4,27 @@ use std::error::Error;
 use std::fmt;
 
 /// The channel is closed or all receivers are gone; here is the value.
+///
+/// ```
+/// let (tx, rx) = multi_goro::chan(1);
+/// drop(rx);
+/// assert_eq!(tx.send(7).unwrap_err().into_inner(), 7);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SendError<T>(pub T);
 
 /// Why a value was not sent at once; the value is inside.
+///
+/// ```
+/// use multi_goro::chan::TrySendError;
+///
+/// let (tx, rx) = multi_goro::chan(1);
+/// tx.send(1)?;
+/// assert_eq!(tx.try_send(2), Err(TrySendError::Full(2)));
+/// drop(rx);
+/// assert_eq!(tx.try_send(3), Err(TrySendError::Closed(3)));
+/// # Ok::<(), multi_goro::BoxError>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum TrySendError<T> {
     /// No room, or, with capacity 0, nobody receiving just now.
@@ -17,6 +34,16 @@ pub enum TrySendError<T> {
 }
 
 /// Why a value was not sent in time; the value is inside.
+///
+/// ```
+/// use std::time::Duration;
+/// use multi_goro::chan::SendTimeoutError;
+///
+/// let (tx, rx) = multi_goro::chan(0);
+/// let late = tx.send_timeout(7, Duration::from_millis(1));
+/// assert!(matches!(late, Err(SendTimeoutError::Timeout(7))));
+/// drop(rx);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum SendTimeoutError<T> {
     /// No room in time.
@@ -26,10 +53,25 @@ pub enum SendTimeoutError<T> {
 }
 
 /// The channel is closed, or all senders are gone, and its buffer is empty.
+///
+/// ```
+/// let (tx, rx) = multi_goro::chan::<u8>(1);
+/// drop(tx);
+/// assert_eq!(rx.recv(), Err(multi_goro::chan::RecvError));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecvError;
 
 /// Why there was nothing to receive at once.
+///
+/// ```
+/// use multi_goro::chan::TryRecvError;
+///
+/// let (tx, rx) = multi_goro::chan::<u8>(1);
+/// assert_eq!(rx.try_recv(), Err(TryRecvError::Empty));
+/// drop(tx);
+/// assert_eq!(rx.try_recv(), Err(TryRecvError::Closed));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TryRecvError {
     /// Nothing yet.
@@ -39,6 +81,15 @@ pub enum TryRecvError {
 }
 
 /// Why nothing was received in time.
+///
+/// ```
+/// use std::time::Duration;
+/// use multi_goro::chan::RecvTimeoutError;
+///
+/// let (tx, rx) = multi_goro::chan::<u8>(0);
+/// assert!(matches!(rx.recv_timeout(Duration::from_millis(1)), Err(RecvTimeoutError::Timeout)));
+/// drop(tx);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecvTimeoutError {
     /// Nothing came in time.

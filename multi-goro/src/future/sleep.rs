@@ -80,6 +80,15 @@ pub fn sleep(duration: Duration) -> Sleep {
 
 /// Resolves at `until`, or when it is first polled if that is past: see [`sleep`].
 ///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use multi_goro::future::{block_on, sleep_until};
+///
+/// let until = Instant::now() + Duration::from_millis(2);
+/// block_on(sleep_until(until));
+/// assert!(Instant::now() >= until);
+/// ```
+///
 /// # Panics
 ///
 /// As [`sleep`].

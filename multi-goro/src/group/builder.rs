@@ -49,6 +49,17 @@ impl Builder {
 
     /// Gives each task a stack of `bytes`: a multiple of the page size, 16 KiB to 8 MiB, rounded up to a power of two. Default:
     /// the runtime's, or 2 MiB for the threads of a locked group.
+    ///
+    /// ```
+    /// let mut deep = multi_goro::Group::builder().stack_bytes(1 << 20).build()?;
+    /// deep.go(|| {
+    ///     let large = std::hint::black_box([1_u8; 500_000]);
+    ///     assert_eq!(large.len(), 500_000);
+    ///     Ok(())
+    /// });
+    /// deep.wait()?;
+    /// # Ok::<(), multi_goro::BoxError>(())
+    /// ```
     pub fn stack_bytes(mut self, bytes: usize) -> Self {
         self.stack_bytes = Some(bytes);
         self
@@ -70,6 +81,16 @@ impl Builder {
     }
 
     /// Runs the tasks on `runtime` rather than on the running task's or the global one.
+    ///
+    /// ```
+    /// use multi_goro::{Group, Runtime};
+    ///
+    /// let runtime = Runtime::builder().workers(2).build()?;
+    /// let mut group = Group::builder().runtime(&runtime).limit(4).build()?;
+    /// group.go(|| Ok(()));
+    /// group.wait()?;
+    /// # Ok::<(), multi_goro::BoxError>(())
+    /// ```
     pub fn runtime(mut self, runtime: &Runtime) -> Self {
         self.runtime = Some(Arc::clone(runtime.shared()));
         self
@@ -90,6 +111,13 @@ impl Builder {
     }
 
     /// Gives each task an OS thread of its own: see [`Group::locked`].
+    ///
+    /// ```
+    /// let mut group = multi_goro::Group::builder().locked(true).name("decoders").build()?;
+    /// group.go(|| Ok(()));
+    /// group.wait()?;
+    /// # Ok::<(), multi_goro::BoxError>(())
+    /// ```
     pub fn locked(mut self, on: bool) -> Self {
         self.is_locked = on;
         self

@@ -73,6 +73,21 @@ pub struct Scope<'scope, 'env: 'scope> {
 
 impl<'scope> Scope<'scope, '_> {
     /// Starts a task that may borrow.
+    ///
+    /// ```
+    /// let mut sums = [0; 2];
+    /// let numbers = [[1, 2], [3, 4]];
+    /// multi_goro::scope(|s| {
+    ///     for (sum, part) in sums.iter_mut().zip(&numbers) {
+    ///         s.go(move || {
+    ///             *sum = part.iter().sum();
+    ///             Ok(())
+    ///         });
+    ///     }
+    /// })?;
+    /// assert_eq!(sums, [3, 7]);
+    /// # Ok::<(), multi_goro::BoxError>(())
+    /// ```
     #[track_caller]
     pub fn go<F>(&'scope self, task: F)
     where
@@ -141,6 +156,16 @@ impl<'scope> Scope<'scope, '_> {
     }
 
     /// Starts a task that may borrow, and returns the handle of its value.
+    ///
+    /// ```
+    /// let words = vec!["so", "long"];
+    /// let longest = multi_goro::scope(|s| {
+    ///     let longest = s.spawn(|| Ok(words.iter().map(|word| word.len()).max()));
+    ///     longest.join()
+    /// })??;
+    /// assert_eq!(longest, Some(4));
+    /// # Ok::<(), multi_goro::BoxError>(())
+    /// ```
     #[track_caller]
     pub fn spawn<T, F>(&'scope self, task: F) -> ScopedHandle<'scope, T>
     where

@@ -72,6 +72,18 @@ impl OsThreadError {
     }
 
     /// Whether the caller is a task, whose worker the call would block.
+    ///
+    /// ```
+    /// use multi_goro::{Group, ThreadLoop};
+    ///
+    /// let mut group = Group::new();
+    /// group.go(|| {
+    ///     assert!(ThreadLoop::new().unwrap_err().is_in_task());
+    ///     Ok(())
+    /// });
+    /// group.wait()?;
+    /// # Ok::<(), multi_goro::BoxError>(())
+    /// ```
     #[must_use]
     pub fn is_in_task(&self) -> bool {
         matches!(self.0, Kind::InTask)

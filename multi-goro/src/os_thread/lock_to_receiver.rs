@@ -22,6 +22,12 @@ enum Kind {
 
 impl LockToReceiverError {
     /// Whether the channel is closed, so that nobody will receive on it: when the call was made, or while it waited for a receiver.
+    ///
+    /// ```
+    /// let (tx, rx) = multi_goro::chan::<u8>(0);
+    /// drop(rx);
+    /// assert!(tx.lock_to_receiver(|| ()).unwrap_err().is_closed());
+    /// ```
     #[must_use]
     pub fn is_closed(&self) -> bool {
         matches!(self.0, Kind::Closed)

@@ -68,6 +68,17 @@ impl ThreadLoop {
     }
 
     /// A handle to start tasks with, from anywhere.
+    ///
+    /// ```
+    /// use multi_goro::ThreadLoop;
+    ///
+    /// let mut tasks = ThreadLoop::new()?;
+    /// let handle = tasks.thread();
+    /// handle.go(|| Ok(()));
+    /// tasks.run_ready(10);
+    /// assert_eq!(handle.num_tasks(), 0);
+    /// # Ok::<(), multi_goro::BoxError>(())
+    /// ```
     #[must_use]
     pub fn thread(&self) -> OsThread {
         self.thread.clone()
@@ -75,6 +86,18 @@ impl ThreadLoop {
 
     /// Runs what is ready, for about `time` at most: a task that runs is not interrupted, and is asked to make room when it yields or
     /// waits. Returns whether there is more to run at once; the descriptor is readable then.
+    ///
+    /// ```
+    /// use multi_goro::ThreadLoop;
+    ///
+    /// let mut tasks = ThreadLoop::new()?;
+    /// let (tx, rx) = multi_goro::chan(1);
+    /// tasks.thread().go(move || Ok(tx.send("drawn")?));
+    /// // Once a frame, say.
+    /// while tasks.run_for(std::time::Duration::from_millis(4)) {}
+    /// assert_eq!(rx.try_recv()?, "drawn");
+    /// # Ok::<(), multi_goro::BoxError>(())
+    /// ```
     ///
     /// # Panics
     ///
@@ -85,6 +108,17 @@ impl ThreadLoop {
     }
 
     /// As [`run_for`](Self::run_for), for `turns` turns at most; a turn ends when its task waits, yields or ends.
+    ///
+    /// ```
+    /// use multi_goro::ThreadLoop;
+    ///
+    /// let mut tasks = ThreadLoop::new()?;
+    /// tasks.thread().go(|| Ok(()));
+    /// tasks.thread().go(|| Ok(()));
+    /// assert!(tasks.run_ready(1), "the second is left");
+    /// assert!(!tasks.run_ready(10));
+    /// # Ok::<(), multi_goro::BoxError>(())
+    /// ```
     ///
     /// # Panics
     ///
@@ -108,6 +142,16 @@ impl ThreadLoop {
     }
 
     /// When the next sleep or deadline of a task is due; the descriptor is readable from then on.
+    ///
+    /// ```
+    /// use multi_goro::ThreadLoop;
+    ///
+    /// let mut tasks = ThreadLoop::new()?;
+    /// tasks.thread().go(|| Ok(multi_goro::sleep(std::time::Duration::from_millis(2))));
+    /// tasks.run_ready(10);
+    /// assert!(tasks.next_deadline().is_some());
+    /// # Ok::<(), multi_goro::BoxError>(())
+    /// ```
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         self.lent().next_deadline()

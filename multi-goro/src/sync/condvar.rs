@@ -47,6 +47,17 @@ impl Condvar {
     }
 
     /// As [`wait`](Self::wait), for at most `timeout`; also returns whether the time was up.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use multi_goro::sync::{Condvar, Mutex};
+    ///
+    /// let (ready, changed) = (Mutex::new(false), Condvar::new());
+    /// let guard = ready.lock();
+    /// // Nobody says so.
+    /// let (guard, is_late) = changed.wait_timeout(guard, Duration::from_millis(2));
+    /// assert!(!*guard && is_late);
+    /// ```
     pub fn wait_timeout<'a, T: ?Sized>(
         &self,
         guard: MutexGuard<'a, T>,

@@ -95,6 +95,14 @@ impl<T: ?Sized> Mutex<T> {
     }
 
     /// Takes the lock if nobody holds it.
+    ///
+    /// ```
+    /// let mutex = multi_goro::sync::Mutex::new(7);
+    /// let held = mutex.lock();
+    /// assert!(mutex.try_lock().is_none());
+    /// drop(held);
+    /// assert_eq!(mutex.try_lock().as_deref(), Some(&7));
+    /// ```
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         let mut state = lock(&self.state);
         if state.holder.is_some() {
@@ -105,6 +113,12 @@ impl<T: ?Sized> Mutex<T> {
     }
 
     /// The value; no lock is needed for who has the mutex alone.
+    ///
+    /// ```
+    /// let mut mutex = multi_goro::sync::Mutex::new(7);
+    /// *mutex.get_mut() += 1;
+    /// assert_eq!(mutex.into_inner(), 8);
+    /// ```
     pub fn get_mut(&mut self) -> &mut T {
         self.value.get_mut()
     }

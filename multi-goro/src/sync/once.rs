@@ -44,6 +44,13 @@ impl Once {
     }
 
     /// Whether it is done. What the closure did is seen then.
+    ///
+    /// ```
+    /// let once = multi_goro::sync::Once::new();
+    /// assert!(!once.is_done());
+    /// once.call_once(|| ());
+    /// assert!(once.is_done());
+    /// ```
     #[must_use]
     pub fn is_done(&self) -> bool {
         // Acquire: pairs with the Release in `Running::drop`.

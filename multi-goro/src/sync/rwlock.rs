@@ -116,6 +116,14 @@ impl<T: ?Sized> RwLock<T> {
     }
 
     /// Takes the lock to look if nobody changes the value or waits to.
+    ///
+    /// ```
+    /// let lock = multi_goro::sync::RwLock::new(7);
+    /// let changing = lock.write();
+    /// assert!(lock.try_read().is_none());
+    /// drop(changing);
+    /// assert_eq!(lock.try_read().as_deref(), Some(&7));
+    /// ```
     pub fn try_read(&self) -> Option<ReadGuard<'_, T>> {
         let mut state = lock(&self.state);
         if !state.may_read() {
@@ -126,6 +134,14 @@ impl<T: ?Sized> RwLock<T> {
     }
 
     /// Takes the lock to change the value if nobody holds it.
+    ///
+    /// ```
+    /// let lock = multi_goro::sync::RwLock::new(7);
+    /// let looking = lock.read();
+    /// assert!(lock.try_write().is_none());
+    /// drop(looking);
+    /// assert!(lock.try_write().is_some());
+    /// ```
     pub fn try_write(&self) -> Option<WriteGuard<'_, T>> {
         let mut state = lock(&self.state);
         if !state.is_free() {

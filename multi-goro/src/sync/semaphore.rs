@@ -47,11 +47,29 @@ impl Semaphore {
     }
 
     /// Takes a permit, waiting for at most `timeout`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use multi_goro::sync::Semaphore;
+    ///
+    /// let permits = Semaphore::new(1);
+    /// let held = permits.acquire();
+    /// assert!(permits.acquire_timeout(Duration::from_millis(2)).is_none());
+    /// drop(held);
+    /// ```
     pub fn acquire_timeout(&self, timeout: Duration) -> Option<Permit<'_>> {
         self.acquire_until(Instant::now().checked_add(timeout))
     }
 
     /// Takes a permit if one is free.
+    ///
+    /// ```
+    /// let permits = multi_goro::sync::Semaphore::new(1);
+    /// let permit = permits.try_acquire();
+    /// assert!(permit.is_some() && permits.try_acquire().is_none());
+    /// drop(permit);
+    /// assert_eq!(permits.available(), 1);
+    /// ```
     pub fn try_acquire(&self) -> Option<Permit<'_>> {
         let mut state = lock(&self.state);
         state.free = state.free.checked_sub(1)?;

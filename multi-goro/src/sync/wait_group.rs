@@ -97,6 +97,17 @@ impl WaitGroup {
     }
 
     /// As [`wait`](Self::wait), for at most `timeout`; returns whether nothing was left.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use multi_goro::sync::WaitGroup;
+    ///
+    /// let left = WaitGroup::new();
+    /// left.add(1);
+    /// assert!(!left.wait_timeout(Duration::from_millis(2)));
+    /// left.done();
+    /// assert!(left.wait_timeout(Duration::from_millis(2)));
+    /// ```
     #[must_use = "things may be left to be done"]
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
         self.wait_until(Instant::now().checked_add(timeout))

@@ -53,6 +53,16 @@ use crate::group::cancel_token;
 /// # Ok::<(), multi_goro::BoxError>(())
 /// ```
 ///
+/// ```
+/// use std::time::Duration;
+///
+/// let outer = multi_goro::timeout(Duration::from_secs(5), |limit| {
+///     limit.timeout(Duration::from_millis(2), |inner| multi_goro::sleep(2 * inner.left()))
+/// })?;
+/// assert!(outer.is_err(), "the inner time was up, and the outer was not");
+/// # Ok::<(), multi_goro::BoxError>(())
+/// ```
+///
 /// # Errors
 ///
 /// [`TimedOut`] with what `f` returned, if the time was up by then: nothing is lost.
@@ -92,6 +102,16 @@ impl Limit {
     }
 
     /// The time that is left; zero when it is up. [`Duration::MAX`] for a limit beyond what the clock can count.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// multi_goro::timeout(Duration::from_secs(5), |limit| {
+    ///     assert!(limit.left() <= Duration::from_secs(5));
+    ///     assert!(!limit.is_over());
+    /// })?;
+    /// # Ok::<(), multi_goro::BoxError>(())
+    /// ```
     #[must_use]
     pub fn left(&self) -> Duration {
         self.until.map_or(Duration::MAX, |until| {

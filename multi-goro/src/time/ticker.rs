@@ -92,6 +92,18 @@ impl Ticker {
     }
 
     /// Starts anew: the next tick comes a period from now.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use multi_goro::Ticker;
+    ///
+    /// let mut ticker = Ticker::new(Duration::from_millis(4));
+    /// multi_goro::sleep(Duration::from_millis(2));
+    /// ticker.reset();
+    /// let start = Instant::now();
+    /// ticker.tick();
+    /// assert!(start.elapsed() >= Duration::from_millis(3));
+    /// ```
     pub fn reset(&mut self) {
         self.next = after(Instant::now(), self.period);
     }
