@@ -99,10 +99,10 @@ impl Ticker {
     ///
     /// let mut ticker = Ticker::new(Duration::from_millis(4));
     /// multi_goro::sleep(Duration::from_millis(2));
-    /// ticker.reset();
     /// let start = Instant::now();
+    /// ticker.reset();
     /// ticker.tick();
-    /// assert!(start.elapsed() >= Duration::from_millis(3));
+    /// assert!(start.elapsed() >= Duration::from_millis(4));
     /// ```
     pub fn reset(&mut self) {
         self.next = after(Instant::now(), self.period);
