@@ -260,6 +260,12 @@ impl<T> Channel<T> {
     }
 
     /// A receive is dropped. What it was given goes back.
+    ///
+    /// Others may have been told meanwhile that the channel is closed, and not look again. Rejected, because somebody will want it: to tell
+    /// nobody so while a value is in the hands of a future. Such a future is woken, but may be kept for long without being polled, by a task that waits for
+    /// something else; all other receivers would wait for that task at the end of the channel, and with it for ever if it waits for one of
+    /// them. What would do is to leave values in the channel, and in the hands of senders, until a future is polled: a wake in
+    /// place of the value, to be passed on by who drops it. Then a future could find that another receiver came first, and would wait again.
     fn abandon_recv(&self, seat: &Seat<T>) {
         if !seat.leave(|ticket| enter(&self.core).gate.leave_receivers(ticket)) {
             return;
