@@ -12,6 +12,7 @@ mod crowd;
 mod death;
 mod inherit;
 mod kill;
+mod kinds;
 mod ledger;
 mod loan;
 mod mixed;

@@ -3,6 +3,7 @@
 //! Nothing is listed by hand: the channel's atomics tell of each write (`watch_writes`), so the victim of an operation
 //! is killed after its first write, in the next run after its second, and so on until it reaches its end.
 
+use crate::kinds::{Letters, OneToOne, loans, operations};
 use crate::plain_ring::{
     a_plain_ring_hangs_where_a_receiver_is_killed_between_claim_and_free,
     a_plain_ring_hangs_where_a_sender_is_killed_between_claim_and_publish,
@@ -28,12 +29,29 @@ fn kills() -> u32 {
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials: Vec<Trial> = Vec::new();
-    for scene in scenes() {
-        trials.push(Trial::test(
-            format!("kill_points: {}", scene.name),
-            move || each_write(&scene, kills(), None, &mut Random::from_environment()),
-        ));
-    }
+    trials.extend(scenes().into_iter().map(trial));
+    trials.extend(loans().into_iter().map(trial));
+    let one_to_one = operations::<OneToOne>([
+        "one to one: send, receiver asleep",
+        "one to one: send, full",
+        "one to one: receive, sender asleep",
+        "one to one: receive, empty",
+    ]);
+    trials.extend(one_to_one.into_iter().map(trial));
+    let small = operations::<Letters<100>>([
+        "100 bytes: send, receiver asleep",
+        "100 bytes: send, full",
+        "100 bytes: receive, sender asleep",
+        "100 bytes: receive, empty",
+    ]);
+    trials.extend(small.into_iter().map(trial));
+    let large = operations::<Letters<20_000>>([
+        "20 000 bytes: send, receiver asleep",
+        "20 000 bytes: send, full",
+        "20 000 bytes: receive, sender asleep",
+        "20 000 bytes: receive, empty",
+    ]);
+    trials.extend(large.into_iter().map(trial));
     for recoverer in recoverers() {
         trials.push(Trial::test(
             format!(
@@ -69,6 +87,12 @@ pub(crate) fn trials() -> Vec<Trial> {
         }));
     }
     trials
+}
+
+fn trial<S: Subject + 'static>(scene: Scene<S>) -> Trial {
+    Trial::test(format!("kill_points: {}", scene.name), move || {
+        each_write(&scene, kills(), None, &mut Random::from_environment())
+    })
 }
 
 /// Kills the victim of `scene` after each of its writes, `kills` times.

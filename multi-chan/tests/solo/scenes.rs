@@ -7,7 +7,7 @@ use multi_chan::{Receiver, Sender, channel};
 use std::cell::RefCell;
 use std::time::Duration;
 
-/// A channel of this crate; an end can be dropped.
+/// A channel for many; an end can be dropped.
 pub(crate) struct Ours {
     tx: RefCell<Option<Sender<Message>>>,
     rx: RefCell<Option<Receiver<Message>>>,
@@ -86,13 +86,13 @@ fn over<T>(expected: bool, error: &dyn std::error::Error) -> Tried<T> {
 
 type Play = Stage<Ours>;
 
-fn tx(play: &Play, act: impl FnOnce(&Sender<Message>)) {
+pub(crate) fn tx(play: &Play, act: impl FnOnce(&Sender<Message>)) {
     if let Some(tx) = play.subject.tx.borrow().as_ref() {
         act(tx);
     }
 }
 
-fn rx(play: &Play, act: impl FnOnce(&Receiver<Message>)) {
+pub(crate) fn rx(play: &Play, act: impl FnOnce(&Receiver<Message>)) {
     if let Some(rx) = play.subject.rx.borrow().as_ref() {
         act(rx);
     }

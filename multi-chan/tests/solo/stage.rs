@@ -38,6 +38,9 @@ pub(crate) trait Subject {
     /// A survivor that takes this long will never be done.
     const HUNG: Duration = Duration::from_secs(4);
 
+    /// A side belongs to the process that uses it.
+    const ONE_USER: bool = false;
+
     fn new(capacity: usize) -> Self;
     /// Waits for ever without a limit.
     fn send(&self, message: Message, limit: Option<Duration>) -> Tried<()>;
@@ -45,6 +48,11 @@ pub(crate) trait Subject {
     fn len(&self) -> usize;
     /// True once nobody can send any more.
     fn is_closed(&self) -> bool;
+
+    /// Bytes in use beside the ring, when it is empty.
+    fn left_over(&self) -> usize {
+        0
+    }
 }
 
 /// The channel of one run and the record of what happens to it.
@@ -180,8 +188,15 @@ pub(crate) fn perform<S: Subject>(
     support::arm_watchdog();
     let stage = Stage::<S>::new(scene.capacity);
     let ledger = stage.ledger;
-    for _ in 0..first.map_or(scene.filled, |(scene, _)| scene.filled) {
-        assert_eq!(stage.send(0, Some(Duration::ZERO)), Tried::Done(()));
+    let fill = || {
+        for _ in 0..first.map_or(scene.filled, |(scene, _)| scene.filled) {
+            assert_eq!(stage.send(0, Some(Duration::ZERO)), Tried::Done(()));
+        }
+    };
+    if S::ONE_USER {
+        fork(fill).join();
+    } else {
+        fill();
     }
     let mut crew: Vec<Member> = Vec::new();
     if let Some((side, count)) = scene.sleepers {
@@ -332,6 +347,10 @@ fn aftermath<S: Subject>(
                 return Err(format!("{n} only of {} came out", stage.capacity));
             }
         }
+    }
+    let left_over = stage.subject.left_over();
+    if goes_on && left_over > 0 {
+        return Err(format!("{left_over} bytes are nobody's"));
     }
     let sums = stage.ledger.sums();
     let Sums {

@@ -1,0 +1,260 @@
+//! The other kinds of channels on the same stage: zero copy, select, one to one, messages of any size.
+
+use crate::ledger::{Message, SENDERS};
+use crate::scenes::{Ours, rx, tx};
+use crate::stage::{Scene, Side, Stage, Subject, Tried};
+use multi_chan::{BytesReceiver, BytesSender, Select, bytes, spsc};
+use std::cell::RefCell;
+use std::time::Duration;
+
+/// Slots on loan, and a select, on the channel that everybody has.
+pub(crate) fn loans() -> Vec<Scene<Ours>> {
+    let reserve = |play: &Stage<Ours>, who| {
+        tx(play, |tx| {
+            let mut slot = tx.reserve().unwrap();
+            *slot = play.ledger.try_next(who);
+            let message = *slot;
+            slot.commit().unwrap();
+            play.ledger.has_sent(message);
+        });
+    };
+    let receive = |play: &Stage<Ours>, _| {
+        rx(play, |rx| {
+            if let Ok(slot) = rx.recv_ref() {
+                play.ledger.has_received(*slot, &mut [0; SENDERS]);
+            }
+        });
+    };
+    vec![
+        Scene {
+            name: "reserve and commit",
+            act: reserve,
+            ..Scene::quiet(2)
+        },
+        Scene {
+            name: "reserve and commit, receivers asleep",
+            sleepers: Some((Side::Receiver, 2)),
+            act: reserve,
+            ..Scene::quiet(2)
+        },
+        Scene {
+            name: "reserve and take back, receivers asleep",
+            sleepers: Some((Side::Receiver, 2)),
+            act: |play, _| tx(play, |tx| drop(tx.reserve().unwrap())),
+            ..Scene::quiet(2)
+        },
+        Scene {
+            name: "receive in place, senders asleep",
+            filled: 2,
+            sleepers: Some((Side::Sender, 2)),
+            waits_as: Side::Receiver,
+            act: receive,
+            in_hand: 1,
+            ..Scene::quiet(2)
+        },
+        Scene {
+            name: "receive in place, empty",
+            waits_as: Side::Receiver,
+            act: receive,
+            in_hand: 1,
+            ..Scene::quiet(1)
+        },
+        Scene {
+            name: "select, empty",
+            waits_as: Side::Receiver,
+            act: |play, _| {
+                rx(play, |rx| {
+                    let mut select = Select::new();
+                    select.recv(rx);
+                    if let Ok(message) = select.run(|_| rx.recv_now()) {
+                        play.ledger.has_received(message, &mut [0; SENDERS]);
+                    }
+                });
+            },
+            in_hand: 1,
+            ..Scene::quiet(2)
+        },
+        Scene {
+            name: "select to send, full",
+            filled: 2,
+            act: |play, who| {
+                let message = play.ledger.try_next(who);
+                tx(play, |tx| {
+                    let mut select = Select::new();
+                    select.send(tx);
+                    if select.run(|_| tx.send_now(message)).is_ok() {
+                        play.ledger.has_sent(message);
+                    }
+                });
+            },
+            ..Scene::quiet(2)
+        },
+    ]
+}
+
+/// The plain operations, on any kind.
+pub(crate) fn operations<S: Subject>(names: [&'static str; 4]) -> Vec<Scene<S>> {
+    let [send, send_full, recv, recv_empty] = names;
+    vec![
+        Scene {
+            name: send,
+            sleepers: Some((Side::Receiver, 1)),
+            act: |stage, who| {
+                stage.send(who, None);
+            },
+            ..Scene::quiet(2)
+        },
+        Scene {
+            name: send_full,
+            filled: 2,
+            act: |stage, who| {
+                stage.send(who, None);
+            },
+            ..Scene::quiet(2)
+        },
+        Scene {
+            name: recv,
+            filled: 2,
+            sleepers: Some((Side::Sender, 1)),
+            waits_as: Side::Receiver,
+            act: |stage, _| {
+                stage.recv(&mut [0; SENDERS], None);
+            },
+            in_hand: 1,
+            ..Scene::quiet(2)
+        },
+        Scene {
+            name: recv_empty,
+            waits_as: Side::Receiver,
+            act: |stage, _| {
+                stage.recv(&mut [0; SENDERS], None);
+            },
+            in_hand: 1,
+            ..Scene::quiet(2)
+        },
+    ]
+}
+
+/// A channel with one sender and one receiver.
+pub(crate) struct OneToOne {
+    tx: RefCell<spsc::Sender<Message>>,
+    rx: RefCell<spsc::Receiver<Message>>,
+}
+
+macro_rules! tried {
+    ($answer:expr, $not_now:ident) => {
+        match $answer {
+            Ok(value) => Tried::Done(value),
+            Err(error) if error.$not_now() => Tried::NotNow,
+            Err(error) => {
+                let expected = error.is_closed() || error.is_disconnected();
+                assert!(expected, "{error}");
+                Tried::Over
+            }
+        }
+    };
+}
+
+impl Subject for OneToOne {
+    const ONE_USER: bool = true;
+
+    fn new(capacity: usize) -> OneToOne {
+        let (tx, rx) = spsc::channel(capacity).unwrap();
+        OneToOne {
+            tx: RefCell::new(tx),
+            rx: RefCell::new(rx),
+        }
+    }
+
+    fn send(&self, message: Message, limit: Option<Duration>) -> Tried<()> {
+        let mut tx = self.tx.borrow_mut();
+        match limit {
+            None => tried!(tx.send(message), is_occupied),
+            Some(limit) => tried!(tx.send_timeout(message, limit), is_timeout),
+        }
+    }
+
+    fn recv(&self, limit: Option<Duration>) -> Tried<Message> {
+        let mut rx = self.rx.borrow_mut();
+        match limit {
+            None => tried!(rx.recv(), is_occupied),
+            Some(limit) => tried!(rx.recv_timeout(limit), is_timeout),
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.tx.borrow().len()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.tx.borrow().is_closed()
+    }
+}
+
+/// A channel of bytes; with `BYTES` beyond the ring's, they lie in the arena.
+pub(crate) struct Letters<const BYTES: usize> {
+    tx: BytesSender,
+    rx: BytesReceiver,
+}
+
+impl<const BYTES: usize> Letters<BYTES> {
+    /// The message and a tail that only it has.
+    fn letter(message: Message) -> Vec<u8> {
+        let head: Vec<u8> = message.iter().flat_map(|word| word.to_le_bytes()).collect();
+        head.iter().copied().cycle().take(BYTES).collect()
+    }
+
+    /// A letter that is not whole gives a message that is not.
+    fn message(letter: &[u8]) -> Message {
+        let mut message = Message::default();
+        for (word, bytes) in message.iter_mut().zip(letter.chunks(8)) {
+            *word = bytes.try_into().map_or(0, u64::from_le_bytes);
+        }
+        if letter == Self::letter(message) {
+            message
+        } else {
+            Message::default()
+        }
+    }
+}
+
+impl<const BYTES: usize> Subject for Letters<BYTES> {
+    fn new(capacity: usize) -> Self {
+        let (tx, rx) = bytes(capacity).unwrap();
+        Letters { tx, rx }
+    }
+
+    fn send(&self, message: Message, limit: Option<Duration>) -> Tried<()> {
+        let letter = Self::letter(message);
+        match limit {
+            None => tried!(self.tx.send(&letter), is_full),
+            Some(Duration::ZERO) => tried!(self.tx.try_send(&letter), is_full),
+            Some(limit) => tried!(self.tx.send_timeout(&letter, limit), is_timeout),
+        }
+    }
+
+    fn recv(&self, limit: Option<Duration>) -> Tried<Message> {
+        let letter = match limit {
+            None => tried!(self.rx.recv(), is_empty),
+            Some(Duration::ZERO) => tried!(self.rx.try_recv(), is_empty),
+            Some(limit) => tried!(self.rx.recv_timeout(limit), is_timeout),
+        };
+        match letter {
+            Tried::Done(letter) => Tried::Done(Self::message(&letter)),
+            Tried::NotNow => Tried::NotNow,
+            Tried::Over => Tried::Over,
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.tx.len()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.tx.is_closed()
+    }
+
+    fn left_over(&self) -> usize {
+        self.tx.arena_used()
+    }
+}
