@@ -141,14 +141,27 @@ impl<T: Plain> Lane<T> {
     /// Puts `value` in and publishes it.
     #[inline]
     pub(crate) fn push(&self, cursor: &mut Cursor, value: &T) -> Result<(), Stop> {
+        self.room(cursor)?;
+        self.write(cursor.index, value);
+        self.commit(cursor);
+        Ok(())
+    }
+
+    /// Makes sure that the slot at the sender's cursor is free.
+    #[inline]
+    pub(crate) fn room(&self, cursor: &mut Cursor) -> Result<(), Stop> {
         if cursor.position == cursor.limit {
             self.find_room(cursor)?;
         }
-        self.write(cursor.index, value);
+        Ok(())
+    }
+
+    /// Publishes what has been written at the sender's cursor.
+    #[inline]
+    pub(crate) fn commit(&self, cursor: &mut Cursor) {
         kill::reached(KillPoint::Written);
         self.step(cursor);
         self.publish(cursor);
-        Ok(())
     }
 
     /// Puts in as many of `values` as there is room for and publishes them at once.
@@ -169,14 +182,34 @@ impl<T: Plain> Lane<T> {
     /// Copies the next value out and gives its slot back.
     #[inline]
     pub(crate) fn pop(&self, cursor: &mut Cursor) -> Result<T, Stop> {
+        self.value(cursor)?;
+        let value = self.read(cursor.index);
+        self.release(cursor);
+        Ok(value)
+    }
+
+    /// Makes sure that there is a value at the receiver's cursor.
+    #[inline]
+    pub(crate) fn value(&self, cursor: &mut Cursor) -> Result<(), Stop> {
         if cursor.position == cursor.limit {
             self.find_values(cursor)?;
         }
-        let value = self.read(cursor.index);
+        Ok(())
+    }
+
+    /// Gives back the slot at the receiver's cursor.
+    #[inline]
+    pub(crate) fn release(&self, cursor: &mut Cursor) {
         kill::reached(KillPoint::Copied);
         self.step(cursor);
         self.free(cursor);
-        Ok(value)
+    }
+
+    /// The value at the cursor, where it lies.
+    #[cfg(not(loom))]
+    #[inline]
+    pub(crate) fn place(&self, cursor: &Cursor) -> NonNull<T> {
+        NonNull::from(self.slot(cursor.index)).cast()
     }
 
     /// Fills the front of `values` with what is there and gives the slots back at once.

@@ -37,6 +37,8 @@
 mod end;
 pub(crate) mod lane;
 pub(crate) mod layout;
+#[cfg(not(loom))]
+mod loan;
 #[cfg(all(loom, test))]
 mod model;
 #[cfg(not(loom))]
@@ -48,6 +50,7 @@ mod tests;
 
 #[cfg(not(loom))]
 pub use {
+    loan::{SlotMut, SlotRef},
     receiver::{IntoIter, Iter, Receiver},
     sender::Sender,
 };

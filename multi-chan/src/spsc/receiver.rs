@@ -7,6 +7,7 @@ use crate::patience::{Patience, Step};
 use crate::plain::Plain;
 use crate::spsc::end::{self, End};
 use crate::spsc::lane::Stop;
+use crate::spsc::loan::SlotRef;
 use crate::table::{CLOSED, Sides};
 use std::fmt;
 use std::thread;
@@ -103,6 +104,15 @@ impl<T: Plain> Receiver<T> {
 
     #[cold]
     fn take_slowly(&mut self, patience: Patience) -> Result<T, Why> {
+        self.await_value(patience)?;
+        let End { lane, cursor, .. } = &mut self.end;
+        let value = lane.pop(cursor).map_err(|_| Why::Corrupt)?;
+        lane.header().freed.0.post(1);
+        Ok(value)
+    }
+
+    /// Waits until there is a value at the cursor.
+    fn await_value(&mut self, patience: Patience) -> Result<(), Why> {
         let End {
             lane,
             cursor,
@@ -117,11 +127,8 @@ impl<T: Plain> Receiver<T> {
         // The channel was found closed a moment ago.
         let mut long_closed = false;
         loop {
-            match lane.pop(cursor) {
-                Ok(value) => {
-                    lane.header().freed.0.post(1);
-                    return Ok(value);
-                }
+            match lane.value(cursor) {
+                Ok(()) => return Ok(()),
                 Err(Stop::Corrupt) => return Err(Why::Corrupt),
                 Err(Stop::Ended) => return Err(Why::Closed),
                 Err(Stop::Nothing) => {}
@@ -153,6 +160,48 @@ impl<T: Plain> Receiver<T> {
                 }
             }
         }
+    }
+
+    fn lend(&mut self, patience: Patience) -> Result<SlotRef<'_, T>, Why> {
+        self.end.enter()?;
+        self.await_value(patience)?;
+        Ok(SlotRef::new(self))
+    }
+
+    /// Gives back the slot whose value was read at the cursor.
+    pub(crate) fn release(&mut self) {
+        let End { lane, cursor, .. } = &mut self.end;
+        lane.release(cursor);
+        lane.header().freed.0.post(1);
+    }
+
+    /// Waits for a value and lends it where it lies; it counts as received when the handle is dropped.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv).
+    pub fn recv_ref(&mut self) -> Result<SlotRef<'_, T>, RecvError> {
+        self.lend(Patience::Endless).map_err(RecvError::new)
+    }
+
+    /// Lends the next value where it lies, if there is one just now.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv), or [`TryRecvError::is_empty`].
+    pub fn try_recv_ref(&mut self) -> Result<SlotRef<'_, T>, TryRecvError> {
+        self.lend(Patience::None).map_err(TryRecvError::new)
+    }
+
+    /// Lends the next value where it lies, waiting no longer than `limit`.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv), or [`RecvTimeoutError::is_timeout`], never before `limit` has
+    /// passed.
+    pub fn recv_ref_timeout(
+        &mut self,
+        limit: Duration,
+    ) -> Result<SlotRef<'_, T>, RecvTimeoutError> {
+        self.lend(Patience::for_limit(limit))
+            .map_err(RecvTimeoutError::new)
     }
 
     /// Closes the channel: the sender's next send fails; what was sent before can still be received.

@@ -7,6 +7,7 @@ use crate::patience::{Patience, Step};
 use crate::plain::Plain;
 use crate::spsc::end::{self, End};
 use crate::spsc::lane::Stop;
+use crate::spsc::loan::SlotMut;
 use crate::table::{CLOSED, NO_RECEIVERS, Sides};
 use std::fmt;
 use std::time::Duration;
@@ -133,6 +134,14 @@ impl<T: Plain> Sender<T> {
 
     #[cold]
     fn put_slowly(&mut self, value: &T, patience: Patience) -> Result<(), Why> {
+        self.await_room(patience)?;
+        let End { lane, cursor, .. } = &mut self.end;
+        lane.push(cursor, value).map_err(|_| Why::Corrupt)?;
+        self.published(1)
+    }
+
+    /// Waits until the slot at the cursor is free.
+    fn await_room(&mut self, patience: Patience) -> Result<(), Why> {
         let End {
             lane,
             cursor,
@@ -150,8 +159,8 @@ impl<T: Plain> Sender<T> {
             if flags & NO_RECEIVERS != 0 {
                 return Err(Why::Disconnected);
             }
-            match lane.push(cursor, value) {
-                Ok(()) => return self.published(1),
+            match lane.room(cursor) {
+                Ok(()) => return Ok(()),
                 Err(Stop::Nothing) => {}
                 Err(Stop::Ended) => return Err(Why::Closed),
                 Err(Stop::Corrupt) => return Err(Why::Corrupt),
@@ -169,6 +178,60 @@ impl<T: Plain> Sender<T> {
                 }
             }
         }
+    }
+
+    fn reserve_for(&mut self, patience: Patience) -> Result<SlotMut<'_, T>, Why> {
+        self.end.enter()?;
+        self.await_room(patience)?;
+        Ok(SlotMut::new(self))
+    }
+
+    /// Sends the value that was written at the cursor.
+    pub(crate) fn commit(&mut self) -> Result<(), Why> {
+        let End { lane, cursor, .. } = &mut self.end;
+        lane.commit(cursor);
+        self.published(1)
+    }
+
+    /// Waits for room and lends it, to write a message where the receiver will read it.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    ///
+    /// # Examples
+    /// ```
+    /// let (mut tx, mut rx) = multi_chan::spsc::channel::<[u32; 256]>(2)?;
+    /// let mut frame = tx.reserve()?;
+    /// frame[255] = 7;
+    /// frame.commit()?;
+    /// assert_eq!(rx.recv_ref()?[255], 7);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn reserve(&mut self) -> Result<SlotMut<'_, T>, SendError<()>> {
+        self.reserve_for(Patience::Endless)
+            .map_err(|why| SendError::new((), why))
+    }
+
+    /// Lends a slot to write a message in, if there is room just now.
+    ///
+    /// # Errors
+    /// As [`reserve`](Self::reserve), or [`TrySendError::is_full`].
+    pub fn try_reserve(&mut self) -> Result<SlotMut<'_, T>, TrySendError<()>> {
+        self.reserve_for(Patience::None)
+            .map_err(|why| TrySendError::new((), why))
+    }
+
+    /// Lends a slot to write a message in, waiting for room no longer than `limit`.
+    ///
+    /// # Errors
+    /// As [`reserve`](Self::reserve), or [`SendTimeoutError::is_timeout`], never before `limit` has
+    /// passed.
+    pub fn reserve_timeout(
+        &mut self,
+        limit: Duration,
+    ) -> Result<SlotMut<'_, T>, SendTimeoutError<()>> {
+        self.reserve_for(Patience::for_limit(limit))
+            .map_err(|why| SendTimeoutError::new((), why))
     }
 
     /// Closes the channel: further sends fail, the receiver drains what is there.

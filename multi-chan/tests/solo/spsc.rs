@@ -24,6 +24,9 @@ crate::tests![
     a_lone_receiver_killed_at_each_step_loses_nothing,
     receivers_killed_anywhere_lose_nothing,
     a_close_killed_at_each_step_still_ends_the_channel,
+    frames_are_written_and_read_where_they_lie,
+    a_slot_dropped_or_inherited_sends_nothing,
+    a_message_on_loan_to_the_dead_is_received_again,
 ];
 
 fn one_process_streams_to_another_in_order() {
@@ -405,4 +408,65 @@ fn a_close_killed_at_each_step_still_ends_the_channel() {
             assert!(rx.recv().unwrap_err().is_closed());
         }
     }
+}
+
+type Frame = [u64; 512];
+
+fn frames_are_written_and_read_where_they_lie() {
+    let (mut tx, mut rx) = spsc::channel::<Frame>(3).unwrap();
+    let sender = fork(|| {
+        for number in 0..200 {
+            let mut frame = tx.reserve().unwrap();
+            for (word, n) in frame.iter_mut().zip(0..) {
+                *word = number ^ n;
+            }
+            frame.commit().unwrap();
+        }
+    });
+    drop(tx);
+    let mut number = 0;
+    while let Ok(frame) = rx.recv_ref() {
+        assert!(frame.iter().zip(0..).all(|(&word, n)| word == number ^ n));
+        number += 1;
+    }
+    assert_eq!(number, 200);
+    assert!(rx.recv_ref().unwrap_err().is_disconnected());
+    sender.join();
+}
+
+fn a_slot_dropped_or_inherited_sends_nothing() {
+    let (mut tx, mut rx) = spsc::channel::<u64>(1).unwrap();
+    *tx.reserve().unwrap() = 1;
+    assert!(rx.try_recv_ref().unwrap_err().is_empty());
+    let mut slot = Some(tx.reserve().unwrap());
+    fork(|| assert!(slot.take().unwrap().commit().unwrap_err().is_inherited())).join();
+    assert!(rx.is_empty());
+    let mut slot = slot.take().unwrap();
+    *slot = 2;
+    slot.commit().unwrap();
+    assert!(tx.try_reserve().unwrap_err().is_full());
+    let limit = Duration::from_millis(5);
+    assert!(tx.reserve_timeout(limit).unwrap_err().is_timeout());
+    let mut message = Some(rx.recv_ref().unwrap());
+    fork(|| drop(message.take())).join();
+    assert_eq!(*message.take().unwrap(), 2);
+    drop(message);
+    assert!(rx.recv_ref_timeout(limit).unwrap_err().is_timeout());
+    rx.close();
+    assert!(rx.recv_ref().unwrap_err().is_closed());
+    assert!(tx.reserve().unwrap_err().is_closed());
+}
+
+fn a_message_on_loan_to_the_dead_is_received_again() {
+    let (mut tx, mut rx) = spsc::channel::<u64>(2).unwrap();
+    let (ready_tx, ready_rx) = channel::<u64>(1).unwrap();
+    tx.send_batch(&[1, 2]).unwrap();
+    let victim = fork(|| {
+        let message = rx.recv_ref().unwrap();
+        ready_tx.send(*message).unwrap();
+        linger()
+    });
+    assert_eq!(ready_rx.recv(), Ok(1));
+    victim.kill();
+    assert!(rx.iter().take(2).eq([1, 2]));
 }
