@@ -130,7 +130,7 @@ impl<T: Plain> End<T> {
     }
 
     /// Claims a slot to write to, for `publish` or `withdraw`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn claim_room(&self, patience: Patience) -> Result<Claim, Why> {
         let row = self.core.enter(self.uses)?;
         if self.core.flags() == 0
@@ -160,7 +160,7 @@ impl<T: Plain> End<T> {
     }
 
     /// Claims a value to read, for `free`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn claim_value(&self, patience: Patience) -> Result<Claim, Why> {
         let row = self.core.enter(self.uses)?;
         match self.ring.claim_value(row, &self.hint) {

@@ -10,7 +10,7 @@
 //!    640  Row[4096], 16 bytes each: which process holds which sides
 //!  66176  Slot[ring_len], `stride` bytes each:
 //!             0  stamp
-//!             8  value (or at the value's alignment, if that is more)
+//!             8  value (or at the value's alignment, if that is more; values above 64 bytes at 16)
 //!         Arena, page aligned: in a channel of messages only, see `message/arena.rs`
 //! ```
 //!
@@ -32,6 +32,7 @@
 
 use crate::Error;
 use crate::message::arena::ArenaGeometry;
+use crate::message::copy;
 use crate::sync::{AtomicU32, AtomicU64};
 use crate::wait::Event;
 
@@ -231,12 +232,20 @@ impl Geometry {
     /// # Errors
     /// When the bytes do not fit an address space, or `T` wants more alignment than a page.
     pub(crate) fn new<T>(capacity: usize) -> Result<Geometry, Error> {
+        Geometry::with_alignment::<T>(capacity, copy::alignment::<T>())
+    }
+
+    /// The same with values at multiples of `align_min` at least: 1 for values that are not copied as a whole.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub(crate) fn with_alignment<T>(capacity: usize, align_min: usize) -> Result<Geometry, Error> {
         if align_of::<T>() > ALIGN_MAX {
             return Err(Error::alignment(align_of::<T>()));
         }
         let overflow = || Error::capacity(capacity, size_of::<T>());
         let ring_len = capacity.max(1);
-        let align = align_of::<T>().max(align_of::<Slot>());
+        let align = align_of::<T>().max(align_of::<Slot>()).max(align_min);
         let value_offset = size_of::<Slot>().next_multiple_of(align);
         let slots_offset = SLOTS_BASE.next_multiple_of(align);
         let stride = value_offset

@@ -7,7 +7,7 @@
 pub(crate) mod arena;
 #[cfg(not(loom))]
 mod bytes;
-mod copy;
+pub(crate) mod copy;
 #[cfg(not(loom))]
 mod error;
 #[cfg(not(loom))]

@@ -11,12 +11,12 @@
 
 use crate::kill::{self, KillPoint};
 use crate::layout::{Geometry, Header, Place, Slot, Stamp, State, lap_after, lap_before};
+use crate::message::copy;
 use crate::plain::Plain;
 use crate::sync::{AcqRel, Acquire, AtomicU64, Relaxed, Release, SeqCst, fence, order_before_post};
 use crate::trail::Hint;
 use std::fmt;
 use std::marker::PhantomData;
-use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
 /// Why a value did not go in.
@@ -502,7 +502,7 @@ impl<T: Plain> Ring<T> {
         // SAFETY: the exchange in `seize_room` gave this slot to the claim's holder alone until its stamp
         // is stored; the pointer lies inside the mapping, since `at` checked the index, and is
         // aligned by the geometry.
-        unsafe { self.value(claim).write(*value) };
+        unsafe { copy::write_value(self.value(claim), value) };
     }
 
     /// Publishes a claimed slot.
@@ -552,9 +552,7 @@ impl<T: Plain> Ring<T> {
         self.slot(claim.place.index).watch.with_mut(|_| ());
         // SAFETY: the exchange in `seize_value` gave this slot to the claim's holder alone until its stamp
         // is stored, and the Acquire load there saw the sender's publish.
-        let value = unsafe { self.value(claim).cast::<MaybeUninit<T>>().read() };
-        // SAFETY: `T: Plain` is valid for every bit pattern, and mapped memory is initialised.
-        unsafe { value.assume_init() }
+        unsafe { copy::read_value(self.value(claim)) }
     }
 
     /// Frees a slot whose value was claimed.

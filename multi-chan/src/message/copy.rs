@@ -7,8 +7,11 @@
 
 #![expect(unsafe_code, reason = "slots and chunks are found by address")]
 
+use crate::plain::Plain;
+use bytemuck::bytes_of;
 use std::mem::{self, MaybeUninit};
 use std::ptr::NonNull;
+use std::slice;
 
 /// The widest word that every processor of the target reads and writes by one instruction.
 #[cfg(target_arch = "x86_64")]
@@ -108,6 +111,51 @@ pub(crate) unsafe fn read(from: NonNull<u8>, to: &mut [MaybeUninit<u8>]) {
         let last = get();
         rest.copy_from_slice(&last[..rest.len()]);
     }
+}
+
+/// Values up to this size are copied as the compiler likes it best; larger ones would be copied byte by byte.
+const WHOLE_MAX: usize = 64;
+
+/// What the place of a `T` must be aligned to at least, and may be filled up to, for the copies below.
+pub(crate) fn alignment<T>() -> usize {
+    if size_of::<T>() > WHOLE_MAX { WORD } else { 1 }
+}
+
+/// Writes a value into its place.
+///
+/// # Safety
+/// `to` is a place for a `T` in a mapping, aligned to `alignment::<T>()` and filled up to a multiple of that, which no
+/// participant but the caller touches meanwhile.
+#[inline]
+pub(crate) unsafe fn write_value<T: Plain>(to: NonNull<T>, value: &T) {
+    if size_of::<T>() <= WHOLE_MAX {
+        // SAFETY: the caller's promise.
+        return unsafe { to.write_volatile(*value) };
+    }
+    // SAFETY: the caller's promise.
+    let mut writer = unsafe { Writer::new(to.cast(), size_of::<T>()) };
+    writer.write(bytes_of(value));
+    writer.finish();
+}
+
+/// Reads a value from its place.
+///
+/// # Safety
+/// `from` is as in [`write_value`], and no participant writes to it meanwhile.
+#[inline]
+pub(crate) unsafe fn read_value<T: Plain>(from: NonNull<T>) -> T {
+    if size_of::<T>() <= WHOLE_MAX {
+        // SAFETY: the caller's promise; any bytes are a valid `T: Plain`, and mapped memory is initialised.
+        return unsafe { from.read_volatile() };
+    }
+    let mut value = MaybeUninit::<T>::uninit();
+    let bytes = (&raw mut value).cast::<MaybeUninit<u8>>();
+    // SAFETY: the bytes of `value`, which nobody else sees.
+    let bytes = unsafe { slice::from_raw_parts_mut(bytes, size_of::<T>()) };
+    // SAFETY: the caller's promise.
+    unsafe { read(from.cast(), bytes) };
+    // SAFETY: filled just now; any bytes are a valid `T: Plain`.
+    unsafe { value.assume_init() }
 }
 
 /// The same into a vector, behind what it holds.

@@ -36,7 +36,11 @@ pub(crate) struct Claimed {
 impl Link {
     /// Makes a channel and its two ends.
     pub(crate) fn pair(options: &Builder, arena_bytes: usize) -> Result<(Link, Link), Error> {
-        let geometry = Geometry::new::<Packet>(options.capacity)?.with_arena(arena_bytes)?;
+        let geometry = Geometry::with_alignment::<Packet>(options.capacity, 1)?;
+        // Two cache lines a slot, and the bodies of packets at a word's alignment, behind stamp and head.
+        assert!(geometry.stride == 128 && geometry.value_offset == 8);
+        assert!(geometry.slots_offset.is_multiple_of(128));
+        let geometry = geometry.with_arena(arena_bytes)?;
         let link = |end: End<Packet>| {
             let arena = *end.core().arena().expect("the geometry has an arena");
             Link { end, arena }

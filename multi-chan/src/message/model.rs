@@ -42,7 +42,7 @@ unsafe impl Sync for Yard {}
 
 impl Yard {
     fn new(capacity: usize, chunks: usize) -> Arc<Yard> {
-        let geometry = Geometry::new::<Packet>(capacity).unwrap();
+        let geometry = Geometry::with_alignment::<Packet>(capacity, 1).unwrap();
         let geometry = geometry.with_arena(chunks * 4096).unwrap();
         // SAFETY: the layout is not empty.
         let base = NonNull::new(unsafe { alloc_zeroed(Yard::layout(&geometry)) }).unwrap();
