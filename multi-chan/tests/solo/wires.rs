@@ -2,7 +2,9 @@
 
 use crate::chaos::{Sums, Wire, fill, round};
 use crate::support::{Random, pause_us};
-use multi_chan::{Plain, Receiver, Sender, channel};
+use multi_chan::{
+    BytesReceiver, BytesSender, Plain, Receiver, Select, Sender, bytes, channel, spsc,
+};
 use std::time::Duration;
 
 /// The longest batch.
@@ -21,6 +23,11 @@ pub(crate) const MODES: &[(&str, Round)] = &[
     ("batch", round::<Batches<2>>),
     ("batch-1k", round::<Batches<128>>),
     ("rendezvous", round::<Rendezvous>),
+    ("zero-copy", round::<InPlace<128>>),
+    ("select", round::<Selected>),
+    ("one-to-one", round::<OneToOne<2>>),
+    ("one-to-one-1k", round::<OneToOne<128>>),
+    ("bytes", round::<Letters>),
 ];
 
 /// A channel for many on both sides, one message at a time; `WORDS` of 8 bytes each.
@@ -186,5 +193,242 @@ impl Wire for Rendezvous {
 
     fn close(&mut self) {
         self.0.close();
+    }
+}
+
+/// Written and read where they lie.
+struct InPlace<const WORDS: usize>(Many<WORDS>)
+where
+    [u64; WORDS]: Plain;
+
+impl<const WORDS: usize> Wire for InPlace<WORDS>
+where
+    [u64; WORDS]: Plain,
+{
+    const CREW: usize = 2;
+    const IN_HAND: u64 = 1;
+
+    fn open(random: &mut Random) -> Self {
+        InPlace(Many::open(random))
+    }
+
+    fn capacity(&self) -> usize {
+        self.0.capacity()
+    }
+
+    fn send(&mut self, life: u64, number: u64, random: &mut Random) -> u64 {
+        if random.below(3) == 0 {
+            return self.0.send(life, number, random);
+        }
+        let Ok(mut slot) = self.0.tx.reserve() else {
+            return 0;
+        };
+        fill(&mut *slot, life, number);
+        if random.below(8) == 0 {
+            return 0;
+        }
+        u64::from(slot.commit().is_ok())
+    }
+
+    fn recv(&mut self, random: &mut Random, see: &mut dyn FnMut(&[u64])) -> bool {
+        if random.below(3) == 0 {
+            return self.0.recv(random, see);
+        }
+        match self.0.rx.recv_ref() {
+            Ok(slot) => {
+                see(&*slot);
+                true
+            }
+            Err(error) => goes_on(false, error.is_closed(), &error),
+        }
+    }
+
+    fn close(&mut self) {
+        self.0.close();
+    }
+}
+
+/// Two channels, and receivers that wait for either.
+struct Selected([Many<2>; 2]);
+
+impl Wire for Selected {
+    const CREW: usize = 2;
+    const IN_HAND: u64 = 1;
+
+    fn open(random: &mut Random) -> Self {
+        Selected([Many::open(random), Many::open(random)])
+    }
+
+    fn capacity(&self) -> usize {
+        self.0[0].capacity() + self.0[1].capacity()
+    }
+
+    fn send(&mut self, life: u64, number: u64, random: &mut Random) -> u64 {
+        // One sender keeps to one channel, so that its messages keep their order.
+        self.0[life as usize % 2].send(life, number, random)
+    }
+
+    fn recv(&mut self, _random: &mut Random, see: &mut dyn FnMut(&[u64])) -> bool {
+        let [one, other] = &self.0;
+        if one.rx.is_closed() && other.rx.is_closed() {
+            // Drained one after the other: a closed channel ends when it has run out.
+            for wire in [one, other] {
+                while let Ok(message) = wire.rx.recv() {
+                    see(&message);
+                }
+            }
+            return false;
+        }
+        let mut select = Select::new();
+        select.recv(&one.rx);
+        select.recv(&other.rx);
+        let answer = select.run(|case| self.0[case].rx.recv_now());
+        if let Ok(message) = answer {
+            see(&message);
+        }
+        true
+    }
+
+    fn close(&mut self) {
+        self.0.iter_mut().for_each(Many::close);
+    }
+}
+
+/// One sender and one receiver, each replaced when it has died.
+struct OneToOne<const WORDS: usize>
+where
+    [u64; WORDS]: Plain,
+{
+    tx: spsc::Sender<[u64; WORDS]>,
+    rx: spsc::Receiver<[u64; WORDS]>,
+    capacity: usize,
+}
+
+impl<const WORDS: usize> Wire for OneToOne<WORDS>
+where
+    [u64; WORDS]: Plain,
+{
+    const CREW: usize = 1;
+    const ALONE: bool = true;
+    const IN_HAND: u64 = IN_HAND_MAX;
+
+    fn open(random: &mut Random) -> Self {
+        let capacity = [1, 2, 7, 64][random.below(4) as usize];
+        let (tx, rx) = spsc::channel(capacity).unwrap();
+        OneToOne { tx, rx, capacity }
+    }
+
+    fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    fn send(&mut self, life: u64, number: u64, random: &mut Random) -> u64 {
+        match random.below(4) {
+            0 => u64::from(self.tx.try_send(one(life, number)).is_ok()),
+            1 => {
+                let limit = Duration::from_micros(random.below(300));
+                u64::from(self.tx.send_timeout(one(life, number), limit).is_ok())
+            }
+            2 => {
+                let batch: [_; BATCH] = std::array::from_fn(|n| one(life, number + n as u64));
+                match self.tx.send_batch(&batch) {
+                    Ok(()) => BATCH as u64,
+                    Err(error) => error.sent() as u64,
+                }
+            }
+            _ => u64::from(self.tx.send(one(life, number)).is_ok()),
+        }
+    }
+
+    fn recv(&mut self, random: &mut Random, see: &mut dyn FnMut(&[u64])) -> bool {
+        match random.below(3) {
+            0 => {
+                let limit = Duration::from_micros(random.below(300));
+                match self.rx.recv_timeout(limit) {
+                    Ok(message) => see(&message),
+                    Err(error) => return goes_on(error.is_timeout(), error.is_closed(), &error),
+                }
+            }
+            1 => {
+                let mut batch = [[0; WORDS]; BATCH];
+                match self.rx.recv_batch(&mut batch) {
+                    Ok(count) => batch[..count].iter().for_each(|message| see(message)),
+                    Err(error) => return goes_on(false, error.is_closed(), &error),
+                }
+            }
+            _ => match self.rx.recv() {
+                Ok(message) => see(&message),
+                Err(error) => return goes_on(false, error.is_closed(), &error),
+            },
+        }
+        true
+    }
+
+    fn close(&mut self) {
+        self.tx.close();
+    }
+}
+
+/// Messages of bytes, from 16 to 40 000.
+struct Letters {
+    tx: BytesSender,
+    rx: BytesReceiver,
+}
+
+impl Wire for Letters {
+    const CREW: usize = 2;
+    const IN_HAND: u64 = 1;
+
+    fn open(random: &mut Random) -> Self {
+        let (tx, rx) = bytes([0, 1, 3, 16][random.below(4) as usize]).unwrap();
+        Letters { tx, rx }
+    }
+
+    fn capacity(&self) -> usize {
+        self.tx.capacity()
+    }
+
+    fn send(&mut self, life: u64, number: u64, random: &mut Random) -> u64 {
+        let words = [2, 10, 14, 15, 600, 5_000][random.below(6) as usize];
+        let mut message = vec![0; words];
+        fill(&mut message, life, number);
+        let letter: Vec<u8> = message.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let sent = match random.below(4) {
+            0 => self.tx.try_send(&letter).is_ok(),
+            1 => {
+                let limit = Duration::from_micros(random.below(300));
+                self.tx.send_timeout(&letter, limit).is_ok()
+            }
+            _ => self.tx.send(&letter).is_ok(),
+        };
+        u64::from(sent)
+    }
+
+    fn recv(&mut self, random: &mut Random, see: &mut dyn FnMut(&[u64])) -> bool {
+        let letter = match random.below(3) {
+            0 => {
+                let limit = Duration::from_micros(random.below(300));
+                match self.rx.recv_timeout(limit) {
+                    Ok(letter) => letter,
+                    Err(error) => return goes_on(error.is_timeout(), error.is_closed(), &error),
+                }
+            }
+            _ => match self.rx.recv() {
+                Ok(letter) => letter,
+                Err(error) => return goes_on(false, error.is_closed(), &error),
+            },
+        };
+        let words = letter.chunks_exact(8);
+        let whole = words.remainder().is_empty() && letter.len() >= 16;
+        let words: Vec<u64> = words
+            .map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap()))
+            .collect();
+        // What is no message at all is seen as a torn one.
+        see(if whole { &words } else { &[u64::MAX; 2] });
+        true
+    }
+
+    fn close(&mut self) {
+        self.tx.close();
     }
 }
