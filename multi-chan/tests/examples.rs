@@ -55,6 +55,36 @@ fn exec_passes_channels_to_another_program() {
 }
 
 #[test]
+fn frames_arrive_whole() {
+    let lines = example("frames", &["20"]);
+    assert!(
+        lines.len() == 1 && lines[0].starts_with("20 frames of 1 MiB, 0 spoilt, "),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn work_queue_does_every_job_though_workers_are_killed() {
+    let lines = example("work_queue", &["60"]);
+    let kills = lines.iter().find_map(|line| {
+        line.strip_prefix("60 jobs done, ")?
+            .split(' ')
+            .next()?
+            .parse()
+            .ok()
+    });
+    assert!(kills > Some(0), "{lines:?}");
+    let counts: Vec<_> = lines
+        .iter()
+        .filter_map(|line| line.split_once(" vowels, "))
+        .collect();
+    assert!(
+        matches!(counts[..], [(counted, expected)] if expected == format!("{counted} expected")),
+        "{lines:?}"
+    );
+}
+
+#[test]
 fn prime_sieve_finds_primes() {
     assert_eq!(
         example("prime_sieve", &["6"]),
