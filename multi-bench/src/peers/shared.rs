@@ -37,6 +37,7 @@ pub(super) const CONTENDERS: &[(&str, Perform)] = &[
     ("multi-chan", multi::copies),
     ("multi-chan SPSC", multi::one_to_one),
     ("multi-chan loans", multi::loans),
+    ("multi-chan bytes", multi::bytes),
     ("multi-chan batch", multi::batches),
     ("multi-chan threads", multi::threads),
     ("std threads", kernel::std_threads),

@@ -1,9 +1,11 @@
-//! multi-chan: values copied in and out, one by one and in batches, or written and read where they lie; and its channel for one sender
-//! and one receiver.
+//! multi-chan: values copied in and out, one by one and in batches, or written and read where they lie; messages of any size; and its
+//! channel for one sender and one receiver.
 
-use multi_chan::{Receiver, Sender, channel, spsc};
+use multi_chan::{Builder, BytesReceiver, BytesSender, Receiver, Sender, channel, spsc};
 
-use super::{Order, Put, Shape, Take, by_words, numbered, ping_pong, read, stream, write};
+use super::{
+    Order, Put, Shape, Take, by_words, numbered, ping_pong, read, read_bytes, stream, write,
+};
 use crate::Result;
 use crate::crew::Kind;
 use crate::job::{Job, Work};
@@ -40,6 +42,49 @@ pub(crate) fn loans(job: &Job) -> Result<Work> {
     }
     let shape = Shape::of(job)?;
     by_words!(shape, lent(shape))
+}
+
+/// Messages of bytes, written and read where they lie.
+pub(crate) fn bytes(job: &Job) -> Result<Work> {
+    if job.workload != "stream" {
+        return job.unknown("multi-chan bytes");
+    }
+    let shape = Shape::of(job)?;
+    let (tx, rx) = Builder::new()
+        .capacity(shape.slots)
+        .arena_bytes((shape.slots * shape.bytes).max(ARENA_BYTES_MIN))
+        .build_bytes()?;
+    let puts = (0..shape.pairs).map(|_| tx.clone()).collect::<Vec<_>>();
+    let takes = (0..shape.pairs).map(|_| rx.clone()).collect::<Vec<_>>();
+    let bytes = shape.bytes;
+    stream(
+        Kind::Processes,
+        puts.into_iter().map(|tx| move || Ok(BytesOf { tx, bytes })),
+        takes.into_iter().map(|rx| move || Ok(rx)),
+    )
+}
+
+/// Room for the messages in flight that do not lie in the ring itself.
+const ARENA_BYTES_MIN: usize = 1 << 20;
+
+struct BytesOf {
+    tx: BytesSender,
+    bytes: usize,
+}
+
+impl Put for BytesOf {
+    fn put(&mut self, number: u64) -> Result {
+        let mut room = self.tx.reserve(self.bytes)?;
+        let (words, _) = room.as_chunks_mut();
+        words.fill(number.to_ne_bytes());
+        Ok(room.commit()?)
+    }
+}
+
+impl Take for BytesReceiver {
+    fn take(&mut self) -> Result<u64> {
+        read_bytes(&self.recv_ref()?)
+    }
 }
 
 pub(crate) fn one_to_one(job: &Job) -> Result<Work> {

@@ -16,6 +16,7 @@ pub(super) const OF_THE_HOUSE: &[&str] = &[
     OURS,
     SPSC,
     LOANS,
+    BYTES,
     BATCH,
     THREADS,
     "std threads",
@@ -30,6 +31,8 @@ const OURS: &str = "multi-chan";
 const SPSC: &str = "multi-chan SPSC";
 /// Messages that are written and read where they lie.
 const LOANS: &str = "multi-chan loans";
+/// Messages of any size, written and read where they lie.
+const BYTES: &str = "multi-chan bytes";
 const BATCH: &str = "multi-chan batch";
 const THREADS: &str = "multi-chan threads";
 const CROSSBEAM: &str = "crossbeam threads";
@@ -111,6 +114,7 @@ const LONG: usize = 64 << 10;
 const MANY: &[&str] = &[
     OURS,
     LOANS,
+    BYTES,
     BATCH,
     THREADS,
     CROSSBEAM,
@@ -129,6 +133,7 @@ const ONE: &[&str] = &[
     OURS,
     SPSC,
     LOANS,
+    BYTES,
     BATCH,
     THREADS,
     CROSSBEAM,
@@ -149,6 +154,7 @@ const ONE: &[&str] = &[
 ];
 const ONE_LONG: &[&str] = &[
     LOANS,
+    BYTES,
     OURS,
     SPSC,
     THREADS,
