@@ -86,6 +86,9 @@ impl Builder {
 
     /// Makes a channel for messages of bytes and its two ends, as [`bytes`](crate::bytes) does.
     ///
+    /// Of the options it heeds the capacity, the arena and [`pollable`](Self::pollable). A message in the hands of a
+    /// receiver that dies goes with it.
+    ///
     /// # Errors
     /// As [`build`](Self::build).
     pub fn build_bytes(&self) -> Result<(BytesSender, BytesReceiver), Error> {
@@ -97,6 +100,8 @@ impl Builder {
     }
 
     /// Makes a channel for values that serde can encode and its two ends, as [`messages`](crate::messages) does.
+    ///
+    /// It heeds the same options as [`build_bytes`](Self::build_bytes).
     ///
     /// # Errors
     /// As [`build`](Self::build).

@@ -20,12 +20,21 @@ use std::slice;
 /// borrowed, which no slice can stand. Where peers are not trusted that far, use [`send`](crate::BytesSender::send).
 ///
 /// # Fork
-/// The room is the parent's. In a child a copy of the guard must not be written to; its commit is refused.
+/// The room stays the parent's. In a child, dropping the copy does nothing, a commit is refused, and dereferencing
+/// panics. A reference got before the fork must not be used in the child.
 #[must_use = "room that is not committed is given back"]
 pub struct Reserved<'a> {
     link: &'a Link,
     bytes: usize,
     room: Room,
+}
+
+#[track_caller]
+fn check(is_ours: bool) {
+    assert!(
+        is_ours,
+        "a message claimed before a fork belongs to the parent: claim one in the child"
+    );
 }
 
 enum Room {
@@ -103,10 +112,12 @@ impl<'a> Reserved<'a> {
 impl Deref for Reserved<'_> {
     type Target = [u8];
 
+    #[track_caller]
     fn deref(&self) -> &[u8] {
         match &self.room {
             Room::Inline(bytes) => &bytes[..self.bytes],
             Room::Run(run) => {
+                check(self.link.is_ours(*run));
                 let bytes = self.link.arena().bytes(*run).as_ptr();
                 // SAFETY: the run is ours until it is sent or freed, which needs this guard; mapped memory is
                 // initialised.
@@ -117,10 +128,12 @@ impl Deref for Reserved<'_> {
 }
 
 impl DerefMut for Reserved<'_> {
+    #[track_caller]
     fn deref_mut(&mut self) -> &mut [u8] {
         match &mut self.room {
             Room::Inline(bytes) => &mut bytes[..self.bytes],
             Room::Run(run) => {
+                check(self.link.is_ours(*run));
                 let bytes = self.link.arena().bytes(*run).as_ptr();
                 // SAFETY: as in `deref`, and this borrow is unique.
                 unsafe { slice::from_raw_parts_mut(bytes, self.bytes) }
@@ -153,7 +166,8 @@ impl fmt::Debug for Reserved<'_> {
 /// copy in a way that can.
 ///
 /// # Fork
-/// The message is the parent's: in a child the bytes may change at any time, and dropping the copy does nothing.
+/// The message stays the parent's. In a child, dropping the copy does nothing, and dereferencing panics. A reference
+/// got before the fork must not be used in the child.
 #[must_use = "dropping it acknowledges the message"]
 pub struct BytesRef<'a> {
     link: &'a Link,
@@ -171,7 +185,12 @@ impl<'a> BytesRef<'a> {
     }
 
     /// A copy of the bytes, made so that a process that scribbles can spoil them and no more.
+    ///
+    /// # Panics
+    /// In a forked child's copy of the guard.
+    #[track_caller]
     pub fn copied(&self) -> Vec<u8> {
+        check(self.link.has_claimed(&self.message));
         let mut bytes = Vec::new();
         self.link.copy(&self.message, &mut bytes);
         bytes
@@ -181,7 +200,9 @@ impl<'a> BytesRef<'a> {
 impl Deref for BytesRef<'_> {
     type Target = [u8];
 
+    #[track_caller]
     fn deref(&self) -> &[u8] {
+        check(self.link.has_claimed(&self.message));
         let (start, bytes) = self.link.bytes(&self.message);
         // SAFETY: slot and run are ours until the message is finished with, in `drop`; mapped memory is initialised.
         unsafe { slice::from_raw_parts(start.as_ptr(), bytes) }

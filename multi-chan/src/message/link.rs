@@ -36,6 +36,10 @@ pub(crate) struct Claimed {
 impl Link {
     /// Makes a channel and its two ends.
     pub(crate) fn pair(options: &Builder, arena_bytes: usize) -> Result<(Link, Link), Error> {
+        // Only what messages of any size can do: see "Not promised" in README.md.
+        let options = &Builder::new()
+            .capacity(options.capacity)
+            .pollable(options.pollable);
         let geometry = Geometry::with_alignment::<Packet>(options.capacity, 1)?;
         // Two cache lines a slot, and the bodies of packets at a word's alignment, behind stamp and head.
         assert!(geometry.stride == 128 && geometry.value_offset == 8);
@@ -218,6 +222,11 @@ impl Link {
         }
     }
 
+    /// True if the message was claimed by this process.
+    pub(crate) fn has_claimed(&self, message: &Claimed) -> bool {
+        self.end.core().owns(message.claim.owner)
+    }
+
     /// How many bytes a message has, and where they lie until it is finished with.
     pub(crate) fn bytes(&self, message: &Claimed) -> (NonNull<u8>, usize) {
         self.place(message.claim, message.content)
@@ -232,7 +241,7 @@ impl Link {
 
     /// Frees a message's chunks, and then its slot.
     pub(crate) fn finish(&self, message: Claimed) {
-        if !self.end.core().owns(message.claim.owner) {
+        if !self.has_claimed(&message) {
             // A forked child's copy of a guard: the message is its parent's.
             return;
         }

@@ -7,6 +7,7 @@ use multi_chan::KillPoint::{
 };
 use multi_chan::{Builder, BytesReceiver, BytesSender, bytes, kill_at};
 use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 crate::tests![
@@ -268,7 +269,9 @@ fn guards_copied_by_a_fork_do_nothing_in_the_child() {
     let child = fork(|| {
         // Entered itself, and yet not the owner.
         tx.send(&[3; 200]).unwrap();
-        let room = room.take().unwrap();
+        let mut room = room.take().unwrap();
+        assert!(panics(|| room.fill(0)));
+        assert!(panics(|| drop(read.borrow().as_ref().unwrap().to_vec())));
         assert!(room.try_commit().unwrap_err().is_inherited());
         drop(read.take());
     });
@@ -283,6 +286,10 @@ fn guards_copied_by_a_fork_do_nothing_in_the_child() {
     assert_eq!(rx.recv().unwrap(), [3; 200]);
     assert_eq!(rx.recv().unwrap(), [2; 5_500]);
     bury(&tx, &rx);
+}
+
+fn panics(act: impl FnOnce()) -> bool {
+    catch_unwind(AssertUnwindSafe(act)).is_err()
 }
 
 fn participants_killed_anywhere_lose_no_chunk() {
