@@ -86,7 +86,7 @@
 //! # Trade-offs
 //!
 //! - Nothing interrupts a task. One that computes or blocks for more than 10 ms keeps its worker: tasks that have not started begin on
-//!   a spare worker, and it is named on standard error; those of its worker that have started, and their timers, must wait. Call
+//!   a spare worker, and it is named on standard error; those of its worker that have started, and their timers, must wait; those without a stack need not. Call
 //!   [`checkpoint`] now and then, or use [`Group::locked`], where the kernel shares the processors.
 //! - A task that has run stays on its worker, so a bad spread of long tasks is not mended later. In return thread-locals, and
 //!   everything else that is tied to a thread, work in tasks.
