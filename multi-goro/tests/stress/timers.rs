@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use multi_goro::{Runtime, Ticker, chan, select, sleep, yield_now};
+use futures_util::future::select as future_select;
+use futures_util::poll;
+use multi_goro::{Runtime, Ticker, chan, future, select, sleep, yield_now};
 
 use crate::harness::stress;
 
@@ -124,6 +126,59 @@ fn tickers_that_are_reset_never_tick_before_their_time() {
                 Ok(())
             });
         }
+        group.wait().unwrap();
+    });
+}
+
+/// Futures that sleep are woken on time, given up at any time, and dropped by whoever has them.
+#[test]
+fn sleeping_futures_wake_and_can_be_dropped_anywhere() {
+    stress("sleeping futures", |random| {
+        let runtime = Runtime::builder()
+            .report_stuck(false)
+            .workers(1 + random.count(3))
+            .build()
+            .unwrap();
+        let mut group = runtime.group();
+        let (tx, rx) = chan(8);
+        for _ in 0..random.below(60) {
+            let (mut random, tx) = (random.child(), tx.clone());
+            group.go_async(async move {
+                for _ in 0..random.below(8) {
+                    let most = if random.one_in(10) { 20_000 } else { 500 };
+                    let until = Instant::now() + random.pause(most);
+                    let mut pause = future::sleep_until(until);
+                    match random.below(3) {
+                        0 => {
+                            pause.await;
+                            assert!(Instant::now() >= until);
+                        }
+                        // Given up by another future that ends first, perhaps.
+                        1 => {
+                            let sooner = future::sleep(random.pause(500));
+                            future_select(pause, sooner).await;
+                        }
+                        // Set, and left to whoever receives it.
+                        _ => {
+                            let _is_over = poll!(&mut pause);
+                            tx.send_async(pause).await?;
+                        }
+                    }
+                }
+                Ok(())
+            });
+        }
+        drop(tx);
+        let keep = random.child();
+        group.go(move || {
+            let mut keep = keep;
+            for pause in rx {
+                if keep.one_in(2) {
+                    future::block_on(pause);
+                }
+            }
+            Ok(())
+        });
         group.wait().unwrap();
     });
 }
