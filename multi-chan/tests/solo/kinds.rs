@@ -1,10 +1,12 @@
-//! The other kinds of channels on the same stage: zero copy, select, one to one, messages of any size.
+//! The other kinds of channels on the same stage: zero copy, select, poll loops, one to one, messages of any size.
 
 use crate::ledger::{Message, SENDERS};
 use crate::scenes::{Ours, rx, tx};
 use crate::stage::{Scene, Side, Stage, Subject, Tried};
-use multi_chan::{BytesReceiver, BytesSender, Select, bytes, spsc};
+use crate::support::wait_readable;
+use multi_chan::{Builder, BytesReceiver, BytesSender, Select, bytes, spsc};
 use std::cell::RefCell;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 /// Slots on loan, and a select, on the channel that everybody has.
@@ -137,8 +139,80 @@ pub(crate) fn operations<S: Subject>(names: [&'static str; 4]) -> Vec<Scene<S>> 
 
 /// A channel with one sender and one receiver.
 pub(crate) struct OneToOne {
-    tx: RefCell<spsc::Sender<Message>>,
+    tx: RefCell<Option<spsc::Sender<Message>>>,
     rx: RefCell<spsc::Receiver<Message>>,
+}
+
+fn close(stage: &Stage<OneToOne>) {
+    if let Some(tx) = stage.subject.tx.borrow_mut().as_mut() {
+        tx.close();
+    }
+}
+
+/// The ends of a channel with one sender and one receiver.
+pub(crate) fn endings() -> Vec<Scene<OneToOne>> {
+    vec![
+        Scene {
+            name: "one to one: close, receiver asleep",
+            sleepers: Some((Side::Receiver, 1)),
+            act: |stage, _| close(stage),
+            goes_on: false,
+            ..Scene::quiet(2)
+        },
+        Scene {
+            name: "one to one: receive from a closed channel",
+            before: close,
+            act: |stage, _| {
+                stage.recv(&mut [0; SENDERS], None);
+            },
+            waits_as: Side::Receiver,
+            goes_on: false,
+            ..Scene::quiet(2)
+        },
+        Scene {
+            name: "one to one: send, then drop the sender, receiver asleep",
+            sleepers: Some((Side::Receiver, 1)),
+            before: |stage| {
+                stage.subject.tx.take();
+            },
+            act: |stage, who| {
+                stage.send(who, None);
+                stage.subject.tx.take();
+            },
+            goes_on: false,
+            ..Scene::quiet(2)
+        },
+    ]
+}
+
+/// Those who find what a dead sender or receiver of messages has left behind, and those who leave it.
+pub(crate) fn heirs<S: Subject>(names: [&'static str; 2]) -> [Scene<S>; 2] {
+    let [recv, send] = names;
+    [
+        Scene {
+            name: recv,
+            waits_as: Side::Receiver,
+            act: |stage, _| {
+                stage.recv(&mut [0; SENDERS], None);
+            },
+            in_hand: 1,
+            ..Scene::quiet(2)
+        },
+        Scene {
+            name: send,
+            act: |stage, who| {
+                stage.send(who, None);
+            },
+            ..Scene::quiet(2)
+        },
+    ]
+}
+
+/// Deaths with something in hand: in the middle of a send, and of a receive.
+pub(crate) fn legacies<S: Subject>() -> Vec<Scene<S>> {
+    let [mut recv, send] = heirs(["receive", "send"]);
+    recv.filled = 1;
+    vec![recv, send]
 }
 
 macro_rules! tried {
@@ -161,13 +235,16 @@ impl Subject for OneToOne {
     fn new(capacity: usize) -> OneToOne {
         let (tx, rx) = spsc::channel(capacity).unwrap();
         OneToOne {
-            tx: RefCell::new(tx),
+            tx: RefCell::new(Some(tx)),
             rx: RefCell::new(rx),
         }
     }
 
     fn send(&self, message: Message, limit: Option<Duration>) -> Tried<()> {
         let mut tx = self.tx.borrow_mut();
+        let Some(tx) = tx.as_mut() else {
+            return Tried::Over;
+        };
         match limit {
             None => tried!(tx.send(message), is_occupied),
             Some(limit) => tried!(tx.send_timeout(message, limit), is_timeout),
@@ -183,11 +260,11 @@ impl Subject for OneToOne {
     }
 
     fn len(&self) -> usize {
-        self.tx.borrow().len()
+        self.rx.borrow().len()
     }
 
     fn is_closed(&self) -> bool {
-        self.tx.borrow().is_closed()
+        self.tx.borrow().is_none() || self.rx.borrow().is_closed()
     }
 }
 
@@ -256,5 +333,56 @@ impl<const BYTES: usize> Subject for Letters<BYTES> {
 
     fn left_over(&self) -> usize {
         self.tx.arena_used()
+    }
+}
+
+/// A channel whose users wait in a poll loop.
+pub(crate) struct Polled(Ours);
+
+impl Subject for Polled {
+    fn new(capacity: usize) -> Polled {
+        let builder = Builder::new().capacity(capacity).pollable(true);
+        let (tx, rx) = builder.build().unwrap();
+        Polled(Ours::of(tx, rx))
+    }
+
+    fn send(&self, message: Message, limit: Option<Duration>) -> Tried<()> {
+        if limit.is_some() {
+            return self.0.send(message, limit);
+        }
+        let tx = self.0.tx.borrow();
+        let tx = tx.as_ref().unwrap();
+        let mut readiness = tx.readiness().unwrap();
+        loop {
+            match tx.send_now(message) {
+                Some(sent) => return sent.map_or(Tried::Over, Tried::Done),
+                None if readiness.arm().unwrap() => wait_readable(readiness.as_fd(), None),
+                None => {}
+            }
+        }
+    }
+
+    fn recv(&self, limit: Option<Duration>) -> Tried<Message> {
+        if limit.is_some() {
+            return self.0.recv(limit);
+        }
+        let rx = self.0.rx.borrow();
+        let rx = rx.as_ref().unwrap();
+        let mut readiness = rx.readiness().unwrap();
+        loop {
+            match rx.recv_now() {
+                Some(got) => return got.map_or(Tried::Over, Tried::Done),
+                None if readiness.arm().unwrap() => wait_readable(readiness.as_fd(), None),
+                None => {}
+            }
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.0.is_closed()
     }
 }

@@ -3,13 +3,13 @@
 //! Nothing is listed by hand: the channel's atomics tell of each write (`watch_writes`), so the victim of an operation
 //! is killed after its first write, in the next run after its second, and so on until it reaches its end.
 
-use crate::kinds::{Letters, OneToOne, loans, operations};
+use crate::kinds::{Letters, OneToOne, Polled, endings, heirs, legacies, loans, operations};
 use crate::plain_ring::{
     a_plain_ring_hangs_where_a_receiver_is_killed_between_claim_and_free,
     a_plain_ring_hangs_where_a_sender_is_killed_between_claim_and_publish,
 };
 use crate::report;
-use crate::scenes::{Ours, recoverers, scenes};
+use crate::scenes::{recoverers, scenes};
 use crate::stage::{Outcome, Scene, Shown, Subject, perform};
 use crate::support::Random;
 use libtest_mimic::{Failed, Trial};
@@ -38,6 +38,14 @@ pub(crate) fn trials() -> Vec<Trial> {
         "one to one: receive, empty",
     ]);
     trials.extend(one_to_one.into_iter().map(trial));
+    trials.extend(endings().into_iter().map(trial));
+    let polled = operations::<Polled>([
+        "poll loops: send, receiver asleep",
+        "poll loops: send, full",
+        "poll loops: receive, sender asleep",
+        "poll loops: receive, empty",
+    ]);
+    trials.extend(polled.into_iter().map(trial));
     let small = operations::<Letters<100>>([
         "100 bytes: send, receiver asleep",
         "100 bytes: send, full",
@@ -52,14 +60,24 @@ pub(crate) fn trials() -> Vec<Trial> {
         "20 000 bytes: receive, empty",
     ]);
     trials.extend(large.into_iter().map(trial));
+    let heirs_of_letters =
+        heirs::<Letters<20_000>>(["20 000 bytes: receive", "20 000 bytes: send"]);
+    trials.extend(
+        heirs_of_letters
+            .into_iter()
+            .map(|heir| pairs(heir, legacies())),
+    );
+    let heirs_of_one = heirs::<OneToOne>(["one to one: receive", "one to one: send"]);
+    trials.extend(heirs_of_one.into_iter().map(|heir| pairs(heir, legacies())));
     for recoverer in recoverers() {
-        trials.push(Trial::test(
-            format!(
-                "kill_points: {} after each other death, capacity {}",
-                recoverer.name, recoverer.capacity
-            ),
-            move || every_pair(&recoverer),
-        ));
+        let firsts = scenes().into_iter().filter(|first| {
+            first.sleepers.is_none()
+                && !first.at_birth
+                && first.capacity == recoverer.capacity
+                && first.leaves_something
+        });
+        let firsts = firsts.collect();
+        trials.push(pairs(recoverer, firsts));
     }
     for (name, test) in [
         (
@@ -93,6 +111,14 @@ fn trial<S: Subject + 'static>(scene: Scene<S>) -> Trial {
     Trial::test(format!("kill_points: {}", scene.name), move || {
         each_write(&scene, kills(), None, &mut Random::from_environment())
     })
+}
+
+fn pairs<S: Subject + 'static>(recoverer: Scene<S>, firsts: Vec<Scene<S>>) -> Trial {
+    let name = format!(
+        "kill_points: {} after each other death, capacity {}",
+        recoverer.name, recoverer.capacity
+    );
+    Trial::test(name, move || every_pair(&recoverer, &firsts))
 }
 
 /// Kills the victim of `scene` after each of its writes, `kills` times.
@@ -150,17 +176,8 @@ fn once_more_if_late<S: Subject>(
 
 /// Kills `recoverer` after each of its writes while it sees to each death that the plain scenes leave behind; in the
 /// quick form, to two of them.
-fn every_pair(recoverer: &Scene<Ours>) -> Result<(), Failed> {
+fn every_pair<S: Subject>(recoverer: &Scene<S>, firsts: &[Scene<S>]) -> Result<(), Failed> {
     let mut random = Random::from_environment();
-    let firsts: Vec<_> = scenes()
-        .into_iter()
-        .filter(|first| {
-            first.sleepers.is_none()
-                && !first.at_birth
-                && first.capacity == recoverer.capacity
-                && first.leaves_something
-        })
-        .collect();
     if kills() < THOROUGH {
         for _ in 0..2 {
             let first = &firsts[random.below(firsts.len() as u64) as usize];
@@ -169,7 +186,7 @@ fn every_pair(recoverer: &Scene<Ours>) -> Result<(), Failed> {
         }
         return Ok(());
     }
-    for first in &firsts {
+    for first in firsts {
         // A second write at the same place leaves nothing new behind.
         let mut sites = HashSet::new();
         for write in 1.. {

@@ -9,17 +9,23 @@ use std::time::Duration;
 
 /// A channel for many; an end can be dropped.
 pub(crate) struct Ours {
-    tx: RefCell<Option<Sender<Message>>>,
-    rx: RefCell<Option<Receiver<Message>>>,
+    pub(crate) tx: RefCell<Option<Sender<Message>>>,
+    pub(crate) rx: RefCell<Option<Receiver<Message>>>,
+}
+
+impl Ours {
+    pub(crate) fn of(tx: Sender<Message>, rx: Receiver<Message>) -> Ours {
+        Ours {
+            tx: RefCell::new(Some(tx)),
+            rx: RefCell::new(Some(rx)),
+        }
+    }
 }
 
 impl Subject for Ours {
     fn new(capacity: usize) -> Ours {
         let (tx, rx) = channel(capacity).unwrap();
-        Ours {
-            tx: RefCell::new(Some(tx)),
-            rx: RefCell::new(Some(rx)),
-        }
+        Ours::of(tx, rx)
     }
 
     fn send(&self, message: Message, limit: Option<Duration>) -> Tried<()> {
