@@ -6,8 +6,8 @@
 //! - before the fork, the parent takes a row on the roll and a row in each of its channels for the
 //!   child that is to come: from then on the child counts as holding what its parent holds;
 //! - the child takes up those rows;
-//! - a fork that is refused, or a child killed before its first step, leaves rows that count as
-//!   dead after two seconds.
+//! - if the fork is refused, the parent frees them again;
+//! - a child killed before its first step leaves rows that count as dead after two seconds.
 //!
 //! A child made by a bare `clone` system call skips the handlers. It is entered at its first use,
 //! since the page that says who this process is has been wiped.
@@ -281,10 +281,36 @@ extern "C" fn before_fork() {
     FORKING
         .try_with(|forking| *forking.borrow_mut() = Some((family, birth)))
         .ok();
+    // The C library runs `in_parent` for a refused fork, too, with errno as the system call left it.
+    sys::forget_error();
 }
 
 extern "C" fn in_parent() {
-    drop(FORKING.try_with(RefCell::take));
+    let refused = sys::is_fork_refused();
+    let Ok(Some((family, Some(birth)))) = FORKING.try_with(RefCell::take) else {
+        return;
+    };
+    // As everywhere, looks at the others are not for inside the lock.
+    drop(family);
+    if refused {
+        birth.call_off();
+    }
+}
+
+impl Birth {
+    /// There will be no child.
+    ///
+    /// Should errno be somebody else's, from another handler, and there is one: then it either has begun, and nothing
+    /// happens here, or it finds its place on the roll gone and is entered anew at its first use.
+    #[cold]
+    fn call_off(self) {
+        self.children
+            .iter()
+            .for_each(|(home, child)| home.roll.never_began(*child));
+        for (core, child, row) in self.rows {
+            core.drop_child(child, row);
+        }
+    }
 }
 
 extern "C" fn in_child() {

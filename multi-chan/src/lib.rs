@@ -107,7 +107,6 @@ pub mod named;
 mod pass;
 #[cfg(not(loom))]
 mod patience;
-#[cfg(not(loom))]
 mod peek;
 mod plain;
 #[cfg(not(loom))]
@@ -130,6 +129,9 @@ mod wait;
 
 #[cfg(all(loom, test))]
 mod model;
+#[cfg(all(loom, test))]
+#[path = "select/model.rs"]
+mod select_model;
 
 #[cfg(not(loom))]
 pub use builder::Builder;

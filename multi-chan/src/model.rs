@@ -16,8 +16,8 @@ use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 
 /// A channel in private memory, with loom's atomics in the places of the real ones.
-struct Channel {
-    ring: Ring<u64>,
+pub(crate) struct Channel {
+    pub(crate) ring: Ring<u64>,
     geometry: Geometry,
     base: NonNull<u8>,
     /// Stands for the short sleeps beside a claim: `bell` is rung after every operation.
@@ -32,7 +32,7 @@ unsafe impl Send for Channel {}
 unsafe impl Sync for Channel {}
 
 impl Channel {
-    fn new(capacity: usize) -> Arc<Channel> {
+    pub(crate) fn new(capacity: usize) -> Arc<Channel> {
         let geometry = Geometry::new::<u64>(capacity).unwrap();
         // SAFETY: the layout is not empty.
         let base = NonNull::new(unsafe { alloc_zeroed(Channel::layout(&geometry)) }).unwrap();
@@ -85,7 +85,7 @@ impl Channel {
 
     // A new handle for every attempt: each walks the whole way from the beginning.
 
-    fn push(&self, value: u64) -> Result<Claim, Refused> {
+    pub(crate) fn push(&self, value: u64) -> Result<Claim, Refused> {
         self.ring.push(1, &value, &Hint::start())
     }
 
@@ -94,13 +94,13 @@ impl Channel {
     }
 
     /// Called after the post of an operation that had a slot claimed.
-    fn finished(&self) {
+    pub(crate) fn finished(&self) {
         drop(self.moments.lock().unwrap());
         self.bell.notify_all();
     }
 
     /// Short sleeps until no slot is in `state`.
-    fn moment(&self, state: State) {
+    pub(crate) fn moment(&self, state: State) {
         let claimed = |index| {
             let bits = self.slot(index).stamp.load(Acquire);
             Stamp::read(bits).unwrap().state == state
@@ -112,7 +112,7 @@ impl Channel {
     }
 
     /// Sends as `End::send_slowly` does, without the processes.
-    fn send(&self, value: u64) {
+    pub(crate) fn send(&self, value: u64) {
         let header = self.ring.header();
         let mut slept = false;
         while self.push(value).is_err() {
@@ -133,7 +133,7 @@ impl Channel {
     }
 
     /// Receives as `End::recv_slowly` does, without the processes; `None` once closed and drained.
-    fn recv(&self) -> Option<u64> {
+    pub(crate) fn recv(&self) -> Option<u64> {
         let header = self.ring.header();
         let hint = Hint::start();
         let mut slept = false;
@@ -187,7 +187,7 @@ impl Drop for Channel {
     }
 }
 
-fn check(preemptions: usize, body: impl Fn() + Send + Sync + 'static) {
+pub(crate) fn check(preemptions: usize, body: impl Fn() + Send + Sync + 'static) {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(preemptions);
     model.check(body);

@@ -399,6 +399,20 @@ impl Roll {
         }
     }
 
+    /// A process that was to begin will not.
+    pub(crate) fn never_began(&self, process: Process) {
+        let row = self.row(process);
+        // Acquire: as in `begin`.
+        let claim = Claim::read(row.claim.load(Acquire));
+        if claim.number == process.number() && claim.state == STARTING {
+            let dead = claim.with(DEAD).bits();
+            // Release: pairs with the Acquire loads in `claim`. Relaxed on failure: it began, or was found late.
+            row.claim
+                .compare_exchange(claim.bits(), dead, Release, Relaxed)
+                .ok();
+        }
+    }
+
     /// Makes the calling process the one that the row was claimed for; false if it took too long
     /// and the row has gone to somebody else.
     pub(crate) fn begin(&self, process: Process) -> io::Result<bool> {

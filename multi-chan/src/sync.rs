@@ -213,51 +213,79 @@ mod bed {
 #[cfg(loom)]
 mod bed {
     use super::{AtomicU32, Relaxed};
-    use loom::sync::{Condvar, Mutex};
+    use loom::sync::{Arc, Condvar, Mutex};
     use std::time::Duration;
 
-    /// A futex queue as loom can see it: compare and lie down under one lock, as the kernel does.
+    /// A futex queue as loom can see it: compare and lie down under one lock, first come, first woken, as the kernel
+    /// does.
     #[derive(Debug)]
     pub(crate) struct Bed {
-        /// Sleeping now, and wakes handed out that nobody has got up for yet.
-        queue: Mutex<(u32, u32)>,
+        queue: Mutex<Vec<Arc<Sleeper>>>,
+    }
+
+    /// Somebody asleep, in one queue or in several.
+    #[derive(Debug)]
+    struct Sleeper {
+        is_woken: Mutex<bool>,
         bell: Condvar,
     }
+
+    /// A queue, its word, and the value that the word must have for who lies down.
+    pub(crate) type Berth<'a> = (&'a Bed, &'a AtomicU32, u32);
 
     impl Default for Bed {
         fn default() -> Self {
             Bed {
-                queue: Mutex::new((0, 0)),
-                bell: Condvar::new(),
+                queue: Mutex::new(Vec::new()),
             }
         }
     }
 
     impl Bed {
         pub(crate) fn sleep(&self, word: &AtomicU32, seen: u32, _limit: Option<Duration>) {
-            let mut queue = self.queue.lock().unwrap();
-            // Relaxed: the kernel's compare is ordered by the queue's lock, as this is.
-            if word.load(Relaxed) != seen {
-                return;
+            Bed::sleep_any(&[(self, word, seen)]);
+        }
+
+        /// `futex_waitv`: lies down in one queue after the other, and gets up if one of the words is another.
+        pub(crate) fn sleep_any(berths: &[Berth<'_>]) {
+            let me = Arc::new(Sleeper {
+                is_woken: Mutex::new(false),
+                bell: Condvar::new(),
+            });
+            let stays = berths.iter().all(|(bed, word, seen)| {
+                let mut queue = bed.queue.lock().unwrap();
+                // Relaxed: the kernel's compare is ordered by the queue's lock, as this is.
+                let same = word.load(Relaxed) == *seen;
+                if same {
+                    queue.push(me.clone());
+                }
+                same
+            });
+            if stays {
+                let mut woken = me.is_woken.lock().unwrap();
+                while !*woken {
+                    woken = me.bell.wait(woken).unwrap();
+                }
             }
-            queue.0 += 1;
-            while queue.1 == 0 {
-                queue = self.bell.wait(queue).unwrap();
+            // A queue that it is no longer in has woken it, and counted it.
+            for (bed, ..) in berths {
+                let mut queue = bed.queue.lock().unwrap();
+                queue.retain(|sleeper| !Arc::ptr_eq(sleeper, &me));
             }
-            queue.1 -= 1;
         }
 
         pub(crate) fn wake(&self, _word: &AtomicU32, count: u32) -> u32 {
             let mut queue = self.queue.lock().unwrap();
-            let woken = count.min(queue.0);
-            queue.0 -= woken;
-            queue.1 += woken;
-            for _ in 0..woken {
-                self.bell.notify_one();
+            let woken = queue.len().min(count as usize);
+            for sleeper in queue.drain(..woken) {
+                *sleeper.is_woken.lock().unwrap() = true;
+                sleeper.bell.notify_one();
             }
-            woken
+            woken as u32
         }
     }
 }
 
 pub(crate) use bed::Bed;
+#[cfg(all(loom, test))]
+pub(crate) use bed::Berth;

@@ -587,6 +587,20 @@ pub(crate) fn at_fork(
     }
 }
 
+/// Clears errno, so that a failed call can be told by it, later and elsewhere.
+pub(crate) fn forget_error() {
+    // SAFETY: takes nothing and cannot fail.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: the calling thread's own word, for as long as the thread lives.
+    unsafe { errno.write(0) };
+}
+
+/// True if errno says why a `fork` is refused: no process or no memory to be had.
+pub(crate) fn is_fork_refused() -> bool {
+    let error = io::Error::last_os_error().raw_os_error();
+    matches!(error, Some(libc::EAGAIN | libc::ENOMEM))
+}
+
 /// A robust, process-shared mutex in shared memory, held for life and never contended.
 ///
 /// The kernel marks its word when the holding thread ends, however it ends; that mark is all it is

@@ -350,6 +350,22 @@ impl Core {
         Some(row)
     }
 
+    /// Frees the row of a child that never began, and tells whoever waited for it.
+    pub(crate) fn drop_child(&self, child: Process, row: u16) {
+        if self.roll.is_alive(child) {
+            return;
+        }
+        let row = &self.map.rows()[usize::from(row)];
+        // AcqRel: as in `bury_dead`; the child left nothing to undo. Relaxed on failure: somebody freed it.
+        let freed = row
+            .process
+            .compare_exchange(child.bits(), 0, AcqRel, Relaxed);
+        if freed.is_ok() {
+            self.is_gone(Sides::SENDER);
+            self.is_gone(Sides::RECEIVER);
+        }
+    }
+
     /// In a forked child: takes up the row its parent took for it.
     ///
     /// A handle may have been dropped between the parent's count and the fork that copied it, so the

@@ -138,6 +138,12 @@ impl Event {
         self.bed.sleep(&self.word, ticket.0, limit);
     }
 
+    /// Where a sleeper on several events lies down.
+    #[cfg(all(loom, test))]
+    pub(crate) fn berth(&self, ticket: Ticket) -> crate::sync::Berth<'_> {
+        (&self.bed, &self.word, ticket.0)
+    }
+
     /// The word itself, for a wait on several words.
     #[cfg(not(loom))]
     pub(crate) fn word(&self) -> &AtomicU32 {

@@ -6,7 +6,7 @@ use crate::support::{
 use multi_chan::KillPoint::{Claimed, Freed, Published};
 use multi_chan::{channel, kill_at};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 crate::tests![
     a_value_taken_back_after_a_receiver_left_the_head_behind,
@@ -158,9 +158,14 @@ fn a_refused_fork_is_forgotten() {
     drop(tx);
     assert_eq!(rx.recv(), Ok(1));
     poor.join();
-    // Two seconds after the refused fork at the latest.
+    let start = Instant::now();
     let error = rx.recv_timeout(Duration::from_secs(9)).unwrap_err();
     assert!(error.is_disconnected());
+    let waited = start.elapsed();
+    assert!(
+        waited < Duration::from_millis(1_500),
+        "found late, not refused"
+    );
 }
 
 fn a_fork_beside_busy_threads_is_entered_whole() {
