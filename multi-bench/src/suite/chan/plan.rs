@@ -127,7 +127,16 @@ const MANY: &[&str] = &[
     SIMPLE_QUEUE,
 ];
 /// The same of those who carry long messages. What a pipe or a socket has room for is less than one.
-const MANY_LONG: &[&str] = &[LOANS, OURS, THREADS, CROSSBEAM, BOOST, QUEUE, SIMPLE_QUEUE];
+const MANY_LONG: &[&str] = &[
+    LOANS,
+    BYTES,
+    OURS,
+    THREADS,
+    CROSSBEAM,
+    BOOST,
+    QUEUE,
+    SIMPLE_QUEUE,
+];
 /// One of each.
 const ONE: &[&str] = &[
     OURS,
