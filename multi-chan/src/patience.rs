@@ -17,6 +17,11 @@ use std::time::{Duration, Instant};
 /// sleep would be followed by a wake for the first.
 pub(crate) const YIELDS: u32 = 4;
 
+/// Busy waits in a row, with yields between them, when they are tried again after they were in vain. Two sides that have
+/// both begun to sleep answer each other only after a wake, some 30 µs: a single busy wait would
+/// never find out that each has a processor. On one processor the first yield ends it.
+const ROUNDS: u32 = 16;
+
 /// The nap before a sleeper sleeps on lives, too, where there are more than `FEW` of them to sleep on.
 const NAP: Duration = Duration::from_millis(2);
 /// So many words beside the event cost a sleep no more than the noise of two processes that wake each other.
@@ -107,6 +112,12 @@ impl Luck {
         next & TRYING != 0
     }
 
+    /// True if the busy wait before the last pause was in vain.
+    fn was_bad(&self) -> bool {
+        // Relaxed: as in `draw`.
+        self.0.load(Relaxed) >> PENALTY_SHIFT & WAITS > 0
+    }
+
     pub(crate) fn was_in_vain(&self) {
         // Relaxed: as in `draw`.
         let penalty = self.0.load(Relaxed) >> PENALTY_SHIFT & WAITS;
@@ -120,7 +131,12 @@ impl Luck {
 pub(crate) struct Wait<'a> {
     luck: &'a Luck,
     patience: Patience,
+    spins: u32,
     spins_left: u32,
+    /// Busy waits still to come, each after a yield.
+    rounds_left: u32,
+    /// The first one was in vain.
+    in_vain: bool,
     yields_left: u32,
     ticket: Option<Ticket>,
     sleeps: u32,
@@ -137,14 +153,18 @@ pub(crate) struct Wait<'a> {
 
 impl<'a> Wait<'a> {
     pub(crate) fn new(core: &Core, luck: &'a Luck, patience: Patience) -> Wait<'a> {
+        let spins = if matches!(patience, Patience::None) || !luck.draw() {
+            0
+        } else {
+            core.spins()
+        };
         Wait {
             luck,
             patience,
-            spins_left: if matches!(patience, Patience::None) || !luck.draw() {
-                0
-            } else {
-                core.spins()
-            },
+            spins,
+            spins_left: spins,
+            rounds_left: if luck.was_bad() { ROUNDS } else { 0 },
+            in_vain: false,
             yields_left: if matches!(patience, Patience::None) {
                 0
             } else {
@@ -173,10 +193,17 @@ impl<'a> Wait<'a> {
     pub(crate) fn step(&mut self, event: &Event) -> Step {
         if self.spins_left > 0 {
             self.spins_left -= 1;
-            if self.spins_left == 0 {
+            if self.spins_left == 0 && !self.in_vain {
+                self.in_vain = true;
                 self.luck.was_in_vain();
             }
             spin();
+            return Step::Again;
+        }
+        if self.spins > 0 && self.rounds_left > 0 {
+            self.rounds_left -= 1;
+            self.spins_left = self.spins;
+            thread::yield_now();
             return Step::Again;
         }
         if self.yields_left > 0 {
