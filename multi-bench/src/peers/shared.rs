@@ -129,16 +129,22 @@ impl Shape {
     }
 }
 
-/// Messages of one size by value: calls a generic function with the number of words.
+/// Messages of one size: calls a generic function with the number of words. A second function is for long messages, which by value would
+/// be copied from one stack frame to the next.
 macro_rules! by_words {
-    ($shape:expr, $function:ident($($argument:expr),*)) => {
+    ($shape:expr, $short:ident($($argument:expr),*)) => {
         match $shape.words() {
-            1 => $function::<1>($($argument),*),
-            8 => $function::<8>($($argument),*),
-            128 => $function::<128>($($argument),*),
-            8_192 => $function::<8_192>($($argument),*),
-            131_072 => $function::<131_072>($($argument),*),
-            words => Err(format!("no message has {words} words").into()),
+            1 => $short::<1>($($argument),*),
+            8 => $short::<8>($($argument),*),
+            128 => $short::<128>($($argument),*),
+            words => Err(format!("messages of {words} words are not passed by value").into()),
+        }
+    };
+    ($shape:expr, $short:ident($($argument:expr),*), $long:ident($($long_argument:expr),*)) => {
+        match $shape.words() {
+            8_192 => $long::<8_192>($($long_argument),*),
+            131_072 => $long::<131_072>($($long_argument),*),
+            _ => by_words!($shape, $short($($argument),*)),
         }
     };
 }

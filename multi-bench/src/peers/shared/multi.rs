@@ -12,8 +12,6 @@ use crate::job::{Job, Work};
 
 /// Messages in one batch.
 const BATCH: usize = 64;
-/// Words from which on a message is not passed by value, which would copy it from one stack frame to the next, but as a batch of one.
-const LONG: usize = 1_024;
 
 pub(crate) fn copies(job: &Job) -> Result<Work> {
     of_kind(Kind::Processes, job)
@@ -25,7 +23,8 @@ pub(crate) fn threads(job: &Job) -> Result<Work> {
 
 fn of_kind(kind: Kind, job: &Job) -> Result<Work> {
     let shape = Shape::of(job)?;
-    by_words!(shape, copied(kind, job, shape))
+    // Long messages go as batches of one.
+    by_words!(shape, copied(kind, job, shape), batched(kind, shape, 1))
 }
 
 pub(crate) fn batches(job: &Job) -> Result<Work> {
@@ -33,7 +32,11 @@ pub(crate) fn batches(job: &Job) -> Result<Work> {
         return job.unknown("multi-chan batch");
     }
     let shape = Shape::of(job)?;
-    by_words!(shape, batched(Kind::Processes, shape, BATCH))
+    by_words!(
+        shape,
+        batched(Kind::Processes, shape, BATCH),
+        batched(Kind::Processes, shape, BATCH)
+    )
 }
 
 pub(crate) fn loans(job: &Job) -> Result<Work> {
@@ -41,7 +44,7 @@ pub(crate) fn loans(job: &Job) -> Result<Work> {
         return job.unknown("multi-chan loans");
     }
     let shape = Shape::of(job)?;
-    by_words!(shape, lent(shape))
+    by_words!(shape, lent(shape), lent(shape))
 }
 
 /// Messages of bytes, written and read where they lie.
@@ -89,13 +92,10 @@ impl Take for BytesReceiver {
 
 pub(crate) fn one_to_one(job: &Job) -> Result<Work> {
     let shape = Shape::of(job)?.one_pair("one sender, one receiver")?;
-    by_words!(shape, alone(job, shape))
+    by_words!(shape, alone(job, shape), alone_by_batches(shape))
 }
 
 fn copied<const WORDS: usize>(kind: Kind, job: &Job, shape: Shape) -> Result<Work> {
-    if WORDS >= LONG {
-        return batched::<WORDS>(kind, shape, 1);
-    }
     let (tx, rx) = channel::<[u64; WORDS]>(shape.slots)?;
     if job.workload == "ping" {
         let (tx_back, rx_back) = channel::<[u64; WORDS]>(shape.slots)?;
@@ -170,14 +170,16 @@ fn alone<const WORDS: usize>(job: &Job, shape: Shape) -> Result<Work> {
             move || Ok((tx_back, rx)),
         );
     }
-    if WORDS >= LONG {
-        return stream(
-            Kind::Processes,
-            [move || Ok(Batch::new(tx, 1))],
-            [move || Ok(Batch::new(rx, 1))],
-        );
-    }
     stream(Kind::Processes, [move || Ok(tx)], [move || Ok(rx)])
+}
+
+fn alone_by_batches<const WORDS: usize>(shape: Shape) -> Result<Work> {
+    let (tx, rx) = spsc::channel::<[u64; WORDS]>(shape.slots)?;
+    stream(
+        Kind::Processes,
+        [move || Ok(Batch::new(tx, 1))],
+        [move || Ok(Batch::new(rx, 1))],
+    )
 }
 
 /// Both kinds of senders and receivers, one message by value.
