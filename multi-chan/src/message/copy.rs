@@ -128,7 +128,8 @@ pub(crate) fn alignment<T>() -> usize {
 /// participant but the caller touches meanwhile.
 #[inline]
 pub(crate) unsafe fn write_value<T: Plain>(to: NonNull<T>, value: &T) {
-    if size_of::<T>() <= WHOLE_MAX {
+    // Decided while compiling: LLVM does not survive a volatile access of a megabyte, even in dead code.
+    if const { size_of::<T>() <= WHOLE_MAX } {
         // SAFETY: the caller's promise.
         return unsafe { to.write_volatile(*value) };
     }
@@ -144,7 +145,8 @@ pub(crate) unsafe fn write_value<T: Plain>(to: NonNull<T>, value: &T) {
 /// `from` is as in [`write_value`], and no participant writes to it meanwhile.
 #[inline]
 pub(crate) unsafe fn read_value<T: Plain>(from: NonNull<T>) -> T {
-    if size_of::<T>() <= WHOLE_MAX {
+    // Decided while compiling: LLVM does not survive a volatile access of a megabyte, even in dead code.
+    if const { size_of::<T>() <= WHOLE_MAX } {
         // SAFETY: the caller's promise; any bytes are a valid `T: Plain`, and mapped memory is initialised.
         return unsafe { from.read_volatile() };
     }
