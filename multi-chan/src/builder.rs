@@ -2,6 +2,7 @@
 
 use crate::Error;
 use crate::chan::{Chan, Receiver, Sender};
+use crate::delivery::Delivery;
 use crate::ends::End;
 use crate::message::link::Link;
 use crate::message::{BytesReceiver, BytesSender};
@@ -30,6 +31,7 @@ use std::marker::PhantomData;
 pub struct Builder {
     pub(crate) capacity: usize,
     pub(crate) in_memfd: bool,
+    pub(crate) delivery: Delivery,
     pub(crate) pollable: bool,
     /// `None`: as many as `ARENA_BYTES`.
     arena_bytes: Option<usize>,
@@ -47,6 +49,15 @@ impl Builder {
     /// At most this many values in flight; 0, the default, is a rendezvous.
     pub fn capacity(mut self, capacity: usize) -> Builder {
         self.capacity = capacity;
+        self
+    }
+
+    /// What becomes of a message whose receiver dies with it; [`Delivery::AtMostOnce`] unless said.
+    ///
+    /// `AtLeastOnce` is for plain data with several receivers: [`build`](Self::build) and
+    /// [`build_chan`](Self::build_chan). The others answer [`Error::is_unsupported`].
+    pub fn delivery(mut self, delivery: Delivery) -> Builder {
+        self.delivery = delivery;
         self
     }
 
@@ -137,8 +148,13 @@ impl Builder {
     /// Makes a channel with one sender and one receiver, as [`spsc::channel`] does.
     ///
     /// # Errors
-    /// As [`spsc::channel`].
+    /// As [`spsc::channel`]; [`Error::is_unsupported`] with [`Delivery::AtLeastOnce`].
     pub fn build_spsc<T: Plain>(&self) -> Result<(spsc::Sender<T>, spsc::Receiver<T>), Error> {
+        if self.delivery == Delivery::AtLeastOnce {
+            return Err(Error::unsupported(
+                "a channel with one sender and one receiver delivers at most once: nobody is left to receive again; use `build`",
+            ));
+        }
         spsc::make(self)
     }
 

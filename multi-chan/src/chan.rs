@@ -2,6 +2,7 @@
 
 use crate::Error;
 use crate::builder::Builder;
+use crate::delivery::Received;
 use crate::ends::End;
 use crate::error::{
     RecvError, RecvTimeoutError, SendBatchError, SendError, SendTimeoutError, TryRecvError,
@@ -249,6 +250,17 @@ macro_rules! receiving {
             self.$end
                 .recv_ref(Patience::for_limit(limit))
                 .map_err(RecvTimeoutError::new)
+        }
+
+        /// Receives the next value with the number of times it was handed out; see
+        /// [`Delivery::AtLeastOnce`](crate::Delivery::AtLeastOnce).
+        ///
+        /// # Errors
+        /// As [`recv`](Self::recv).
+        pub fn recv_delivery(&self) -> Result<Received<T>, RecvError> {
+            self.$end
+                .recv_delivery(Patience::Endless)
+                .map_err(RecvError::new)
         }
 
         /// Waits for a value, then fills the front of `values` with what is there; returns how many.

@@ -2,15 +2,17 @@
 
 use crate::Error;
 use crate::builder::Builder;
+use crate::delivery::Received;
 use crate::error::Why;
 use crate::fork;
 use crate::layout::Geometry;
-use crate::loan::{SlotMut, SlotRef};
+use crate::loan::{self, SlotMut, SlotRef};
 use crate::pass::{Arrived, Descriptors, Kind, Label};
 use crate::patience::{Luck, Patience, Step, Wait};
 use crate::plain::Plain;
 use crate::ring::{Claim, Nothing, Refused, Ring};
 use crate::robust::ROLL_BYTES;
+use crate::sync::{SeqCst, fence};
 use crate::table::{CLOSED, Core, NO_RECEIVERS, Sides};
 use crate::trail::Hint;
 use crate::wait::ALL;
@@ -43,7 +45,7 @@ impl<T: Plain> End<T> {
         sender_uses: Sides,
         receiver_uses: Sides,
     ) -> Result<(End<T>, End<T>), Error> {
-        let geometry = Geometry::new::<T>(options.capacity)?;
+        let geometry = Geometry::new::<T>(options.capacity, options.delivery)?;
         let label = options.label::<T>(Kind::Channel);
         End::pair_laid_out(options, geometry, label, sender_uses, receiver_uses)
     }
@@ -75,7 +77,7 @@ impl<T: Plain> End<T> {
     ) -> Result<[End<T>; N], Error> {
         let arrived = Arrived::check::<T>(descriptors, Kind::Channel, ROLL_BYTES)?;
         let options = arrived.options.clone();
-        let geometry = Geometry::new::<T>(options.capacity)?;
+        let geometry = Geometry::new::<T>(options.capacity, options.delivery)?;
         let core = fork::join(&geometry, arrived, uses)?;
         Ok(sides.map(|side| End::new(core.clone(), geometry, &options, side, uses)))
     }
@@ -127,6 +129,52 @@ impl<T: Plain> End<T> {
 
     pub(crate) fn recv_ref(&self, patience: Patience) -> Result<SlotRef<'_, T>, Why> {
         Ok(SlotRef::new(self, self.claim_value(patience)?))
+    }
+
+    pub(crate) fn recv_delivery(&self, patience: Patience) -> Result<Received<T>, Why> {
+        let claim = self.claim_value(patience)?;
+        let attempts = self.ring.attempts(claim).saturating_add(1);
+        let value = self.ring.read(claim);
+        self.free(claim);
+        Ok(Received { value, attempts })
+    }
+
+    /// Counts that a claimed message is handed out; returns how often that makes.
+    pub(crate) fn count_attempt(&self, claim: Claim) -> u32 {
+        self.ring.count_attempt(claim)
+    }
+
+    /// Has a claimed message received again.
+    pub(crate) fn give_back(&self, claim: Claim) {
+        self.ring.give_back(claim);
+        // SeqCst: the slot and its announcement come before our look. Pairs with the fence in `Event::arm`.
+        fence(SeqCst);
+        self.core.header().sent.0.post(1);
+    }
+
+    pub(crate) fn redelivers(&self) -> bool {
+        self.ring.redelivers()
+    }
+
+    /// True if a closed channel that this handle has just found empty has ended for it.
+    pub(crate) fn has_ended(&self) -> bool {
+        let in_hand = self.ring.in_hand();
+        if in_hand > 0 {
+            // What this thread holds comes back through this thread only: it would wait for itself. But others
+            // may still get it, so the channel is not sealed.
+            return in_hand <= loan::held_here(&self.core);
+        }
+        let sealed = self.ring.seal(&self.hint);
+        if sealed {
+            // Whoever still sleeps must see the seal.
+            self.core.wake_everybody();
+        }
+        sealed
+    }
+
+    /// True if others hold messages that may come back.
+    pub(crate) fn others_hold_messages(&self) -> bool {
+        self.redelivers() && self.ring.in_hand() > loan::held_here(&self.core)
     }
 
     /// Claims a slot to write to, for `publish` or `withdraw`.
@@ -218,7 +266,9 @@ impl<T: Plain> End<T> {
         if values.is_empty() {
             return Ok(0);
         }
-        if let Ok(count) = self.ring.pop_batch(row, values, &self.hint) {
+        if !self.ring.may_have_returned()
+            && let Ok(count) = self.ring.pop_batch(row, values, &self.hint)
+        {
             self.freed(wakes(count));
             return Ok(count);
         }
@@ -271,6 +321,10 @@ impl<T: Plain> End<T> {
         // sleep on the same word, so all of them must look.
         let count = if self.capacity == 0 { ALL } else { count };
         self.core.header().freed.0.post(count);
+        // The last message in hand: whoever waits for it to come back need not any more.
+        if self.redelivers() && self.core.flags() != 0 {
+            self.core.header().sent.0.post(ALL);
+        }
     }
 
     #[cold]
@@ -340,17 +394,16 @@ impl<T: Plain> End<T> {
                     Some(owner)
                 }
                 Err(Nothing::Empty) => {
-                    if last_look {
+                    if last_look && !self.others_hold_messages() {
                         return Err(Why::Disconnected);
                     }
+                    last_look = false;
                     if self.core.flags() & CLOSED != 0 {
-                        if self.ring.seal(&self.hint) {
-                            // Whoever still sleeps must see the seal.
-                            self.core.wake_everybody();
+                        if self.has_ended() {
                             return Err(Why::Closed);
                         }
-                        // A sender was faster, or a receiver is still busy with the slot: nobody
-                        // will post when it is done.
+                        // A sender was faster, or a receiver is still busy with a slot: nobody need
+                        // post when it is done.
                         wait.hurry_unposted();
                     }
                     None
@@ -367,11 +420,17 @@ impl<T: Plain> End<T> {
                     let stuck = claimed_by.is_some_and(|owner| self.core.is_dead(owner));
                     if (stuck || wait.is_long()) && self.core.bury_dead() {
                         wait.forget_ticket();
-                    } else if claimed_by.is_none() && self.core.is_gone(Sides::SENDER) {
-                        last_look = true;
-                    } else {
-                        wait.sleep(&self.core, event, Why::Empty)?;
+                        continue;
                     }
+                    if claimed_by.is_none() && self.core.is_gone(Sides::SENDER) {
+                        if !self.others_hold_messages() {
+                            last_look = true;
+                            continue;
+                        }
+                        // Acknowledged, given back or orphaned in its time: the first need not be posted.
+                        wait.hurry();
+                    }
+                    wait.sleep(&self.core, event, Why::Empty)?;
                 }
             }
         }

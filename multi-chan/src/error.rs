@@ -86,6 +86,7 @@ enum ErrorKind {
     NotPassable,
     #[cfg(feature = "named")]
     Name(&'static str),
+    Unsupported(&'static str),
     Memory(io::Error),
     Process(io::Error),
 }
@@ -131,6 +132,12 @@ impl Error {
         }
     }
 
+    pub(crate) fn unsupported(what: &'static str) -> Error {
+        Error {
+            kind: ErrorKind::Unsupported(what),
+        }
+    }
+
     pub(crate) fn memory(cause: io::Error) -> Error {
         Error {
             kind: ErrorKind::Memory(cause),
@@ -165,6 +172,11 @@ impl Error {
     #[cfg(feature = "named")]
     pub fn is_name(&self) -> bool {
         matches!(self.kind, ErrorKind::Name(_))
+    }
+
+    /// The options do not go together.
+    pub fn is_unsupported(&self) -> bool {
+        matches!(self.kind, ErrorKind::Unsupported(_))
     }
 
     /// The system had no memory for the mapping.
@@ -202,6 +214,7 @@ impl fmt::Display for Error {
             ),
             #[cfg(feature = "named")]
             ErrorKind::Name(what) => write!(f, "this name will not do for a channel: {what}"),
+            ErrorKind::Unsupported(what) => f.write_str(what),
             ErrorKind::NotPassable => write!(
                 f,
                 "the channel cannot be passed on: make it with Builder::in_memfd, and not pollable"
@@ -226,7 +239,8 @@ impl error::Error for Error {
             | ErrorKind::Alignment { .. }
             | ErrorKind::NoCapacity
             | ErrorKind::Mismatch(_)
-            | ErrorKind::NotPassable => None,
+            | ErrorKind::NotPassable
+            | ErrorKind::Unsupported(_) => None,
             #[cfg(feature = "named")]
             ErrorKind::Name(_) => None,
         }

@@ -54,6 +54,8 @@ pub enum KillPoint {
     RunFreed,
     /// A survivor has freed a dead process's chunk.
     ChunkUndone,
+    /// A receiver has given its message back and not yet said so.
+    GivenBack,
     /// A sender has withdrawn a reserved slot and not yet told anybody.
     Withdrawn,
 }

@@ -11,6 +11,9 @@
 //!  66176  Slot[ring_len], `stride` bytes each:
 //!             0  stamp
 //!             8  value (or at the value's alignment, if that is more; values above 64 bytes at 16)
+//!            or, where messages come back:
+//!             8  attempts
+//!            16  value
 //!         Arena, page aligned: in a channel of messages only, see `message/arena.rs`
 //! ```
 //!
@@ -31,6 +34,7 @@
 //! and may wrap. None of this is trusted when read back: see [`Geometry::split`].
 
 use crate::Error;
+use crate::delivery::Delivery;
 use crate::message::arena::ArenaGeometry;
 use crate::message::copy;
 use crate::sync::{AtomicU32, AtomicU64};
@@ -64,6 +68,11 @@ pub(crate) struct Gate {
     pub(crate) flags: AtomicU32,
     /// One more than the highest row ever taken.
     pub(crate) rows_used: AtomicU32,
+    /// | MAYBE | the rest                          | meaning                                      |
+    /// | ----- | --------------------------------- | -------------------------------------------- |
+    /// |   0   | how often it was raised, wrapping | no slot is RETURNED, or one just became so   |
+    /// |   1   | the same                          | receivers look at every slot for RETURNED    |
+    pub(crate) returned: AtomicU32,
     /// Messages that died with the receiver that was taking them.
     pub(crate) dropped: AtomicU64,
 }
@@ -119,6 +128,15 @@ const _: () = {
     assert!(ROWS_OFFSET == 640 && SLOTS_BASE == 66_176);
 };
 
+/// The head of a slot where messages come back.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct CountedSlot {
+    pub(crate) slot: Slot,
+    /// How often the message has been handed out; written by whoever has claimed the slot.
+    pub(crate) attempts: AtomicU32,
+}
+
 /// What a slot is going through; see `README.md` in this folder for who moves it on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
@@ -134,6 +152,8 @@ pub(crate) enum State {
     Skip = 4,
     /// The end of a closed channel: no position after this one is ever used.
     Sealed = 5,
+    /// Given back by a receiver, or by the survivors of a dead one: behind the head, to be received again.
+    Returned = 6,
 }
 
 /// A slot's stamp, taken apart.
@@ -162,6 +182,7 @@ impl Stamp {
             3 => State::Taking,
             4 => State::Skip,
             5 => State::Sealed,
+            6 => State::Returned,
             _ => return None,
         };
         let owner = (bits >> STATE_BITS) as u16 & (ROWS - 1) as u16;
@@ -199,6 +220,8 @@ pub(crate) struct Geometry {
     pub(crate) milestones: usize,
     pub(crate) stride: usize,
     pub(crate) value_offset: usize,
+    /// True if a slot begins with a `CountedSlot`.
+    pub(crate) redelivers: bool,
     pub(crate) slots_offset: usize,
     /// Bytes of the whole mapping.
     pub(crate) map_bytes: usize,
@@ -231,22 +254,32 @@ impl Geometry {
     ///
     /// # Errors
     /// When the bytes do not fit an address space, or `T` wants more alignment than a page.
-    pub(crate) fn new<T>(capacity: usize) -> Result<Geometry, Error> {
-        Geometry::with_alignment::<T>(capacity, copy::alignment::<T>())
+    pub(crate) fn new<T>(capacity: usize, delivery: Delivery) -> Result<Geometry, Error> {
+        Geometry::with_alignment::<T>(capacity, copy::alignment::<T>(), delivery)
     }
 
     /// The same with values at multiples of `align_min` at least: 1 for values that are not copied as a whole.
     ///
     /// # Errors
     /// As [`new`](Self::new).
-    pub(crate) fn with_alignment<T>(capacity: usize, align_min: usize) -> Result<Geometry, Error> {
+    pub(crate) fn with_alignment<T>(
+        capacity: usize,
+        align_min: usize,
+        delivery: Delivery,
+    ) -> Result<Geometry, Error> {
+        let redelivers = delivery == Delivery::AtLeastOnce;
+        let head_bytes = if redelivers {
+            size_of::<CountedSlot>()
+        } else {
+            size_of::<Slot>()
+        };
         if align_of::<T>() > ALIGN_MAX {
             return Err(Error::alignment(align_of::<T>()));
         }
         let overflow = || Error::capacity(capacity, size_of::<T>());
         let ring_len = capacity.max(1);
         let align = align_of::<T>().max(align_of::<Slot>()).max(align_min);
-        let value_offset = size_of::<Slot>().next_multiple_of(align);
+        let value_offset = head_bytes.next_multiple_of(align);
         let slots_offset = SLOTS_BASE.next_multiple_of(align);
         let stride = value_offset
             .checked_add(size_of::<T>())
@@ -263,6 +296,7 @@ impl Geometry {
             milestones: milestones(ring_len),
             stride,
             value_offset,
+            redelivers,
             slots_offset,
             map_bytes,
             arena: None,
@@ -290,6 +324,7 @@ impl Geometry {
             milestones: 0,
             stride: align_of::<Slot>(),
             value_offset: 0,
+            redelivers: false,
             slots_offset: SLOTS_BASE,
             map_bytes,
             arena: None,
@@ -358,7 +393,7 @@ mod tests {
 
     #[test]
     fn positions_walk_a_ring_whose_length_is_no_power_of_two() {
-        let geometry = Geometry::new::<u64>(3).unwrap();
+        let geometry = Geometry::new::<u64>(3, Delivery::AtMostOnce).unwrap();
         let mut position = 0;
         for step in 0..30_u64 {
             let place = geometry.split(position).unwrap();
@@ -380,7 +415,7 @@ mod tests {
     #[test]
     fn large_rings_have_four_milestones_and_more() {
         let count = |len| {
-            let geometry = Geometry::new::<u64>(len).unwrap();
+            let geometry = Geometry::new::<u64>(len, Delivery::AtMostOnce).unwrap();
             (0..len as u64)
                 .filter(|&i| geometry.is_milestone(i))
                 .count()
@@ -391,7 +426,7 @@ mod tests {
 
     #[test]
     fn positions_outside_the_ring_are_refused() {
-        let geometry = Geometry::new::<u64>(3).unwrap();
+        let geometry = Geometry::new::<u64>(3, Delivery::AtMostOnce).unwrap();
         assert!(geometry.split(3).is_none());
         assert_eq!(geometry.distance(4, 2), 0);
         assert_eq!(geometry.distance(u64::MAX, 0), 0);
@@ -403,16 +438,24 @@ mod tests {
         let stamp = Stamp::new(LAP_MASK, (ROWS - 1) as u16, State::Sealed);
         assert_eq!(Stamp::read(stamp.bits()), Some(stamp));
         assert_eq!(Stamp::read(0), Some(Stamp::new(0, 0, State::Free)));
-        assert!(Stamp::read(6).is_none() && Stamp::read(7).is_none());
+        assert!(Stamp::read(7).is_none());
         assert_eq!(lap_after(LAP_MASK), 0);
         assert_eq!(lap_before(0), LAP_MASK);
     }
 
     #[test]
     fn sizes_that_do_not_fit_are_refused() {
-        assert!(Geometry::new::<u64>(usize::MAX).is_err());
-        assert!(Geometry::new::<[u8; 4096]>(usize::MAX / 4096).is_err());
-        assert_eq!(Geometry::new::<u64>(0).unwrap().ring_len, 1);
-        assert_eq!(Geometry::new::<u8>(7).unwrap().stride, 16);
+        assert!(Geometry::new::<u64>(usize::MAX, Delivery::AtMostOnce).is_err());
+        assert!(Geometry::new::<[u8; 4096]>(usize::MAX / 4096, Delivery::AtMostOnce).is_err());
+        assert_eq!(
+            Geometry::new::<u64>(0, Delivery::AtMostOnce)
+                .unwrap()
+                .ring_len,
+            1
+        );
+        assert_eq!(
+            Geometry::new::<u8>(7, Delivery::AtMostOnce).unwrap().stride,
+            16
+        );
     }
 }

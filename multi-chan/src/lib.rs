@@ -30,7 +30,7 @@
 //!
 //! - Every value whose `send` returned `Ok` is received once, whole, as long as somebody receives; the
 //!   values of one sender come in order. A receiver that dies with a value in its hands takes it with it
-//!   ([`Receiver::dropped`]).
+//!   ([`Receiver::dropped`]), or another receives it again ([`Delivery::AtLeastOnce`]).
 //! - Capacity 0 is a rendezvous: `send` returns only once a receiver has taken the value.
 //! - After [`close`](Sender::close) sends fail and give the value back; receivers drain what is there.
 //! - When nobody is left on the other side, in any process, senders get their value back and receivers
@@ -83,6 +83,7 @@
 mod builder;
 #[cfg(not(loom))]
 mod chan;
+mod delivery;
 #[cfg(not(loom))]
 mod ends;
 mod error;
@@ -111,6 +112,7 @@ mod peek;
 mod plain;
 #[cfg(not(loom))]
 mod readiness;
+mod returned;
 mod ring;
 #[cfg(not(loom))]
 mod robust;
@@ -138,6 +140,7 @@ pub use builder::Builder;
 pub use bytemuck;
 #[cfg(not(loom))]
 pub use chan::{Chan, Receiver, Sender, channel};
+pub use delivery::{Delivery, Received};
 pub use error::{
     Error, RecvError, RecvTimeoutError, SendBatchError, SendError, SendTimeoutError, TryRecvError,
     TrySendError,

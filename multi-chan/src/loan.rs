@@ -11,10 +11,14 @@ use crate::error::{SendError, Why};
 use crate::patience::Patience;
 use crate::plain::Plain;
 use crate::ring::Claim;
+use crate::table::Core;
+use std::cell::RefCell;
 use std::fmt;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
+use std::sync::{Arc, Weak};
+use std::thread;
 
 /// A claimed slot, and the process whose claim it is. Neither side of the channel.
 struct Loan<'a, T: Plain> {
@@ -155,9 +159,11 @@ impl<T: Plain> DerefMut for SlotMut<'_, T> {
 ///
 /// - **Several** may be held at once, and dropped in any order.
 /// - **Death** of the process while it holds the message loses it, and counts it
-///   ([`Receiver::dropped`](crate::Receiver::dropped)).
+///   ([`Receiver::dropped`](crate::Receiver::dropped)); with [`Delivery::AtLeastOnce`](crate::Delivery::AtLeastOnce)
+///   another receiver gets it.
+/// - **A panic** that drops it acknowledges it; with `AtLeastOnce` it gives the message back.
 /// - **`mem::forget`** keeps the slot until the process drops its last handle of the channel or ends; then the
-///   message counts as dropped.
+///   message counts as dropped, or comes back.
 ///
 /// # Fork
 /// The message stays the parent's. In a child, dropping the copy does nothing, and dereferencing panics.
@@ -186,22 +192,122 @@ impl<T: Plain> DerefMut for SlotMut<'_, T> {
 #[must_use = "a message is acknowledged when its handle is dropped"]
 pub struct SlotRef<'a, T: Plain> {
     loan: Loan<'a, T>,
+    attempts: u32,
+    /// The thread was panicking already when it got the message.
+    panicking: bool,
 }
 
 impl<'a, T: Plain> SlotRef<'a, T> {
     pub(crate) fn new(end: &'a End<T>, claim: Claim) -> SlotRef<'a, T> {
+        let loan = Loan::new(end, claim);
+        if end.redelivers() {
+            hold(end.core());
+        }
         SlotRef {
-            loan: Loan::new(end, claim),
+            attempts: end.count_attempt(claim),
+            panicking: thread::panicking(),
+            loan,
+        }
+    }
+
+    /// How often the message has been handed out as a `SlotRef`, this time included.
+    ///
+    /// More than 1 only with [`Delivery::AtLeastOnce`](crate::Delivery::AtLeastOnce), where the receivers before this one died
+    /// or gave it back. A message that kills whoever gets it comes again and again: give up on it
+    /// after some attempts, by dropping it here.
+    pub fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// True if the message was handed out before.
+    pub fn redelivered(&self) -> bool {
+        self.attempts > 1
+    }
+
+    /// Gives the message back without acknowledging it: it is received again, perhaps by this receiver.
+    ///
+    /// # Panics
+    /// In a channel with [`Delivery::AtMostOnce`](crate::Delivery::AtMostOnce): nothing comes back there.
+    #[track_caller]
+    pub fn give_back(self) {
+        assert!(
+            self.loan.end.redelivers(),
+            "no message comes back in this channel: make it with Delivery::AtLeastOnce"
+        );
+        ManuallyDrop::new(self).return_it();
+    }
+
+    fn return_it(&mut self) {
+        if self.loan.is_ours() {
+            self.loan.end.give_back(self.loan.claim);
+            let_go(self.loan.end.core());
         }
     }
 }
 
 impl<T: Plain> Drop for SlotRef<'_, T> {
     fn drop(&mut self) {
-        if self.loan.is_ours() {
+        let redelivers = self.loan.end.redelivers();
+        if redelivers && thread::panicking() && !self.panicking {
+            self.return_it();
+        } else if self.loan.is_ours() {
             self.loan.end.free(self.loan.claim);
+            if redelivers {
+                let_go(self.loan.end.core());
+            }
         }
     }
+}
+
+/// Messages of one channel that this thread has in its hands.
+struct InHand {
+    /// A channel's token; its address stands for no other channel while this is kept.
+    channel: Weak<()>,
+    process: u64,
+    count: usize,
+}
+
+thread_local! {
+    static IN_HAND: RefCell<Vec<InHand>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Runs `act` with this thread's entry for the channel, if there is one that was not inherited by a fork.
+fn with_entry<R>(core: &Core, act: impl FnOnce(&mut InHand) -> R) -> Option<R> {
+    let mine = |entry: &&mut InHand| {
+        entry.channel.as_ptr() == Arc::as_ptr(core.token()) && entry.process == core.me()
+    };
+    IN_HAND
+        .try_with(|entries| entries.borrow_mut().iter_mut().find(mine).map(act))
+        .ok()
+        .flatten()
+}
+
+fn hold(core: &Core) {
+    if with_entry(core, |entry| entry.count += 1).is_some() {
+        return;
+    }
+    // A thread at its very end keeps no account: then it waits for itself as for others.
+    IN_HAND
+        .try_with(|entries| {
+            let mut entries = entries.borrow_mut();
+            // Channels that are gone.
+            entries.retain(|entry| entry.channel.strong_count() > 0);
+            entries.push(InHand {
+                channel: Arc::downgrade(core.token()),
+                process: core.me(),
+                count: 1,
+            });
+        })
+        .ok();
+}
+
+fn let_go(core: &Core) {
+    with_entry(core, |entry| entry.count = entry.count.saturating_sub(1));
+}
+
+/// How many messages of the channel this thread has in its hands.
+pub(crate) fn held_here(core: &Core) -> usize {
+    with_entry(core, |entry| entry.count).unwrap_or(0)
 }
 
 impl<T: Plain> Deref for SlotRef<'_, T> {

@@ -4,7 +4,8 @@
 
 #![expect(unsafe_code, reason = "lays a channel out in private memory")]
 
-use crate::layout::{Gate, Geometry, Header, Line, Slot, Stamp, State};
+use crate::delivery::Delivery;
+use crate::layout::{CountedSlot, Gate, Geometry, Header, Line, Slot, Stamp, State};
 use crate::ring::{Claim, Nothing, Refused, Ring};
 use crate::sync::{Acquire, AtomicU32, AtomicU64, Relaxed, SeqCst, fence};
 use crate::trail::Hint;
@@ -33,13 +34,18 @@ unsafe impl Sync for Channel {}
 
 impl Channel {
     pub(crate) fn new(capacity: usize) -> Arc<Channel> {
-        let geometry = Geometry::new::<u64>(capacity).unwrap();
+        Channel::with_delivery(capacity, Delivery::AtMostOnce)
+    }
+
+    pub(crate) fn with_delivery(capacity: usize, delivery: Delivery) -> Arc<Channel> {
+        let geometry = Geometry::new::<u64>(capacity, delivery).unwrap();
         // SAFETY: the layout is not empty.
         let base = NonNull::new(unsafe { alloc_zeroed(Channel::layout(&geometry)) }).unwrap();
         let header = Header {
             gate: Line(Gate {
                 flags: AtomicU32::default(),
                 rows_used: AtomicU32::default(),
+                returned: AtomicU32::default(),
                 dropped: AtomicU64::default(),
             }),
             tail: Line(AtomicU64::default()),
@@ -50,6 +56,7 @@ impl Channel {
         // SAFETY: the memory begins with room for a header.
         unsafe { base.cast::<Header>().write(header) };
         for index in 0..geometry.ring_len {
+            let attempts = AtomicU32::default();
             let slot = Slot {
                 stamp: AtomicU64::default(),
                 watch: UnsafeCell::new(()),
@@ -57,8 +64,14 @@ impl Channel {
             };
             // SAFETY: inside the memory, by the geometry.
             let place = unsafe { base.add(geometry.slots_offset + index * geometry.stride) };
-            // SAFETY: aligned by the geometry.
-            unsafe { place.cast::<Slot>().write(slot) };
+            if geometry.redelivers {
+                let slot = CountedSlot { slot, attempts };
+                // SAFETY: aligned by the geometry.
+                unsafe { place.cast::<CountedSlot>().write(slot) };
+            } else {
+                // SAFETY: as above.
+                unsafe { place.cast::<Slot>().write(slot) };
+            }
         }
         // SAFETY: laid out for this geometry just now, and freed when the last user is gone.
         let ring = unsafe { Ring::new(base, geometry) };
@@ -101,12 +114,17 @@ impl Channel {
 
     /// Short sleeps until no slot is in `state`.
     pub(crate) fn moment(&self, state: State) {
-        let claimed = |index| {
-            let bits = self.slot(index).stamp.load(Acquire);
-            Stamp::read(bits).unwrap().state == state
-        };
+        self.moment_until(|| {
+            (0..self.geometry.ring_len).all(|index| {
+                let bits = self.slot(index).stamp.load(Acquire);
+                Stamp::read(bits).unwrap().state != state
+            })
+        });
+    }
+
+    fn moment_until(&self, over: impl Fn() -> bool) {
         let mut guard = self.moments.lock().unwrap();
-        while (0..self.geometry.ring_len).any(claimed) {
+        while !over() {
             guard = self.bell.wait(guard).unwrap();
         }
     }
@@ -149,6 +167,11 @@ impl Channel {
                 Err(Nothing::Pending { .. }) => self.moment(State::Busy),
                 Err(Nothing::Empty) => {
                     if header.gate.0.flags.load(Acquire) != 0 {
+                        if self.ring.in_hand() > 0 {
+                            let ring = self.ring;
+                            self.moment_until(|| ring.may_have_returned() || ring.in_hand() == 0);
+                            continue;
+                        }
                         if self.ring.seal(&hint) {
                             header.sent.0.post_all();
                             return None;
@@ -177,8 +200,13 @@ impl Drop for Channel {
     fn drop(&mut self) {
         for index in 0..self.geometry.ring_len {
             let slot: *const Slot = self.slot(index);
-            // SAFETY: written in `new`, dropped once.
-            unsafe { slot.cast_mut().drop_in_place() };
+            if self.geometry.redelivers {
+                // SAFETY: written in `new`, dropped once.
+                unsafe { slot.cast_mut().cast::<CountedSlot>().drop_in_place() };
+            } else {
+                // SAFETY: as above.
+                unsafe { slot.cast_mut().drop_in_place() };
+            }
         }
         // SAFETY: as above.
         unsafe { self.base.cast::<Header>().drop_in_place() };
@@ -372,6 +400,74 @@ fn a_dead_senders_claim_is_stepped_over_whoever_sweeps() {
                 .sum::<usize>(),
             1
         );
+    });
+}
+
+/// Claims a value, gives it back and tells a sleeper, as `End::give_back` does.
+fn give_back(channel: &Channel) {
+    if let Ok(claim) = channel.ring.claim_value(3, &Hint::start()) {
+        channel.ring.count_attempt(claim);
+        channel.ring.give_back(claim);
+        fence(SeqCst);
+        channel.ring.header().sent.0.post(1);
+        channel.finished();
+    }
+}
+
+#[test]
+fn a_message_given_back_is_received_before_the_end() {
+    check(2, || {
+        let channel = Channel::with_delivery(1, Delivery::AtLeastOnce);
+        channel.send(1);
+        let giver = channel.clone();
+        let giving = thread::spawn(move || give_back(&giver));
+        let header = channel.ring.header();
+        header.gate.0.flags.fetch_or(1, SeqCst);
+        header.sent.0.post_all();
+        assert_eq!(channel.recv(), Some(1));
+        giving.join().unwrap();
+        assert_eq!(channel.recv(), None);
+    });
+}
+
+#[test]
+fn a_message_given_back_is_received_by_one() {
+    check(2, || {
+        let channel = Channel::with_delivery(1, Delivery::AtLeastOnce);
+        channel.send(1);
+        let giver = channel.clone();
+        let giving = thread::spawn(move || give_back(&giver));
+        let other = channel.clone();
+        let receiving = thread::spawn(move || other.pop().is_ok());
+        let first = channel.pop().is_ok();
+        let second = receiving.join().unwrap();
+        giving.join().unwrap();
+        let left = channel.pop().is_ok();
+        assert_eq!(u32::from(first) + u32::from(second) + u32::from(left), 1);
+    });
+}
+
+#[test]
+fn a_dead_receivers_message_comes_again_whoever_sweeps() {
+    check(2, || {
+        let channel = Channel::with_delivery(1, Delivery::AtLeastOnce);
+        channel.send(1);
+        let taking = Stamp::new(0, 5, State::Taking).bits();
+        channel.slot(0).stamp.store(taking, Relaxed);
+        fence(SeqCst);
+        let sweepers = [(); 2].map(|()| {
+            let channel = channel.clone();
+            thread::spawn(move || {
+                channel.ring.sweep(5, || true, |_, _| ());
+                channel.ring.header().sent.0.post_all();
+                channel.finished();
+            })
+        });
+        assert_eq!(channel.recv(), Some(1));
+        for sweeper in sweepers {
+            sweeper.join().unwrap();
+        }
+        assert_eq!(channel.pop(), Err(Nothing::Empty));
     });
 }
 

@@ -13,6 +13,7 @@
 
 use crate::Error;
 use crate::builder::Builder;
+use crate::delivery::Delivery;
 use crate::map::Mapping;
 use crate::sys;
 use bytemuck::{Pod, Zeroable};
@@ -25,7 +26,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 const PAGE: usize = 4096;
 const MAGIC: [u8; 8] = *b"multi\0ch";
 /// Of everything that lies in the two files; raised with every change.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The two descriptors of a channel made with [`Builder::in_memfd`]: its memory, and the table that tells which of its users
 /// live.
@@ -105,6 +106,8 @@ pub(crate) struct Label {
     value_bytes: u64,
     value_align: u64,
     value_name: u64,
+    /// 1 if messages come back.
+    redelivers: u64,
     /// The inode of the roll; a roll's own is not named.
     roll: u64,
 }
@@ -119,6 +122,7 @@ impl Label {
             value_bytes: size_of::<T>() as u64,
             value_align: align_of::<T>() as u64,
             value_name: fnv(type_name::<T>()),
+            redelivers: u64::from(options.delivery == Delivery::AtLeastOnce),
             roll: 0,
         }
     }
@@ -158,7 +162,14 @@ impl Label {
         }
         let capacity = usize::try_from(self.capacity)
             .map_err(|_| Error::mismatch("its capacity does not fit an address space"))?;
-        let options = Builder::new().capacity(capacity).in_memfd();
+        let delivery = match self.redelivers {
+            0 => Delivery::AtMostOnce,
+            _ => Delivery::AtLeastOnce,
+        };
+        let options = Builder::new()
+            .capacity(capacity)
+            .in_memfd()
+            .delivery(delivery);
         if (Label {
             roll: self.roll,
             ..Label::of::<T>(kind, &options)

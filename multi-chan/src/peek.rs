@@ -9,6 +9,10 @@ use crate::trail::Hint;
 impl<T: Plain> Ring<T> {
     /// Whether the next `pop` would find a value.
     pub(crate) fn peek(&self, hint: &Hint) -> Result<(), Nothing> {
+        if self.may_have_returned() {
+            // Perhaps in vain: then the look after this one is at the head.
+            return Ok(());
+        }
         let head = &self.header().head.0;
         let mut position = hint.get();
         loop {

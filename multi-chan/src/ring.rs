@@ -10,10 +10,14 @@
 )]
 
 use crate::kill::{self, KillPoint};
-use crate::layout::{Geometry, Header, Place, Slot, Stamp, State, lap_after, lap_before};
+use crate::layout::{
+    CountedSlot, Geometry, Header, Place, Slot, Stamp, State, lap_after, lap_before,
+};
 use crate::message::copy;
 use crate::plain::Plain;
-use crate::sync::{AcqRel, Acquire, AtomicU64, Relaxed, Release, SeqCst, fence, order_before_post};
+use crate::sync::{
+    AcqRel, Acquire, AtomicU32, AtomicU64, Relaxed, Release, SeqCst, fence, order_before_post,
+};
 use crate::trail::Hint;
 use std::fmt;
 use std::marker::PhantomData;
@@ -51,6 +55,25 @@ pub(crate) struct Claim {
     pub(crate) position: u64,
     pub(crate) owner: u16,
     place: Place,
+}
+
+impl Claim {
+    /// The claim of a slot that is not next in turn.
+    pub(crate) fn at(position: u64, owner: u16, index: usize, lap: u64) -> Claim {
+        Claim {
+            position,
+            owner,
+            place: Place { index, lap },
+        }
+    }
+
+    pub(crate) fn index(self) -> usize {
+        self.place.index
+    }
+
+    pub(crate) fn lap(self) -> u64 {
+        self.place.lap
+    }
 }
 
 /// Why one attempt at one position led nowhere.
@@ -205,6 +228,11 @@ impl<T: Plain> Ring<T> {
     /// Claims the next value for the row `owner`, to be read and then freed.
     #[inline(always)]
     pub(crate) fn claim_value(&self, owner: u16, hint: &Hint) -> Result<Claim, Nothing> {
+        if self.may_have_returned()
+            && let Some(claim) = self.claim_returned(owner)
+        {
+            return Ok(claim);
+        }
         let head = &self.header().head.0;
         let mut position = hint.get();
         loop {
@@ -322,10 +350,11 @@ impl<T: Plain> Ring<T> {
 
     /// True if the next `pop` would find a value.
     pub(crate) fn has_value(&self) -> bool {
-        self.at(self.true_head()).is_some_and(|(place, slot)| {
-            // Relaxed: a hint; whoever acts on it claims the slot first.
-            slot.stamp.load(Relaxed) == Stamp::new(place.lap, 0, State::Full).bits()
-        })
+        self.may_have_returned()
+            || self.at(self.true_head()).is_some_and(|(place, slot)| {
+                // Relaxed: a hint; whoever acts on it claims the slot first.
+                slot.stamp.load(Relaxed) == Stamp::new(place.lap, 0, State::Full).bits()
+            })
     }
 
     /// True if the next `push` would find room.
@@ -339,7 +368,7 @@ impl<T: Plain> Ring<T> {
     /// Values in the ring, counting claims; out of date as soon as it is known.
     pub(crate) fn len(&self) -> usize {
         let head = self.true_head();
-        self.geometry().distance(head, self.true_tail())
+        self.geometry().distance(head, self.true_tail()) + self.returned_count()
     }
 
     /// Undoes every claim of the row `owner`, whose process is dead; returns how many there were.
@@ -358,18 +387,7 @@ impl<T: Plain> Ring<T> {
         before_free: impl Fn(usize, u64),
     ) -> usize {
         let mut undone = 0;
-        // Acquire: as in `push`. In a later lap the head may be a lap behind, the tail is not.
-        let tail = self.header().tail.0.load(Acquire);
-        let first_lap = tail < 1 << self.geometry.lap_shift;
-        for index in 0..self.geometry.ring_len {
-            let slot = self.slot(index);
-            // Acquire: pairs with the dead owner's claiming exchange.
-            let bits = slot.stamp.load(Acquire);
-            // In the first lap slots are claimed in order, so nobody has been at this one or beyond:
-            // the rest of a large ring stays untouched memory.
-            if bits == 0 && first_lap {
-                break;
-            }
+        for (index, slot, bits) in self.used_slots() {
             let Some(stamp) = Stamp::read(bits) else {
                 continue;
             };
@@ -378,16 +396,19 @@ impl<T: Plain> Ring<T> {
             }
             let after = match stamp.state {
                 State::Busy => Stamp::new(stamp.lap, 0, State::Skip),
+                State::Taking if self.redelivers() => Stamp::new(stamp.lap, 0, State::Returned),
                 State::Taking => Stamp::new(lap_after(stamp.lap), 0, State::Free),
-                State::Free | State::Full | State::Skip | State::Sealed => continue,
+                State::Free | State::Full | State::Skip | State::Sealed | State::Returned => {
+                    continue;
+                }
             };
             // The stamp was read first. A new owner of the row writes its claims after its name, so if
             // the name is still the dead one's, so was the stamp; and a claim undone never comes
             // back in the same lap, so the exchange below cannot meet a newer claim.
             if !still_his() {
-                return undone;
+                break;
             }
-            if stamp.state == State::Taking {
+            if stamp.state == State::Taking && !self.redelivers() {
                 before_free(index, bits);
             }
             // AcqRel: stands in for the dead owner's publish or free, which were Release.
@@ -399,13 +420,42 @@ impl<T: Plain> Ring<T> {
             {
                 undone += 1;
                 kill::reached(KillPoint::Undone);
-                if stamp.state == State::Taking {
+                if stamp.state == State::Taking && !self.redelivers() {
                     // Relaxed: a statistic.
                     self.header().gate.0.dropped.fetch_add(1, Relaxed);
                 }
             }
         }
+        if self.redelivers() {
+            // Even if nothing was undone: the dead process may have given a message back and not yet said so,
+            // or another survivor may have died just there.
+            self.announce_returned();
+        }
         undone
+    }
+
+    /// The slots that have ever been claimed, with their stamps; oldest first, as far as the tail is known.
+    pub(crate) fn used_slots(&self) -> impl Iterator<Item = (usize, &Slot, u64)> {
+        // Acquire: pairs with the Release in `raise`. In a later lap the head may be a lap behind, the tail is not.
+        let tail = self.header().tail.0.load(Acquire);
+        let lap_mask = (1 << self.geometry.lap_shift) - 1;
+        let first_lap = tail <= lap_mask;
+        let ring_len = self.geometry.ring_len;
+        let start = if first_lap {
+            0
+        } else {
+            (tail & lap_mask) as usize
+        };
+        (0..ring_len)
+            .map(move |step| {
+                let index = (start + step) % ring_len;
+                let slot = self.slot(index);
+                // Acquire: pairs with the exchanges and stores of whoever had the slot last.
+                (index, slot, slot.stamp.load(Acquire))
+            })
+            // In the first lap slots are claimed in order, so nobody has been at this one or beyond:
+            // the rest of a large ring stays untouched memory.
+            .take_while(move |&(_, _, bits)| !(first_lap && bits == 0))
     }
 
     /// The stamp of slot `index` as it is now.
@@ -508,6 +558,10 @@ impl<T: Plain> Ring<T> {
     /// Publishes a claimed slot.
     #[inline]
     fn show(&self, claim: Claim) {
+        if self.redelivers() {
+            // Relaxed: published with the stamp, as the value is.
+            self.attempts_word(claim).store(0, Relaxed);
+        }
         // Release: publishes the value. Pairs with the Acquire load in `seize_value`.
         self.slot(claim.place.index)
             .stamp
@@ -581,7 +635,9 @@ impl<T: Plain> Ring<T> {
                 // Free and yet not the bits that say so: it names an owner.
                 State::Free => Miss::Over(Refused::Corrupt),
                 State::Sealed => Miss::Over(Refused::Sealed),
-                State::Busy | State::Full | State::Taking | State::Skip => Miss::Passed,
+                State::Busy | State::Full | State::Taking | State::Skip | State::Returned => {
+                    Miss::Passed
+                }
             };
         }
         if stamp.lap == lap_before(place.lap) {
@@ -590,7 +646,9 @@ impl<T: Plain> Ring<T> {
                 State::Taking => Miss::Over(Refused::Full {
                     taker: Some(stamp.owner),
                 }),
-                State::Busy | State::Full => Miss::Over(Refused::Full { taker: None }),
+                State::Busy | State::Full | State::Returned => {
+                    Miss::Over(Refused::Full { taker: None })
+                }
                 // All before it are used up, or nobody would look for room here: it is the head, and no
                 // receiver has stepped over it yet.
                 State::Skip => {
@@ -614,8 +672,10 @@ impl<T: Plain> Ring<T> {
         let Some(stamp) = Stamp::read(bits) else {
             return Miss::Over(Nothing::Corrupt);
         };
-        if stamp.lap == lap_before(place.lap) && stamp.state == State::Taking {
-            // The receiver of a lap ago still has the slot: nobody can have sent yet.
+        if stamp.lap == lap_before(place.lap)
+            && matches!(stamp.state, State::Taking | State::Returned)
+        {
+            // The receiver of a lap ago still has the slot, or gave it back: nobody can have sent yet.
             return Miss::Over(Nothing::Empty);
         }
         if stamp.lap != place.lap {
@@ -627,7 +687,7 @@ impl<T: Plain> Ring<T> {
             State::Free => Miss::Over(Nothing::Empty),
             State::Busy => Miss::Over(Nothing::Pending { owner: stamp.owner }),
             State::Sealed => Miss::Over(Nothing::Sealed),
-            State::Taking => Miss::Passed,
+            State::Taking | State::Returned => Miss::Passed,
             State::Skip => {
                 if !self.step_over(lap_after(place.lap), slot, bits) {
                     return Miss::Beaten;
@@ -668,13 +728,23 @@ impl<T: Plain> Ring<T> {
     }
 
     #[inline]
-    fn slot(&self, index: usize) -> &Slot {
+    pub(crate) fn slot(&self, index: usize) -> &Slot {
         debug_assert!(index < self.geometry.ring_len);
         let offset = self.geometry.slots_offset + index * self.geometry.stride;
         // SAFETY: `index` is below `ring_len`, so the offset lies inside the mapping.
         let slot = unsafe { self.base.add(offset) };
         // SAFETY: the geometry aligns slots; a slot's head is an atomic, valid for any bytes.
         unsafe { slot.cast::<Slot>().as_ref() }
+    }
+
+    /// The attempts of a claimed slot.
+    pub(crate) fn attempts_word(&self, claim: Claim) -> &AtomicU32 {
+        assert!(self.geometry.redelivers);
+        let slot = NonNull::from(self.slot(claim.place.index)).cast::<CountedSlot>();
+        let slot = self.base.map_addr(|_| slot.addr()).cast::<CountedSlot>();
+        // SAFETY: where messages come back, the geometry begins every slot with a `CountedSlot`, whose fields
+        // are atomics.
+        &unsafe { slot.as_ref() }.attempts
     }
 
     /// The value of a claimed slot; the claim's holder alone may touch it.

@@ -22,7 +22,7 @@ use crate::vigil::{self, Bell};
 use crate::wait::{ALL, Event, Ticket};
 use std::io;
 use std::ptr;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 /// Sides of a channel, as bits of `Row::sides`.
@@ -110,6 +110,8 @@ pub(crate) struct Core {
     receivers: AtomicUsize,
     /// 1 once a slot has been lent out: the user may forget it.
     lent: AtomicU32,
+    /// Stands for this channel in what a thread keeps of the messages in its hands.
+    token: Arc<()>,
     /// The eventfds, if the channel was built as pollable.
     faces: OnceLock<Faces>,
 }
@@ -134,6 +136,7 @@ impl Core {
             senders: handles(Sides::SENDER),
             receivers: handles(Sides::RECEIVER),
             lent: AtomicU32::default(),
+            token: Arc::new(()),
             faces: OnceLock::new(),
         }
     }
@@ -211,6 +214,10 @@ impl Core {
     /// The roll that this channel's users are on, and this process's place there.
     pub(crate) fn home(&self) -> &'static Home {
         self.home
+    }
+
+    pub(crate) fn token(&self) -> &Arc<()> {
+        &self.token
     }
 
     /// Notes that a slot is on loan, and returns the process that it is lent to.

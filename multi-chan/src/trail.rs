@@ -125,7 +125,7 @@ impl<T: Plain> Ring<T> {
     /// nobody has stepped over yet is passed, too.
     pub(crate) fn true_head(&self) -> u64 {
         self.walk(&self.header().head.0, |state| {
-            matches!(state, State::Taking | State::Skip)
+            matches!(state, State::Taking | State::Skip | State::Returned)
         })
     }
 

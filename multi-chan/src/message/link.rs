@@ -4,6 +4,7 @@
 
 use crate::Error;
 use crate::builder::Builder;
+use crate::delivery::Delivery;
 use crate::ends::End;
 use crate::error::Why;
 use crate::kill::{self, KillPoint};
@@ -36,11 +37,16 @@ pub(crate) struct Claimed {
 impl Link {
     /// Makes a channel and its two ends.
     pub(crate) fn pair(options: &Builder, arena_bytes: usize) -> Result<(Link, Link), Error> {
+        if options.delivery != Delivery::AtMostOnce {
+            return Err(Error::unsupported(
+                "messages of any size are delivered at most once: make the channel without Delivery::AtLeastOnce, or send plain data",
+            ));
+        }
         // Only what messages of any size can do: see "Not promised" in README.md.
         let options = &Builder::new()
             .capacity(options.capacity)
             .pollable(options.pollable);
-        let geometry = Geometry::with_alignment::<Packet>(options.capacity, 1)?;
+        let geometry = Geometry::with_alignment::<Packet>(options.capacity, 1, options.delivery)?;
         // Two cache lines a slot, and the bodies of packets at a word's alignment, behind stamp and head.
         assert!(geometry.stride == 128 && geometry.value_offset == 8);
         assert!(geometry.slots_offset.is_multiple_of(128));

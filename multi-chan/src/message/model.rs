@@ -5,6 +5,7 @@
 
 #![expect(unsafe_code, reason = "lays a channel out in private memory")]
 
+use crate::delivery::Delivery;
 use crate::kill::dies_after;
 use crate::layout::{Gate, Geometry, Header, Line, Slot};
 use crate::message::arena::{Arena, Run};
@@ -42,7 +43,8 @@ unsafe impl Sync for Yard {}
 
 impl Yard {
     fn new(capacity: usize, chunks: usize) -> Arc<Yard> {
-        let geometry = Geometry::with_alignment::<Packet>(capacity, 1).unwrap();
+        let geometry =
+            Geometry::with_alignment::<Packet>(capacity, 1, Delivery::AtMostOnce).unwrap();
         let geometry = geometry.with_arena(chunks * 4096).unwrap();
         // SAFETY: the layout is not empty.
         let base = NonNull::new(unsafe { alloc_zeroed(Yard::layout(&geometry)) }).unwrap();
@@ -50,6 +52,7 @@ impl Yard {
             gate: Line(Gate {
                 flags: AtomicU32::from(0),
                 rows_used: AtomicU32::from(0),
+                returned: AtomicU32::from(0),
                 dropped: AtomicU64::from(0),
             }),
             tail: Line(AtomicU64::from(0)),

@@ -115,14 +115,19 @@ impl<T: Plain> End<T> {
             Err(Nothing::Pending { owner }) => Look::Soon(Some(owner)),
             Err(Nothing::Empty) if core.flags() & CLOSED != 0 => {
                 // A sender may have been faster than the close, or a receiver still be busy with the slot.
-                if ring.seal(hint) {
-                    core.wake_everybody();
+                if self.has_ended() {
                     Look::Ready
                 } else {
                     Look::Soon(None)
                 }
             }
-            Err(Nothing::Empty) if core.flags() & NO_SENDERS != 0 => Look::Ready,
+            Err(Nothing::Empty) if core.flags() & NO_SENDERS != 0 => {
+                if self.others_hold_messages() {
+                    Look::Soon(None)
+                } else {
+                    Look::Ready
+                }
+            }
             Err(Nothing::Empty) => Look::Nothing,
         }
     }

@@ -43,6 +43,7 @@ impl Channel {
             gate: Line(Gate {
                 flags: AtomicU32::from(0),
                 rows_used: AtomicU32::from(0),
+                returned: AtomicU32::from(0),
                 dropped: AtomicU64::from(0),
             }),
             tail: Line(AtomicU64::from(0)),

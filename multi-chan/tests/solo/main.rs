@@ -21,6 +21,7 @@ mod pass;
 mod plain_ring;
 mod points;
 mod poll;
+mod redelivery;
 mod report;
 mod scenes;
 mod scribble;
@@ -47,6 +48,7 @@ fn main() {
         death::TESTS,
         kill::TESTS,
         loan::TESTS,
+        redelivery::TESTS,
         bad_luck::TESTS,
         crowd::TESTS,
         poll::TESTS,
