@@ -4,7 +4,7 @@ use crate::ledger::{Message, SENDERS};
 use crate::scenes::{Ours, rx, tx};
 use crate::stage::{Scene, Side, Stage, Subject, Tried};
 use crate::support::wait_readable;
-use multi_chan::{Builder, BytesReceiver, BytesSender, Select, bytes, spsc};
+use multi_chan::{Builder, BytesReceiver, BytesSender, Delivery, Receiver, Select, bytes, spsc};
 use std::cell::RefCell;
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -385,4 +385,84 @@ impl Subject for Polled {
     fn is_closed(&self) -> bool {
         self.0.is_closed()
     }
+}
+
+/// A channel in which messages come again.
+pub(crate) struct Again(Ours);
+
+impl Subject for Again {
+    const COMES_AGAIN: bool = true;
+
+    fn new(capacity: usize) -> Again {
+        let builder = Builder::new()
+            .capacity(capacity)
+            .delivery(Delivery::AtLeastOnce);
+        let (tx, rx) = builder.build().unwrap();
+        Again(Ours::of(tx, rx))
+    }
+
+    fn send(&self, message: Message, limit: Option<Duration>) -> Tried<()> {
+        self.0.send(message, limit)
+    }
+
+    fn recv(&self, limit: Option<Duration>) -> Tried<Message> {
+        self.0.recv(limit)
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.0.is_closed()
+    }
+}
+
+impl Again {
+    fn rx(&self, act: impl FnOnce(&Receiver<Message>)) {
+        act(self.0.rx.borrow().as_ref().unwrap());
+    }
+}
+
+/// Messages given back, received again, and acknowledged at the end of a closed channel.
+pub(crate) fn returns() -> Vec<Scene<Again>> {
+    let give_back = |stage: &Stage<Again>| {
+        stage.subject.rx(|rx| rx.recv_ref().unwrap().give_back());
+    };
+    vec![
+        Scene {
+            name: "at least once: give back",
+            filled: 1,
+            waits_as: Side::Receiver,
+            act: |stage, _| {
+                stage.subject.rx(|rx| rx.recv_ref().unwrap().give_back());
+            },
+            ..Scene::quiet(2)
+        },
+        Scene {
+            name: "at least once: receive again, twice",
+            filled: 2,
+            before: give_back,
+            waits_as: Side::Receiver,
+            act: |stage, _| {
+                stage.recv(&mut [0; SENDERS], None);
+                stage.recv(&mut [0; SENDERS], None);
+            },
+            in_hand: 1,
+            ..Scene::quiet(2)
+        },
+        Scene {
+            name: "at least once: acknowledge the last, and find the end",
+            filled: 1,
+            before: |stage| stage.subject.rx(|rx| assert!(rx.close())),
+            waits_as: Side::Receiver,
+            act: |stage, _| {
+                stage.recv(&mut [0; SENDERS], None);
+                stage.recv(&mut [0; SENDERS], None);
+            },
+            in_hand: 1,
+            goes_on: false,
+            ..Scene::quiet(2)
+        },
+    ]
 }

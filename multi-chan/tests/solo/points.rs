@@ -3,7 +3,9 @@
 //! Nothing is listed by hand: the channel's atomics tell of each write (`watch_writes`), so the victim of an operation
 //! is killed after its first write, in the next run after its second, and so on until it reaches its end.
 
-use crate::kinds::{Letters, OneToOne, Polled, endings, heirs, legacies, loans, operations};
+use crate::kinds::{
+    Again, Letters, OneToOne, Polled, endings, heirs, legacies, loans, operations, returns,
+};
 use crate::plain_ring::{
     a_plain_ring_hangs_where_a_receiver_is_killed_between_claim_and_free,
     a_plain_ring_hangs_where_a_sender_is_killed_between_claim_and_publish,
@@ -46,6 +48,14 @@ pub(crate) fn trials() -> Vec<Trial> {
         "poll loops: receive, empty",
     ]);
     trials.extend(polled.into_iter().map(trial));
+    let again = operations::<Again>([
+        "at least once: send, receiver asleep",
+        "at least once: send, full",
+        "at least once: receive, sender asleep",
+        "at least once: receive, empty",
+    ]);
+    trials.extend(again.into_iter().map(trial));
+    trials.extend(returns().into_iter().map(trial));
     let small = operations::<Letters<100>>([
         "100 bytes: send, receiver asleep",
         "100 bytes: send, full",
@@ -67,6 +77,13 @@ pub(crate) fn trials() -> Vec<Trial> {
             .into_iter()
             .map(|heir| pairs(heir, legacies())),
     );
+    let heirs_of_returns =
+        heirs::<Again>(["at least once: receive after", "at least once: send after"]);
+    trials.extend(heirs_of_returns.into_iter().map(|heir| {
+        let mut firsts = legacies();
+        firsts.extend(returns().into_iter().take(1));
+        pairs(heir, firsts)
+    }));
     let heirs_of_one = heirs::<OneToOne>(["one to one: receive", "one to one: send"]);
     trials.extend(heirs_of_one.into_iter().map(|heir| pairs(heir, legacies())));
     for recoverer in recoverers() {
