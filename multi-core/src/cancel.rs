@@ -115,6 +115,14 @@ impl CancelToken {
         }
     }
 
+    /// Whether nobody else has it, nobody follows it but one event, and nobody has cancelled it.
+    pub(crate) fn is_unused(&self) -> bool {
+        Arc::strong_count(&self.node) == 1
+            && Arc::weak_count(&self.node) == 0
+            && lock(&self.node.dependants).len() <= 1
+            && !self.is_cancelled()
+    }
+
     fn add(&self, dependant: Dependant) {
         let mut dependants = lock(&self.node.dependants);
         // Amortised: forget the dead whenever the list would have to grow.

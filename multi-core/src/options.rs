@@ -101,6 +101,24 @@ impl GroupOptions {
         self
     }
 
+    /// Whether nothing was asked for.
+    pub(crate) fn is_plain(&self) -> bool {
+        let Self {
+            name,
+            limit,
+            fail_fast,
+            deadline,
+            task_timeout,
+            cancel_token,
+        } = self;
+        name.is_none()
+            && limit.is_none()
+            && !fail_fast
+            && deadline.is_none()
+            && task_timeout.is_none()
+            && cancel_token.is_none()
+    }
+
     /// Looks for values that no group can work with.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 mod builder;
 mod locked;
 mod scope;
+mod spare;
 mod stackless;
 
 use std::io;

@@ -30,7 +30,8 @@ mod worth;
 pub(crate) use behind::{Behind, GroupNumber, Identity, Stamp};
 pub(crate) use bound::{Lent, Unseated};
 pub(crate) use current::{
-    can_switch, checkpoint, enter, is_on, on_task, spend, stay, task_lineage, visitor, yield_now,
+    can_switch, checkpoint, enter, is_in, is_on, on_task, spend, stay, task_lineage, visitor,
+    yield_now,
 };
 pub use deal::Placement;
 pub(crate) use locals::with_locals;

@@ -173,3 +173,32 @@ fn scope_waits_for_tasks_with_threads_of_their_own() {
     let error = scope(|s| s.go_locked(|| Err("on purpose".into()))).unwrap_err();
     assert_eq!(error.failed_count(), 1);
 }
+
+/// Scopes that follow each other or lie in each other may use the same group, which must not show.
+#[test]
+fn scopes_know_nothing_of_those_before() {
+    let _dog = watchdog(60);
+    let runtime = Runtime::builder().workers(2).build().unwrap();
+    runtime.run(|| {
+        for round in 0..200 {
+            scope(|s| {
+                for _ in 0..round % 7 {
+                    s.go(|| {
+                        yield_now();
+                        Ok(())
+                    });
+                }
+                let inner = scope(|s| s.spawn(|| Ok(round)).join());
+                assert_eq!(inner.unwrap().unwrap(), round);
+            })
+            .unwrap();
+            let error = scope(|s| {
+                s.go(|| Ok(()));
+                s.go(move || Err(format!("of round {round}").into()));
+            });
+            let text = error.unwrap_err().to_string();
+            assert!(text.starts_with("task 1 "), "{text}");
+            assert!(text.contains(&format!("of round {round}")), "{text}");
+        }
+    });
+}

@@ -7,8 +7,9 @@ mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 
-use multi_goro::{Group, Runtime};
+use multi_goro::{Group, Runtime, scope};
 
 struct Counting;
 
@@ -31,6 +32,9 @@ unsafe impl GlobalAlloc for Counting {
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
+
+/// The count is the process's: one test at a time.
+static TURN: Mutex<()> = Mutex::new(());
 
 const TASKS: u64 = 1_000;
 const ROUNDS: u64 = 100;
@@ -62,6 +66,7 @@ fn is_steady(allocations: u64) -> bool {
 
 #[test]
 fn warm_runtime_starts_tasks_without_allocating() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let _dog = common::watchdog(60);
     let runtime = Runtime::builder().workers(2).build().expect("a runtime");
     let mut group = runtime.group();
@@ -75,4 +80,27 @@ fn warm_runtime_starts_tasks_without_allocating() {
     });
     let by_task = by_task.join().expect("a number");
     assert!(is_steady(by_task), "{by_task} from a task");
+}
+
+#[test]
+fn warm_scopes_cost_an_allocation_for_each_closure() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _dog = common::watchdog(60);
+    let runtime = Runtime::builder().workers(1).build().expect("a runtime");
+    let allocations = runtime.run(|| {
+        let run = || {
+            for number in 0..TASKS {
+                scope(|tasks| {
+                    tasks.go(move || {
+                        std::hint::black_box(number);
+                        Ok(())
+                    });
+                })
+                .expect("no task fails");
+            }
+        };
+        run();
+        allocations_of(run)
+    });
+    assert!(allocations < TASKS + TASKS / 10, "{allocations}");
 }

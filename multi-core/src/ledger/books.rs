@@ -407,6 +407,21 @@ impl Shared {
         }
     }
 
+    /// See [`Ledger::renew`](super::Ledger::renew).
+    pub(super) fn renew(&self) -> bool {
+        let mut state = self.state();
+        let is_plain = self.options.is_plain();
+        let is_idle = state.unsettled(self) == 0 && state.queue.is_empty();
+        let is_told = state.failed == 0 && !state.is_detached && state.names.is_empty();
+        let renews = is_plain && is_idle && is_told && state.token.is_unused();
+        if renews {
+            state.count.start_over(self.tally);
+            Roster::rewind(&mut state.usher);
+            (state.next_id, state.started, state.round_from) = (0, 0, 0);
+        }
+        renews
+    }
+
     pub(super) fn take_failures(&self, state: &mut State) -> Result<(), GroupError> {
         let ended = state.count.ended(self.tally);
         if ended == state.started {

@@ -202,6 +202,13 @@ impl Count {
         false
     }
 
+    /// Forgets all ends. No task is left.
+    pub(super) fn start_over(&mut self, tally: &Tally) {
+        self.collect(tally);
+        debug_assert!(!self.is_awaited);
+        self.ended = 0;
+    }
+
     /// Counts an end here and gives no credit, so that every end comes to the lock: for a group with a limit.
     pub(super) fn end_exactly(&mut self) {
         self.ended += 1;

@@ -592,3 +592,62 @@ fn wait_for_room_that_panics_leaves_nobody_to_be_told() {
     assert_eq!(event.told(), told + 1);
     ledger.detach();
 }
+
+#[test]
+fn renewed_books_know_nothing_of_their_last_use() {
+    let mut ledger = ledger(GroupOptions::new());
+    for _ in 0..3 {
+        assert_eq!(ledger.progress().started, 0);
+        for _ in 0..5 {
+            on_thread(&ledger, || Ok(()));
+        }
+        ledger.wait().unwrap();
+        // The task that ended last lets go of the books in a moment.
+        while !ledger.renew() {
+            std::thread::yield_now();
+        }
+    }
+    on_thread(&ledger, || Err("late".into()));
+    let error = ledger.wait().unwrap_err();
+    assert_eq!(error.failures()[0].id(), TaskId(0));
+    assert!(error.to_string().starts_with("task 0 "), "{error}");
+}
+
+#[test]
+fn books_that_somebody_still_knows_are_not_renewed() {
+    let mut plain = ledger(GroupOptions::new());
+    assert!(plain.renew());
+    let clone = plain.clone();
+    assert!(!plain.renew(), "a clone");
+    drop(clone);
+    let token = plain.cancel_token();
+    assert!(!plain.renew(), "a token");
+    let child = token.child();
+    drop(token);
+    assert!(!plain.renew(), "a token that hears of a cancel");
+    drop(child);
+    plain.launch(TaskOptions::new(), |ticket| {
+        ticket.settle(Err(TaskErrorKind::Cancelled));
+    });
+    assert!(!plain.renew(), "a failure that nobody was told of");
+    plain.wait().unwrap_err();
+    assert!(!plain.renew(), "a count of failures");
+
+    let (keep, kept) = mpsc::channel();
+    let mut busy = ledger(GroupOptions::new());
+    busy.launch(TaskOptions::new(), move |ticket| keep.send(ticket).unwrap());
+    assert!(!busy.renew(), "a task");
+    kept.recv().unwrap().settle(Ok(()));
+    busy.wait().unwrap();
+    assert!(busy.renew());
+    busy.cancel_token().cancel();
+    assert!(!busy.renew(), "cancelled");
+
+    for options in [
+        GroupOptions::new().name("named"),
+        GroupOptions::new().limit(1),
+        GroupOptions::new().timeout(Duration::from_secs(60)),
+    ] {
+        assert!(!ledger(options).renew());
+    }
+}

@@ -175,6 +175,9 @@ impl Threads {
 
     fn join_those(&self, which: impl Fn(&Thread) -> bool) {
         let mut state = lock(&self.state);
+        if state.live.is_empty() {
+            return;
+        }
         let (ended, live) = std::mem::take(&mut state.live)
             .into_iter()
             .partition::<Vec<_>, _>(which);

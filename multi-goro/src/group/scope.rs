@@ -5,7 +5,7 @@
     reason = "a borrow is stretched to 'static and ended before the scope returns"
 )]
 
-use super::Group;
+use super::{Group, spare};
 use multi_core::{GroupError, Handle, Result, TaskError, TaskOptions};
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
@@ -48,14 +48,18 @@ pub fn scope<'env, F, T>(f: F) -> Result<T, GroupError>
 where
     F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
 {
-    let mut scope = Scope {
-        group: Group::new(),
-        scope: PhantomData,
-        env: PhantomData,
+    let mut group = spare::take().unwrap_or_default();
+    let returned = {
+        let scope = Scope {
+            group: &group,
+            scope: PhantomData,
+            env: PhantomData,
+        };
+        catch_unwind(AssertUnwindSafe(|| f(&scope)))
     };
-    let returned = catch_unwind(AssertUnwindSafe(|| f(&scope)));
     // Whatever `f` did, no task outlives this line.
-    let waited = scope.group.wait();
+    let waited = group.wait();
+    spare::keep(group);
     match returned {
         Ok(value) => waited.map(|()| value),
         Err(panic) => resume_unwind(panic),
@@ -65,7 +69,7 @@ where
 /// Starts tasks that borrow; made by [`scope`].
 #[derive(Debug)]
 pub struct Scope<'scope, 'env: 'scope> {
-    group: Group,
+    group: &'scope Group,
     /// Invariant, so that `'scope` cannot be shortened to one that ends before the tasks do.
     scope: PhantomData<&'scope mut &'scope ()>,
     env: PhantomData<&'env mut &'env ()>,

@@ -106,6 +106,11 @@ pub(crate) fn is_on(shared: &Shared) -> bool {
     shared.bound().is_some_and(Bound::is_here) && !shared.is_foreign()
 }
 
+/// Whether a task of `shared` runs here, in the process that has it.
+pub(crate) fn is_in(shared: &Arc<Shared>) -> bool {
+    on_task().is_some_and(|(worker, _)| worker.belongs_to(shared))
+}
+
 /// Which thread this is, as a number that no other one ever has.
 pub(super) fn thread_number() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);

@@ -113,11 +113,15 @@ impl Event for TaskEvent {
         let next = self.key.load(Relaxed) + 1;
         // Release: pairs with the Acquire in `key`.
         self.key.store(next, Release);
-        if waiting.is_empty() {
+        let Some(first) = waiting.take() else {
             return;
-        }
-        let all = waiting.take_all();
+        };
+        // Mostly there is one, and the queue keeps its room for the next.
+        let others = (!waiting.is_empty()).then(|| waiting.take_all());
         drop(waiting);
-        all.unpark_all();
+        first.unpark();
+        if let Some(others) = others {
+            others.unpark_all();
+        }
     }
 }
