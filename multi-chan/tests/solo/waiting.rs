@@ -160,16 +160,22 @@ fn senders_beside_a_stopped_receiver_sleep_and_are_woken() {
 }
 
 fn sleep_beside(stopped: &Child, sleepers: [Child; 2]) {
-    // By then it is settled that only a wake will do.
-    pause(400);
-    let before = sleepers.each_ref().map(|sleeper| sleeper.cost().0);
-    pause(500);
-    let after = sleepers.each_ref().map(|sleeper| sleeper.cost().0);
     // Polling every 12.8 ms would be 39, and every 20 ms, without the one call or the other, 25.
     let most = if can_sleep_long() { 2 } else { 45 };
+    let costs = || sleepers.each_ref().map(|sleeper| sleeper.cost().0);
+    // On a busy machine it takes a while until it is settled that only a wake will do.
+    let mut seen = Vec::new();
+    let settled = (0..12).any(|_| {
+        let before = costs();
+        pause(500);
+        let after = costs();
+        seen.push([after[0] - before[0], after[1] - before[1]]);
+        seen.last()
+            .is_some_and(|more| more.iter().all(|&more| more <= most))
+    });
     assert!(
-        after[0] - before[0] <= most && after[1] - before[1] <= most,
-        "{before:?} {after:?}"
+        settled,
+        "still polling, wakes in each half second: {seen:?}"
     );
     stopped.signal(libc::SIGCONT);
     sleepers.into_iter().for_each(Child::join);
