@@ -14,7 +14,7 @@
 //! # Ok::<(), multi_chan::Error>(())
 //! ```
 //!
-//! The channel is one anonymous `MAP_SHARED` mapping: no name, no file, no descriptor. Values are plain
+//! The channel is one anonymous `MAP_SHARED` mapping: no name, no file, no descriptor unless [`Builder`] is asked for one. Values are plain
 //! data ([`Plain`]), copied in and out. While nobody sleeps, a message costs no system call.
 //!
 //! [`bytes`] makes a channel for messages of any size, [`messages`] one for whatever serde can encode:
