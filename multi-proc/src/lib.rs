@@ -62,6 +62,14 @@
 mod builder;
 mod cancel;
 mod child;
+#[cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        reason = "what is called in other processes uses it as it lands"
+    )
+)]
+mod function;
 mod group;
 mod hook;
 mod identity;

@@ -12,6 +12,8 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::time::Duration;
 
+pub(crate) mod image;
+
 pub(crate) const EAGAIN: i32 = libc::EAGAIN;
 pub(crate) const ECHILD: i32 = libc::ECHILD;
 pub(crate) const EMFILE: i32 = libc::EMFILE;
