@@ -48,15 +48,11 @@ impl<T> Ring<T> {
 
     /// Whether there was nothing in it at some moment during the call.
     pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    pub(crate) fn len(&self) -> u32 {
         // Acquire: pairs with the Release CAS of a taker, so that a tail at least as new as this head is read next.
         let head = self.head.0.load(Acquire);
         // Relaxed: a hint; a sleeper that relies on it has a fence before (see `idle`).
         let tail = self.tail.0.load(Relaxed);
-        tail.wrapping_sub(head)
+        head == tail
     }
 
     /// Adds at the tail, or gives the item back when full.

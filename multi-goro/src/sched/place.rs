@@ -86,7 +86,7 @@ impl Worker {
             let moved = half.chain([task]).map(TaskRef);
             self.shared.injector().push(moved);
         }
-        self.shared.announce_child(self.remote(), site);
+        self.shared.announce_child(site);
     }
 
     /// Makes a started task of this worker ready, ahead of the list within the limit of [`JUMPS_MAX`].
