@@ -25,8 +25,8 @@ use std::time::{Duration, Instant};
 ///
 /// # Fork
 ///
-/// A token whose [`CancelWord`] lies in shared memory works on both sides of a fork. Those who depend on it (its
-/// [`child`](Self::child) tokens) hear of a request made by another process when one is made in theirs too.
+/// A token whose [`CancelWord`] lies in shared memory works on both sides of a fork. Its [`child`](Self::child) tokens see a request
+/// made by another process, too, but who waits for one of them is woken only when a request is made in this process as well.
 #[derive(Clone)]
 pub struct CancelToken {
     node: Arc<Node>,
@@ -93,7 +93,13 @@ impl CancelToken {
     /// for its child: a green task parks.
     #[must_use]
     pub fn child(&self) -> Self {
-        let child = Self::on(self.node.word.fresh_event());
+        let child = Self::with_word(Arc::new(ChildWord {
+            own: EventWord {
+                set: AtomicBool::new(false),
+                event: self.node.word.fresh_event(),
+            },
+            parent: Arc::clone(&self.node.word),
+        }));
         self.adopt(&child);
         child
     }
@@ -160,7 +166,7 @@ impl CancelToken {
         }
     }
 
-    /// Whether somebody asked to stop. One load; cheap enough for a loop.
+    /// Whether somebody asked to stop. One load, and one for each token that this one is a child of; cheap enough for a loop.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.node.word.is_set()
@@ -264,9 +270,16 @@ impl CancelWord for EventWord {
     }
 
     fn wait(&self, until: Option<Instant>) -> bool {
+        self.wait_for(until, || self.is_set())
+    }
+}
+
+impl EventWord {
+    /// Waits on the event until `is_set` says so or `until` has passed; returns what it said last.
+    fn wait_for(&self, until: Option<Instant>, is_set: impl Fn() -> bool) -> bool {
         loop {
             let key = self.event.key();
-            if self.is_set() {
+            if is_set() {
                 return true;
             }
             if until.is_some_and(|until| Instant::now() >= until) {
@@ -274,6 +287,31 @@ impl CancelWord for EventWord {
             }
             self.event.wait(key, until);
         }
+    }
+}
+
+/// A flag of its own that also counts as set when its parent's is: a request that its maker has not passed on yet is seen.
+#[derive(Debug)]
+struct ChildWord {
+    own: EventWord,
+    parent: Arc<dyn CancelWord>,
+}
+
+impl CancelWord for ChildWord {
+    fn fresh_event(&self) -> Arc<dyn Event> {
+        self.own.fresh_event()
+    }
+
+    fn is_set(&self) -> bool {
+        self.own.is_set() || self.parent.is_set()
+    }
+
+    fn set(&self) {
+        self.own.set();
+    }
+
+    fn wait(&self, until: Option<Instant>) -> bool {
+        self.own.wait_for(until, || self.is_set())
     }
 }
 
@@ -332,18 +370,18 @@ mod tests {
     }
 
     #[test]
-    fn request_made_elsewhere_reaches_children_with_the_next_one_made_here() {
+    fn children_see_a_request_that_nobody_told_them_of() {
         let event: Arc<dyn Event> = Arc::new(ThreadEvent::new());
         let word = Arc::new(EventWord {
             set: AtomicBool::new(false),
             event,
         });
         let here = CancelToken::with_word(word.clone());
-        let child = here.child();
-        // As another process would, which shares the word and nothing else.
+        let grandchild = here.child().child();
+        assert!(!grandchild.is_cancelled());
+        // As another process would, which shares the word and nothing else, or a canceller that comes no further for now.
         word.set();
-        assert!(here.is_cancelled() && !child.is_cancelled());
-        here.cancel();
-        assert!(child.is_cancelled());
+        assert!(here.is_cancelled() && grandchild.is_cancelled());
+        grandchild.wait();
     }
 }
