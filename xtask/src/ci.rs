@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use crate::workspace::Workspace;
-use crate::{Result, Verdict, bench, conformance, models, test, tidy};
+use crate::{Result, Verdict, bench, models, test, tidy};
 
 type Step = (&'static str, fn(&Workspace) -> Result<Verdict>);
 
-/// Quick ones first; the tests last, because their summary closes the output.
+/// Quick ones first; the tests last, because their summary closes the output. They include the rules over every backend.
 const STEPS: &[Step] = &[
     ("tidy", tidy::run),
     ("fmt", fmt),
@@ -15,11 +15,8 @@ const STEPS: &[Step] = &[
     ("doc", doc),
     ("bench smoke", bench::smoke),
     ("models", models::run),
-    ("conformance", |workspace| {
-        conformance::run(workspace, Duration::from_secs(test::LIMIT_SECONDS), false)
-    }),
     ("test", |workspace| {
-        test::run(workspace, Duration::from_secs(test::LIMIT_SECONDS), &[])
+        test::run_with_rules(workspace, Duration::from_secs(test::LIMIT_SECONDS))
     }),
 ];
 

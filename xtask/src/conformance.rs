@@ -5,11 +5,11 @@
 //! half-way cannot pass.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
-use std::process::Stdio;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
+use std::{env, fs};
 
-use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use serde_json::Value;
 
@@ -18,6 +18,9 @@ use crate::{Result, Verdict, limit};
 
 /// Names the file that the rules append to.
 const REPORT_VARIABLE: &str = "MULTI_CONFORMANCE_REPORT";
+
+/// Names the folder of those files, to the runner of every test binary.
+const REPORTS_VARIABLE: &str = "MULTI_CONFORMANCE_REPORTS";
 
 /// As much of a reason as a footnote shows: a few lines.
 const REASON_CHARS_MAX: usize = 400;
@@ -56,33 +59,24 @@ struct Rule {
 
 /// Runs the rules and ends with the line `N passed, N failed`.
 pub(crate) fn run(workspace: &Workspace, limit: Duration, docs: bool) -> Result<Verdict> {
-    let crates: Vec<&str> = workspace
-        .members_with_test("conformance")
-        .map(|member| &*member.name)
-        .collect();
-    if crates.is_empty() {
+    let reports = Reports::empty(workspace)?;
+    if reports.crates.is_empty() {
         return Err("no member has a tests/conformance.rs".into());
     }
     let mut build = workspace.cargo();
     build.args(["test", "--no-run", "--test", "conformance"]);
-    build.args(crates.iter().flat_map(|name| ["--package", name]));
+    build.args(reports.crates.iter().flat_map(|name| ["--package", name]));
     if !build.status()?.success() {
         return Err("the conformance tests do not build".into());
     }
-    let folder = workspace.target.join("conformance");
-    fs::create_dir_all(&folder)?;
     let mut matrix = Matrix::default();
-    for name in crates {
+    for name in &reports.crates {
         eprintln!("running the rules over {name}");
-        let report = folder.join(format!("{name}.jsonl"));
-        // An empty file, not none: a run that reports nothing is then seen as such.
-        fs::write(&report, "")?;
         let mut cargo = limit::cargo_test(workspace, limit)?;
-        cargo
-            .args(["--quiet", "--package", name, "--test", "conformance"])
-            .env(REPORT_VARIABLE, &report);
+        cargo.args(["--quiet", "--package", name, "--test", "conformance"]);
+        reports.ask_of(&mut cargo);
         let output = cargo.stdin(Stdio::null()).output()?;
-        matrix.add_run(name, &fs::read_to_string(&report)?, output.status.success());
+        matrix.add_run(name, &reports.read(name)?, output.status.success());
         if !output.status.success() {
             println!("{}", String::from_utf8_lossy(&output.stdout));
             eprintln!("{}", String::from_utf8_lossy(&output.stderr));
@@ -90,6 +84,72 @@ pub(crate) fn run(workspace: &Workspace, limit: Duration, docs: bool) -> Result<
     }
     print!("{}", matrix.render(docs));
     Ok(Verdict::green_if(matrix.count().failed == 0))
+}
+
+/// What the rules of each backend's crate report, a file for each.
+#[derive(Debug)]
+pub(crate) struct Reports {
+    folder: PathBuf,
+    /// The crates that have rules to run.
+    crates: Vec<String>,
+}
+
+impl Reports {
+    /// An empty file for each crate, not none: a run that reports nothing is then seen as such.
+    pub(crate) fn empty(workspace: &Workspace) -> Result<Self> {
+        let reports = Self {
+            folder: workspace.target.join("conformance"),
+            crates: workspace
+                .members_with_test("conformance")
+                .map(|member| member.name.clone())
+                .collect(),
+        };
+        fs::create_dir_all(&reports.folder)?;
+        for name in &reports.crates {
+            fs::write(file_of(&reports.folder, name), "")?;
+        }
+        Ok(reports)
+    }
+
+    /// Makes the conformance tests that `cargo` runs under [`limit`] report here.
+    pub(crate) fn ask_of(&self, cargo: &mut Command) {
+        cargo.env(REPORTS_VARIABLE, &self.folder);
+    }
+
+    /// The table of what was reported in a run of all tests, which counts by itself the crates whose run failed.
+    pub(crate) fn table(&self) -> Result<Table> {
+        let mut matrix = Matrix::default();
+        for name in &self.crates {
+            matrix.add_run(name, &self.read(name)?, true);
+        }
+        Ok(Table {
+            text: matrix.render(false),
+            failed: matrix.count().failed,
+        })
+    }
+
+    fn read(&self, name: &str) -> Result<String> {
+        Ok(fs::read_to_string(file_of(&self.folder, name))?)
+    }
+}
+
+/// Rules × backends, to be printed.
+#[derive(Debug)]
+pub(crate) struct Table {
+    pub(crate) text: String,
+    pub(crate) failed: usize,
+}
+
+fn file_of(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}.jsonl"))
+}
+
+/// The variable with which the test binary `program`, started by cargo for one package, is told where to report; none for other tests.
+pub(crate) fn report_of(program: &Path) -> Option<(&'static str, PathBuf)> {
+    let rules = program.file_name()?.to_str()?.starts_with("conformance-");
+    let folder = env::var_os(REPORTS_VARIABLE).filter(|_| rules)?;
+    let package = env::var("CARGO_PKG_NAME").ok()?;
+    Some((REPORT_VARIABLE, file_of(Path::new(&folder), &package)))
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -194,7 +254,7 @@ impl Matrix {
     /// The table, its footnotes, the troubles, and the closing line.
     fn render(&self, docs: bool) -> String {
         let mut notes = Footnotes::default();
-        let mut table = Table::new();
+        let mut table = comfy_table::Table::new();
         table.load_style(UTF8_FULL_CONDENSED);
         table.set_header(std::iter::once("rule".to_owned()).chain(self.backends.iter().cloned()));
         for rule in &self.rules {

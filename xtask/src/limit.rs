@@ -18,7 +18,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::tally::{self, Tally};
-use crate::{Result, workspace};
+use crate::{Result, conformance, workspace};
 
 /// How often the end of the binary is looked for.
 const POLL: Duration = Duration::from_millis(10);
@@ -77,6 +77,7 @@ fn supervise(
 ) -> Result<(Ended, Tally)> {
     let mut child = Command::new(program)
         .args(args)
+        .envs(conformance::report_of(Path::new(program)))
         // rustdoc tells a bundle of doc tests its path, so that each runs in a process of its own, but not when there is a runner.
         .env("RUSTDOC_DOCTEST_BIN_PATH", program)
         .stdin(Stdio::null())
@@ -216,7 +217,8 @@ mod tests {
             Tally {
                 passed: 2,
                 failed: 1,
-                summaries: 1
+                summaries: 1,
+                failures: vec![],
             }
         );
     }

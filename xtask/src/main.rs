@@ -83,7 +83,7 @@ enum Task {
         #[arg(long, default_value_t = test::LIMIT_SECONDS, value_parser = clap::value_parser!(u64).range(1..))]
         limit: u64,
     },
-    /// The whole gate: formatting, lints, docs, tidy, bench smoke, conformance, tests
+    /// The whole gate: formatting, lints, docs, tidy, bench smoke, models, tests with the table of rules
     Ci,
     /// Check the rules of this repository that no lint can say
     Tidy,

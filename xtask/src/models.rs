@@ -15,7 +15,14 @@ pub(crate) fn run(workspace: &Workspace) -> Result<Verdict> {
         let packages = packages.iter().flat_map(|name| ["--package", name]);
         workspace
             .cargo()
-            .args(["test", "--release", "--lib", "--target-dir", folder])
+            .args([
+                "test",
+                "--profile",
+                "models",
+                "--lib",
+                "--target-dir",
+                folder,
+            ])
             .args(packages)
             .env("RUSTFLAGS", flags)
             .status()

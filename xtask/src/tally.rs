@@ -6,20 +6,25 @@ use std::fmt;
 pub(crate) const COUNTED_AS_FAILED: &str = "xtask: counted as failed: ";
 
 /// Tests passed and failed, over any number of test binaries.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) passed: u64,
     pub(crate) failed: u64,
     /// How many `test result:` lines were seen.
     pub(crate) summaries: u64,
+    /// Each test and binary that failed, as its line names it.
+    pub(crate) failures: Vec<String>,
 }
 
 impl Tally {
     /// Counts one line of output; most lines count for nothing.
     pub(crate) fn line(&mut self, line: &str) {
         let line = line.trim_end();
-        if line.starts_with(COUNTED_AS_FAILED) {
+        if let Some(trouble) = line.strip_prefix(COUNTED_AS_FAILED) {
             self.failed += 1;
+            self.failures.push(trouble.to_owned());
+        } else if let Some(name) = failure(line) {
+            self.failures.push(name.to_owned());
         } else if let Some((passed, failed)) = summary(line) {
             self.passed += passed;
             self.failed += failed;
@@ -32,11 +37,20 @@ impl Tally {
     }
 }
 
-/// The line that ends a run: `N passed, N failed`.
+/// The lines that end a run: what failed, and `N passed, N failed`.
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for failure in &self.failures {
+            writeln!(f, "failed: {failure}")?;
+        }
         write!(f, "{} passed, {} failed", self.passed, self.failed)
     }
+}
+
+/// The name in `test NAME ... FAILED`, as libtest, libtest-mimic and rustdoc print it.
+fn failure(line: &str) -> Option<&str> {
+    let name = line.strip_prefix("test ")?.strip_suffix("FAILED")?;
+    Some(name.trim_end().strip_suffix("...")?.trim_end())
 }
 
 /// The counts in `test result: ok. 12 passed; 0 failed; ..`, as libtest, libtest-mimic and rustdoc print it.
@@ -59,6 +73,7 @@ mod tests {
         let mut tally = Tally::default();
         for line in [
             "running 2 tests",
+            "test pool::a_hung_job   ... FAILED",
             "test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s\n",
             "test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.00s",
             "xtask: counted as failed: target/debug/deps/fork-1 did not end within 300 s",
@@ -72,9 +87,16 @@ mod tests {
             Tally {
                 passed: 15,
                 failed: 3,
-                summaries: 2
+                summaries: 2,
+                failures: vec![
+                    "pool::a_hung_job".to_owned(),
+                    "target/debug/deps/fork-1 did not end within 300 s".to_owned(),
+                ],
             }
         );
-        assert_eq!(tally.to_string(), "15 passed, 3 failed");
+        assert_eq!(
+            tally.to_string(),
+            "failed: pool::a_hung_job\nfailed: target/debug/deps/fork-1 did not end within 300 s\n15 passed, 3 failed"
+        );
     }
 }
