@@ -1,0 +1,124 @@
+//! Mappings, and files in memory.
+
+#![expect(unsafe_code, reason = "libc calls")]
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr::{self, NonNull};
+
+/// `mmap(MAP_SHARED | MAP_ANONYMOUS)`, mmap(2): zeroed memory that forked children share.
+pub(crate) fn map_shared(bytes: usize) -> io::Result<NonNull<u8>> {
+    map(bytes, libc::MAP_SHARED | libc::MAP_NORESERVE)
+}
+
+/// `mmap(MAP_PRIVATE | MAP_ANONYMOUS)`, mmap(2): zeroed memory of this process alone.
+pub(crate) fn map_private(bytes: usize) -> io::Result<NonNull<u8>> {
+    map(bytes, libc::MAP_PRIVATE)
+}
+
+/// `mmap(MAP_SHARED)`, mmap(2), of a file from its beginning.
+pub(crate) fn map_file(file: BorrowedFd<'_>, bytes: usize) -> io::Result<NonNull<u8>> {
+    map_fd(
+        bytes,
+        libc::MAP_SHARED | libc::MAP_NORESERVE,
+        file.as_raw_fd(),
+    )
+}
+
+fn map(bytes: usize, flags: i32) -> io::Result<NonNull<u8>> {
+    map_fd(bytes, flags | libc::MAP_ANONYMOUS, -1)
+}
+
+fn map_fd(bytes: usize, flags: i32, fd: i32) -> io::Result<NonNull<u8>> {
+    // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
+    let address = unsafe {
+        libc::mmap(
+            ptr::null_mut(),
+            bytes,
+            libc::PROT_READ | libc::PROT_WRITE,
+            flags,
+            fd,
+            0,
+        )
+    };
+    if address == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    NonNull::new(address.cast()).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))
+}
+
+/// `memfd_create`, `memfd_create(2)`: an empty file in memory that can be sealed, closed by `exec`.
+pub(crate) fn memfd(name: &'static CStr) -> io::Result<OwnedFd> {
+    // SAFETY: the name ends with a zero and outlives the call.
+    let fd =
+        unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Seals that keep a file's size.
+pub(crate) const SIZE_SEALS: i32 = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW;
+
+/// `fcntl(F_ADD_SEALS)`, fcntl(2): the file keeps its size, and these seals.
+pub(crate) fn seal(file: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: takes numbers only.
+    let done = unsafe {
+        libc::fcntl(
+            file.as_raw_fd(),
+            libc::F_ADD_SEALS,
+            SIZE_SEALS | libc::F_SEAL_SEAL,
+        )
+    };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// `fcntl(F_GET_SEALS)`, fcntl(2): an error for what is not a file in memory.
+pub(crate) fn seals(file: BorrowedFd<'_>) -> io::Result<i32> {
+    // SAFETY: takes numbers only.
+    let seals = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GET_SEALS) };
+    if seals < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(seals)
+}
+
+/// `fcntl(F_SETFD)`, fcntl(2): `exec` does not close the descriptor.
+pub(crate) fn keep_on_exec(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: takes numbers only.
+    let done = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, 0) };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// `munmap`, munmap(2).
+///
+/// # Safety
+/// - `base` and `bytes` are what a `map_` function gave and took.
+/// - nothing uses the memory any more.
+pub(crate) unsafe fn unmap(base: NonNull<u8>, bytes: usize) {
+    // SAFETY: the caller's promise.
+    let done = unsafe { libc::munmap(base.as_ptr().cast(), bytes) };
+    debug_assert_eq!(done, 0, "munmap of our own mapping");
+}
+
+/// `madvise(MADV_WIPEONFORK)`, madvise(2): a forked child finds these pages zeroed.
+pub(crate) fn wipe_on_fork(base: NonNull<u8>, bytes: usize) -> io::Result<()> {
+    // SAFETY: the advice changes what a child sees, nothing in this process.
+    let done = unsafe { libc::madvise(base.as_ptr().cast(), bytes, libc::MADV_WIPEONFORK) };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
