@@ -3,7 +3,7 @@
 use crate::Result;
 use crate::cancel::CancelToken;
 use crate::error::{GroupError, TryGoError, WaitTimeoutError};
-use crate::group::{Group, Progress, Spawner};
+use crate::group::{Group, Progress, Spawner, Tasks};
 use crate::options::TaskOptions;
 use std::fmt;
 use std::panic::Location;
@@ -40,21 +40,21 @@ pub trait DynGroup {
         options: TaskOptions,
         task: BoxedTask,
     ) -> Result<(), TryGoError<BoxedTask>>;
-    /// [`Group::wait`].
+    /// [`Tasks::wait`].
     ///
     /// # Errors
     ///
     /// As there.
     fn dyn_wait(&mut self) -> Result<(), GroupError>;
-    /// [`Group::wait_timeout`].
+    /// [`Tasks::wait_timeout`].
     ///
     /// # Errors
     ///
     /// As there.
     fn dyn_wait_timeout(&mut self, timeout: Duration) -> Result<(), WaitTimeoutError>;
-    /// [`Group::cancel_token`].
+    /// [`Tasks::cancel_token`].
     fn dyn_cancel_token(&self) -> CancelToken;
-    /// [`Group::progress`].
+    /// [`Tasks::progress`].
     fn dyn_progress(&self) -> Progress;
     /// [`Group::spawner`].
     fn dyn_spawner(&self) -> DynSpawner;
@@ -99,6 +99,27 @@ impl<G: Group> DynGroup for G {
     }
 }
 
+// So that `Group` is all there is to import.
+crate::tasks_face!(dyn DynGroup + '_);
+
+impl Tasks for dyn DynGroup + '_ {
+    fn wait(&mut self) -> Result<(), GroupError> {
+        self.dyn_wait()
+    }
+
+    fn wait_timeout(&mut self, timeout: Duration) -> Result<(), WaitTimeoutError> {
+        self.dyn_wait_timeout(timeout)
+    }
+
+    fn cancel_token(&self) -> CancelToken {
+        self.dyn_cancel_token()
+    }
+
+    fn progress(&self) -> Progress {
+        self.dyn_progress()
+    }
+}
+
 impl Group for dyn DynGroup + '_ {
     type Spawner = DynSpawner;
 
@@ -132,22 +153,6 @@ impl Group for dyn DynGroup + '_ {
                     }
                 })
             })
-    }
-
-    fn wait(&mut self) -> Result<(), GroupError> {
-        self.dyn_wait()
-    }
-
-    fn wait_timeout(&mut self, timeout: Duration) -> Result<(), WaitTimeoutError> {
-        self.dyn_wait_timeout(timeout)
-    }
-
-    fn cancel_token(&self) -> CancelToken {
-        self.dyn_cancel_token()
-    }
-
-    fn progress(&self) -> Progress {
-        self.dyn_progress()
     }
 
     fn spawner(&self) -> DynSpawner {

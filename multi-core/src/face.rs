@@ -1,7 +1,7 @@
 //! The parts of a backend that read the same in every backend: inherent methods and builder options.
 
-/// Gives a backend's group the methods of [`Group`](crate::Group) and [`Spawn`](crate::Spawn) as its own, so that it can be used
-/// without the traits. The group must implement `Group`; `$value` is the bound on what `spawn` brings home.
+/// Gives a backend's group the methods of [`Group`](crate::Group), [`Spawn`](crate::Spawn) and [`SpawnFn`](crate::SpawnFn) as its own, so
+/// that it can be used without the traits. The group must implement `Group`; `$value` is the bound on what `spawn` brings home.
 ///
 /// ```text
 /// multi_core::group_face!(Group, value: Send + 'static);
@@ -9,6 +9,9 @@
 #[macro_export]
 macro_rules! group_face {
     ($group:ty, value: $($value:tt)+) => {
+        $crate::tasks_face!($group);
+        $crate::spawn_fn_face!($group, args: [Send + 'static], value: [$($value)+]);
+
         impl $group {
             /// Starts `task`: see [`multi_core::Group::go`].
             #[track_caller]
@@ -88,30 +91,34 @@ macro_rules! group_face {
                 $crate::Spawn::spawn_with(self, options, task)
             }
 
-            /// Starts a function without captures and returns the handle of its value: see [`multi_core::SpawnFn::spawn_fn`].
-            #[track_caller]
-            pub fn spawn_fn<A, T>(
-                &self,
-                function: fn(A) -> $crate::Result<T>,
-                args: A,
-            ) -> $crate::Handle<T>
-            where
-                A: Send + 'static,
-                T: $($value)+,
-            {
-                $crate::SpawnFn::spawn_fn(self, function, args)
+            /// A handle that starts tasks in this group from elsewhere: see [`multi_core::Group::spawner`].
+            #[must_use]
+            pub fn spawner(&self) -> <Self as $crate::Group>::Spawner {
+                $crate::Group::spawner(self)
             }
+        }
+    };
+}
 
-            /// Waits for every task started so far: see [`multi_core::Group::wait`].
+/// Gives what implements [`Tasks`](crate::Tasks) its methods as its own; in [`group_face!`](crate::group_face) already.
+///
+/// ```text
+/// multi_core::tasks_face!(Pool);
+/// ```
+#[macro_export]
+macro_rules! tasks_face {
+    ($tasks:ty) => {
+        impl $tasks {
+            /// Waits for every task started so far: see [`multi_core::Tasks::wait`].
             ///
             /// # Errors
             ///
             /// Every failure since the last wait.
             pub fn wait(&mut self) -> $crate::Result<(), $crate::GroupError> {
-                $crate::Group::wait(self)
+                $crate::Tasks::wait(self)
             }
 
-            /// Waits for at most `timeout`: see [`multi_core::Group::wait_timeout`].
+            /// Waits for at most `timeout`: see [`multi_core::Tasks::wait_timeout`].
             ///
             /// # Errors
             ///
@@ -120,30 +127,66 @@ macro_rules! group_face {
                 &mut self,
                 timeout: ::std::time::Duration,
             ) -> $crate::Result<(), $crate::WaitTimeoutError> {
-                $crate::Group::wait_timeout(self, timeout)
+                $crate::Tasks::wait_timeout(self, timeout)
             }
 
-            /// The token that is cancelled with this round of the group: see [`multi_core::Group::cancel_token`].
+            /// The token that is cancelled with this round: see [`multi_core::Tasks::cancel_token`].
             #[must_use]
             pub fn cancel_token(&self) -> $crate::CancelToken {
-                $crate::Group::cancel_token(self)
+                $crate::Tasks::cancel_token(self)
             }
 
-            /// Asks every task of this round to stop: see [`multi_core::Group::cancel`].
+            /// Asks every task of this round to stop: see [`multi_core::Tasks::cancel`].
             pub fn cancel(&self) {
-                $crate::Group::cancel(self);
+                $crate::Tasks::cancel(self);
             }
 
-            /// How far the group is: see [`multi_core::Group::progress`].
+            /// How far the tasks are: see [`multi_core::Tasks::progress`].
             #[must_use]
             pub fn progress(&self) -> $crate::Progress {
-                $crate::Group::progress(self)
+                $crate::Tasks::progress(self)
+            }
+        }
+    };
+}
+
+/// Gives what implements [`SpawnFn`](crate::SpawnFn) its methods as its own; in [`group_face!`](crate::group_face) already. `args` and
+/// `value` are the bounds on what goes out and on what comes home.
+///
+/// ```text
+/// multi_core::spawn_fn_face!(Pool, args: [Serialize + DeserializeOwned + Send + 'static], value: [Serialize + DeserializeOwned + Send + 'static]);
+/// ```
+#[macro_export]
+macro_rules! spawn_fn_face {
+    ($pool:ty, args: [$($args:tt)+], value: [$($value:tt)+]) => {
+        impl $pool {
+            /// Starts a function without captures and returns the handle of its value: see [`multi_core::SpawnFn::spawn_fn`].
+            #[track_caller]
+            pub fn spawn_fn<A, T>(
+                &self,
+                function: fn(A) -> $crate::Result<T>,
+                args: A,
+            ) -> $crate::Handle<T>
+            where
+                A: $($args)+,
+                T: $($value)+,
+            {
+                $crate::SpawnFn::spawn_fn(self, function, args)
             }
 
-            /// A handle that starts tasks in this group from elsewhere: see [`multi_core::Group::spawner`].
-            #[must_use]
-            pub fn spawner(&self) -> <Self as $crate::Group>::Spawner {
-                $crate::Group::spawner(self)
+            /// As [`spawn_fn`](Self::spawn_fn), with options: see [`multi_core::SpawnFn::spawn_fn_with`].
+            #[track_caller]
+            pub fn spawn_fn_with<A, T>(
+                &self,
+                options: $crate::TaskOptions,
+                function: fn(A) -> $crate::Result<T>,
+                args: A,
+            ) -> $crate::Handle<T>
+            where
+                A: $($args)+,
+                T: $($value)+,
+            {
+                $crate::SpawnFn::spawn_fn_with(self, options, function, args)
             }
         }
     };

@@ -20,8 +20,9 @@
 //!
 //! | for | see |
 //! | --- | --- |
-//! | starting tasks and waiting for them | [`Group`], [`Spawner`], [`DynGroup`] |
-//! | values back from tasks | [`Spawn`], [`SpawnFn`], [`Handle`] |
+//! | starting tasks and waiting for them | [`Group`], [`Tasks`], [`Spawner`], [`DynGroup`] |
+//! | values back from tasks | [`Spawn`], [`Handle`] |
+//! | functions with arguments, where closures cannot go | [`SpawnFn`] |
 //! | limits, deadlines, names | [`GroupOptions`], [`TaskOptions`] |
 //! | asking tasks to stop | [`CancelToken`] |
 //! | what went wrong | [`GroupError`], [`TaskError`], [`TaskErrorKind`] |
@@ -38,6 +39,9 @@
 //!   task that was ever unfinished at one time.
 
 #![forbid(unsafe_code)]
+
+// What the faces say of methods links to this crate by its name.
+extern crate self as multi_core;
 
 mod cancel;
 pub mod clock;
@@ -62,7 +66,7 @@ pub use error::{
     GroupError, StillRunning, TaskError, TaskErrorKind, TryGoError, TryGoReason, WaitTimeoutError,
 };
 pub use event::{Event, ThreadEvent};
-pub use group::{Group, Progress, Spawn, SpawnFn, Spawner};
+pub use group::{Group, Progress, Spawn, SpawnFn, Spawner, Tasks};
 pub use handle::{Handle, JoinTimeoutError, Promise};
 pub use options::{BuildError, GroupOptions, TaskOptions};
 pub use panic::PanicLocation;
@@ -75,7 +79,7 @@ pub mod prelude {
     pub use crate::{
         BoxError, BuildError, CancelToken, Cancelled, DynGroup, Group, GroupError, GroupOptions,
         Handle, JoinTimeoutError, PanicLocation, Progress, RemoteError, Result, Spawn, SpawnFn,
-        Spawner, StillRunning, TaskError, TaskErrorKind, TaskId, TaskOptions, TryGoError,
+        Spawner, StillRunning, TaskError, TaskErrorKind, TaskId, TaskOptions, Tasks, TryGoError,
         TryGoReason, WaitTimeoutError,
     };
 }

@@ -240,26 +240,7 @@ impl Default for Group {
 multi_core::group_face!(Group, value: Send + 'static);
 multi_core::spawner_face!(Spawner);
 
-impl multi_core::Group for Group {
-    type Spawner = Spawner;
-
-    #[track_caller]
-    fn go_with<F>(&self, options: TaskOptions, task: F)
-    where
-        F: FnOnce() -> Result + Send + 'static,
-    {
-        self.inner.go(options.started_at(Location::caller()), task);
-    }
-
-    #[track_caller]
-    fn try_go_with<F>(&self, options: TaskOptions, task: F) -> Result<(), TryGoError<F>>
-    where
-        F: FnOnce() -> Result + Send + 'static,
-    {
-        self.inner
-            .try_go(options.started_at(Location::caller()), task)
-    }
-
+impl multi_core::Tasks for Group {
     fn wait(&mut self) -> Result<(), GroupError> {
         self.inner.expect_no_lost_tasks();
         let outcome = self.inner.ledger.wait();
@@ -280,6 +261,27 @@ impl multi_core::Group for Group {
 
     fn progress(&self) -> Progress {
         self.inner.ledger.progress()
+    }
+}
+
+impl multi_core::Group for Group {
+    type Spawner = Spawner;
+
+    #[track_caller]
+    fn go_with<F>(&self, options: TaskOptions, task: F)
+    where
+        F: FnOnce() -> Result + Send + 'static,
+    {
+        self.inner.go(options.started_at(Location::caller()), task);
+    }
+
+    #[track_caller]
+    fn try_go_with<F>(&self, options: TaskOptions, task: F) -> Result<(), TryGoError<F>>
+    where
+        F: FnOnce() -> Result + Send + 'static,
+    {
+        self.inner
+            .try_go(options.started_at(Location::caller()), task)
     }
 
     fn spawner(&self) -> Spawner {

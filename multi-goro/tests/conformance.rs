@@ -122,6 +122,24 @@ async fn later<T>(task: impl FnOnce() -> Result<T>) -> Result<T> {
     task()
 }
 
+impl multi_core::Tasks for PolledGroup {
+    fn wait(&mut self) -> Result<(), GroupError> {
+        self.0.wait()
+    }
+
+    fn wait_timeout(&mut self, timeout: Duration) -> Result<(), WaitTimeoutError> {
+        self.0.wait_timeout(timeout)
+    }
+
+    fn cancel_token(&self) -> CancelToken {
+        self.0.cancel_token()
+    }
+
+    fn progress(&self) -> Progress {
+        self.0.progress()
+    }
+}
+
 impl multi_core::Group for PolledGroup {
     type Spawner = PolledSpawner;
 
@@ -141,22 +159,6 @@ impl multi_core::Group for PolledGroup {
         F: FnOnce() -> Result + Send + 'static,
     {
         self.0.try_go_with(options, task)
-    }
-
-    fn wait(&mut self) -> Result<(), GroupError> {
-        self.0.wait()
-    }
-
-    fn wait_timeout(&mut self, timeout: Duration) -> Result<(), WaitTimeoutError> {
-        self.0.wait_timeout(timeout)
-    }
-
-    fn cancel_token(&self) -> CancelToken {
-        self.0.cancel_token()
-    }
-
-    fn progress(&self) -> Progress {
-        self.0.progress()
     }
 
     fn spawner(&self) -> PolledSpawner {

@@ -177,6 +177,29 @@ where
 
 type Site = &'static std::panic::Location<'static>;
 
+impl multi_core::Tasks for Group {
+    fn wait(&mut self) -> Result<(), GroupError> {
+        self.check_owner();
+        self.ledger.wait()
+    }
+
+    fn wait_timeout(&mut self, timeout: Duration) -> Result<(), WaitTimeoutError> {
+        self.check_owner();
+        self.ledger.wait_timeout(timeout)
+    }
+
+    fn cancel_token(&self) -> CancelToken {
+        self.ledger.cancel_token()
+    }
+
+    fn progress(&self) -> Progress {
+        if self.reaper.owner.is_here() {
+            self.reaper.sweep();
+        }
+        self.ledger.progress()
+    }
+}
+
 impl multi_core::Group for Group {
     type Spawner = Spawner;
 
@@ -224,27 +247,6 @@ impl multi_core::Group for Group {
                 Err(TryGoError::new(task, TryGoReason::Start(error)))
             }
         }
-    }
-
-    fn wait(&mut self) -> Result<(), GroupError> {
-        self.check_owner();
-        self.ledger.wait()
-    }
-
-    fn wait_timeout(&mut self, timeout: Duration) -> Result<(), WaitTimeoutError> {
-        self.check_owner();
-        self.ledger.wait_timeout(timeout)
-    }
-
-    fn cancel_token(&self) -> CancelToken {
-        self.ledger.cancel_token()
-    }
-
-    fn progress(&self) -> Progress {
-        if self.reaper.owner.is_here() {
-            self.reaper.sweep();
-        }
-        self.ledger.progress()
     }
 
     fn spawner(&self) -> Spawner {

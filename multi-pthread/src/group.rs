@@ -109,6 +109,31 @@ impl Default for Group {
 multi_core::group_face!(Group, value: Send + 'static);
 multi_core::spawner_face!(Spawner);
 
+impl multi_core::Tasks for Group {
+    fn wait(&mut self) -> Result<(), GroupError> {
+        // Joining is waiting: one sleep a thread instead of two.
+        self.inner.join_all();
+        let outcome = self.inner.ledger.wait();
+        // Those that a task started meanwhile.
+        self.inner.join_all();
+        outcome
+    }
+
+    fn wait_timeout(&mut self, timeout: Duration) -> Result<(), WaitTimeoutError> {
+        let outcome = self.inner.ledger.wait_timeout(timeout);
+        self.inner.join_gone();
+        outcome
+    }
+
+    fn cancel_token(&self) -> CancelToken {
+        self.inner.ledger.cancel_token()
+    }
+
+    fn progress(&self) -> Progress {
+        self.inner.ledger.progress()
+    }
+}
+
 impl multi_core::Group for Group {
     type Spawner = Spawner;
 
@@ -143,29 +168,6 @@ impl multi_core::Group for Group {
                 go.ticket.withdraw();
                 TryGoError::new(go.task, TryGoReason::Start(error))
             })
-    }
-
-    fn wait(&mut self) -> Result<(), GroupError> {
-        // Joining is waiting: one sleep a thread instead of two.
-        self.inner.join_all();
-        let outcome = self.inner.ledger.wait();
-        // Those that a task started meanwhile.
-        self.inner.join_all();
-        outcome
-    }
-
-    fn wait_timeout(&mut self, timeout: Duration) -> Result<(), WaitTimeoutError> {
-        let outcome = self.inner.ledger.wait_timeout(timeout);
-        self.inner.join_gone();
-        outcome
-    }
-
-    fn cancel_token(&self) -> CancelToken {
-        self.inner.ledger.cancel_token()
-    }
-
-    fn progress(&self) -> Progress {
-        self.inner.ledger.progress()
     }
 
     fn spawner(&self) -> Spawner {

@@ -5,7 +5,7 @@ use super::{NO_SHARED_MEMORY, Subject, Verdict, group, rule_list, with};
 use crate::cancel::CancelToken;
 use crate::dyn_group::DynGroup;
 use crate::error::TryGoReason;
-use crate::group::{Group, Spawn, Spawner};
+use crate::group::{Group, Spawn, Spawner, Tasks};
 use crate::options::{GroupOptions, TaskOptions};
 use std::sync::Arc;
 

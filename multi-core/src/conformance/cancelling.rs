@@ -3,7 +3,7 @@
 use super::tally::Tally;
 use super::{Subject, Verdict, group, rule_list, with};
 use crate::cancel::CancelToken;
-use crate::group::{Group, Spawner};
+use crate::group::{Group, Spawner, Tasks};
 use crate::options::GroupOptions;
 use std::time::Duration;
 

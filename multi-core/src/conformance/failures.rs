@@ -3,7 +3,7 @@
 use super::tally::Tally;
 use super::{NO_SHARED_MEMORY, Subject, Verdict, group, rule_list, scenes};
 use crate::error::{GroupError, TaskError, TaskErrorKind};
-use crate::group::Group;
+use crate::group::{Group, Tasks};
 use crate::options::TaskOptions;
 use std::error::Error;
 use std::io;

@@ -2,7 +2,7 @@
 
 use super::tally::Tally;
 use super::{NO_SHARED_MEMORY, Subject, Verdict, group, rule_list, with};
-use crate::group::{Group, Spawner};
+use crate::group::{Group, Spawner, Tasks};
 use crate::options::{GroupOptions, TaskOptions};
 use std::time::Duration;
 

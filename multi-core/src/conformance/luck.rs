@@ -2,7 +2,7 @@
 
 use super::{NO_SHARED_MEMORY, Subject, Verdict, group, rule_list, scenes, with};
 use crate::cancel::CancelToken;
-use crate::group::{Group, Spawn, Spawner};
+use crate::group::{Group, Spawn, Spawner, Tasks};
 use crate::options::{GroupOptions, TaskOptions};
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! What groups leave behind: nothing.
 
 use super::{Subject, Verdict, group, rule_list, with};
-use crate::group::Group;
+use crate::group::{Group, Tasks};
 use crate::options::{GroupOptions, TaskOptions};
 use std::fmt;
 use std::fs;

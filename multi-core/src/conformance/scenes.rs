@@ -1,7 +1,7 @@
 //! Small programs run in a process of their own, for rules about what is printed.
 
 use super::{Subject, group};
-use crate::group::Group;
+use crate::group::{Group, Tasks};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 

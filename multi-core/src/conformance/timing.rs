@@ -2,7 +2,7 @@
 
 use super::{Subject, Verdict, group, rule_list, with};
 use crate::error::{TaskErrorKind, WaitTimeoutError};
-use crate::group::Group;
+use crate::group::{Group, Tasks};
 use crate::options::{GroupOptions, TaskOptions};
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,7 @@
 //! Values that tasks bring home.
 
 use super::{NO_SHARED_MEMORY, Subject, Verdict, group, rule_list};
-use crate::group::{Group, Spawn, SpawnFn};
+use crate::group::{Spawn, SpawnFn, Tasks};
 use crate::handle::JoinTimeoutError;
 use crate::options::TaskOptions;
 use std::time::{Duration, Instant};
