@@ -28,14 +28,19 @@ struct State {
     has_thread: bool,
 }
 
-/// Nanoseconds from a moment early in this process to `at`; zero before it. What the ledger notes a task's start in.
+/// Nanoseconds from a moment early in this process to `at`; zero before it, and the most there can be 584 years after it. What the ledger
+/// notes a task's start in.
 #[must_use]
 pub fn ticks(at: Instant) -> u64 {
     static ORIGIN: OnceLock<Instant> = OnceLock::new();
-    let origin = *ORIGIN.get_or_init(|| at);
+    // Not what may be a deadline: whatever comes before that would be zero.
+    let origin = *ORIGIN.get_or_init(Instant::now);
     let since = at.saturating_duration_since(origin);
-    // Rather than a 128-bit product: 584 years fit.
-    since.as_secs() * 1_000_000_000 + u64::from(since.subsec_nanos())
+    // Rather than a 128-bit product.
+    since
+        .as_secs()
+        .saturating_mul(1_000_000_000)
+        .saturating_add(u64::from(since.subsec_nanos()))
 }
 
 /// A closure that will be called; dropping this takes it back, unless it is being called already.
@@ -164,6 +169,18 @@ fn run() {
 mod tests {
     use super::*;
     use std::sync::mpsc;
+
+    #[test]
+    fn ticks_of_any_instant_are_in_order() {
+        let now = Instant::now();
+        let ages = [0, 1, 1 << 33, 1 << 34, 1 << 35, 1 << 62]
+            .map(|secs| now.checked_add(Duration::from_secs(secs)))
+            .into_iter()
+            .flatten();
+        let ticks: Vec<_> = ages.rev().map(ticks).collect();
+        assert!(ticks.is_sorted_by(|late, early| late >= early), "{ticks:?}");
+        assert!(super::ticks(Instant::now()) < ticks[0]);
+    }
 
     #[test]
     fn alarms_ring_in_order_and_not_early() {

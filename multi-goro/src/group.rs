@@ -242,10 +242,7 @@ multi_core::spawner_face!(Spawner);
 
 impl multi_core::Tasks for Group {
     fn wait(&mut self) -> Result<(), GroupError> {
-        self.inner.expect_no_lost_tasks();
-        let outcome = self.inner.ledger.wait();
-        self.inner.threads.join_all();
-        outcome
+        self.inner.wait()
     }
 
     fn wait_timeout(&mut self, timeout: Duration) -> Result<(), WaitTimeoutError> {
@@ -368,6 +365,13 @@ impl Inner {
             go.ticket.withdraw();
             TryGoError::new(go.task, TryGoReason::Start(error))
         })
+    }
+
+    fn wait(&self) -> Result<(), GroupError> {
+        self.expect_no_lost_tasks();
+        let outcome = self.ledger.wait();
+        self.threads.join_all();
+        outcome
     }
 
     #[track_caller]

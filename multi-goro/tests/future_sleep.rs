@@ -171,3 +171,69 @@ fn sleeper_with_a_far_deadline_leaves_with_its_task() {
     drop(tx);
     group.wait().unwrap();
 }
+
+/// Longer than nanoseconds can be counted, up to what the system's clock can.
+#[test]
+fn sleepers_for_ages_keep_nobody_from_waking() {
+    let _watchdog = watchdog(30);
+    let runtime = Runtime::builder()
+        .workers(1)
+        .report_stuck(false)
+        .build()
+        .unwrap();
+    let mut group = runtime.group();
+    let (keep, kept) = chan::<()>(0);
+    for power in [34, 35, 40, 55, 62, 63] {
+        let kept = kept.clone();
+        group.go_async(async move {
+            futures_util::select! {
+                _end = kept.recv_async().fuse() => Ok(()),
+                () = sleep(Duration::from_secs(1 << power)).fuse() => Err("woken".into()),
+            }
+        });
+    }
+    drop(kept);
+    let (begin, begun) = chan::<()>(0);
+    let is_asleep = Arc::new(AtomicBool::new(false));
+    let is_awake = Arc::new(AtomicBool::new(false));
+    {
+        let (is_asleep, is_awake) = (Arc::clone(&is_asleep), Arc::clone(&is_awake));
+        group.go_async(async move {
+            begun.recv_async().await?;
+            let mut pause = sleep(Duration::from_millis(30));
+            poll_fn(|context| {
+                let _pending = pause.poll_unpin(context);
+                Poll::Ready(())
+            })
+            .await;
+            is_asleep.store(true, Relaxed);
+            pause.await;
+            is_awake.store(true, Relaxed);
+            Ok(())
+        });
+    }
+    let (stick, stuck) = chan::<()>(0);
+    {
+        let is_awake = Arc::clone(&is_awake);
+        group.go(move || {
+            stuck.recv()?;
+            // Keeps the only worker: somebody else has to wake the sleeper.
+            while !is_awake.load(Relaxed) {
+                std::hint::spin_loop();
+            }
+            Ok(())
+        });
+    }
+    // Long enough for the monitor to doze off.
+    std::thread::sleep(Duration::from_millis(100));
+    begin.send(()).unwrap();
+    while !is_asleep.load(Relaxed) {
+        std::thread::yield_now();
+    }
+    stick.send(()).unwrap();
+    while !is_awake.load(Relaxed) {
+        std::thread::yield_now();
+    }
+    drop(keep);
+    group.wait().unwrap();
+}

@@ -491,6 +491,32 @@ fn loop_dropped_by_a_panic_refuses_what_has_not_started() {
 }
 
 #[test]
+fn loop_dropped_by_a_panic_refuses_futures_that_sleep() {
+    let _dog = watchdog(60);
+    let (begin, begun) = mpsc::channel::<()>();
+    let (os, owner) = loop_that_panics(move |tasks| {
+        begun.recv().unwrap();
+        while tasks.next_deadline().is_none() {
+            tasks.run_for(SOON);
+        }
+    });
+    let mut group = os.group();
+    // Nothing but the loop would ever wake it.
+    group.go_async(async {
+        multi_goro::future::sleep(Duration::from_secs(3_600)).await;
+        Ok(())
+    });
+    begin.send(()).unwrap();
+    owner.join().unwrap_err();
+    let failures = group.wait().unwrap_err();
+    assert!(
+        failures.to_string().contains("takes no more tasks"),
+        "{failures}"
+    );
+    assert_eq!(os.num_tasks(), 0);
+}
+
+#[test]
 fn callers_that_meet_the_end_of_a_loop_come_back() {
     let _dog = watchdog(60);
     for round in 0..300_u64 {

@@ -34,6 +34,35 @@ fn scope_waits_for_its_tasks_even_when_it_panics() {
 }
 
 #[test]
+fn error_that_panics_when_dropped_beside_the_scopes_own_panic_is_survived() {
+    #[derive(Debug)]
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("on purpose: an error nobody asked for");
+        }
+    }
+    impl std::fmt::Display for Bomb {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a bomb")
+        }
+    }
+    impl std::error::Error for Bomb {}
+    let _dog = watchdog(60);
+    let panic = catch_unwind(|| {
+        scope(|s| {
+            s.go(|| Err(Bomb.into()));
+            panic!("on purpose: in the scope");
+        })
+    });
+    let panic = panic.unwrap_err();
+    assert_eq!(
+        panic.downcast_ref::<&str>(),
+        Some(&"on purpose: in the scope")
+    );
+}
+
+#[test]
 fn handle_that_is_forgotten_does_not_end_the_scope_early() {
     let _dog = watchdog(60);
     let mut done = false;
@@ -48,6 +77,43 @@ fn handle_that_is_forgotten_does_not_end_the_scope_early() {
     })
     .unwrap();
     assert!(done);
+}
+
+/// The scope itself is borrowed by tasks that start others when its closure has returned.
+#[test]
+fn tasks_start_others_in_their_scope_after_its_closure_has_returned() {
+    fn branch<'scope, 'env>(
+        s: &'scope multi_goro::Scope<'scope, 'env>,
+        depth: u32,
+        leaves: &'env AtomicUsize,
+    ) {
+        if depth == 0 {
+            leaves.fetch_add(1, Relaxed);
+            return;
+        }
+        for _ in 0..2 {
+            s.go(move || {
+                sleep(Duration::from_millis(1));
+                branch(s, depth - 1, leaves);
+                Ok(())
+            });
+        }
+    }
+    let _dog = watchdog(60);
+    let in_task = || {
+        let leaves = AtomicUsize::new(0);
+        // As a value that fills the place of what is gone too early.
+        let returned = scope(|s| {
+            branch(s, 4, &leaves);
+            [usize::MAX; 64]
+        });
+        assert_eq!(returned.unwrap(), [usize::MAX; 64]);
+        leaves.into_inner()
+    };
+    assert_eq!(in_task(), 16);
+    let runtime = Runtime::builder().workers(2).build().unwrap();
+    // The second time with the group of the first.
+    assert_eq!(runtime.run(|| [in_task(), in_task()]), [16, 16]);
 }
 
 #[test]

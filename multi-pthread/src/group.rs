@@ -111,12 +111,7 @@ multi_core::spawner_face!(Spawner);
 
 impl multi_core::Tasks for Group {
     fn wait(&mut self) -> Result<(), GroupError> {
-        // Joining is waiting: one sleep a thread instead of two.
-        self.inner.join_all();
-        let outcome = self.inner.ledger.wait();
-        // Those that a task started meanwhile.
-        self.inner.join_all();
-        outcome
+        self.inner.wait()
     }
 
     fn wait_timeout(&mut self, timeout: Duration) -> Result<(), WaitTimeoutError> {
@@ -208,6 +203,15 @@ impl Drop for Group {
 }
 
 impl Inner {
+    pub(crate) fn wait(&self) -> Result<(), GroupError> {
+        // Joining is waiting: one sleep a thread instead of two.
+        self.join_all();
+        let outcome = self.ledger.wait();
+        // Those that a task started meanwhile.
+        self.join_all();
+        outcome
+    }
+
     #[track_caller]
     pub(crate) fn go<F>(self: &Arc<Self>, options: TaskOptions, task: F)
     where

@@ -6,7 +6,7 @@
 )]
 
 use crate::group::Group;
-use multi_core::{GroupError, Handle, Result, TaskError, TaskOptions};
+use multi_core::{GroupError, Handle, Result, TaskError, TaskOptions, panic};
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -48,17 +48,21 @@ pub fn scope<'env, F, T>(f: F) -> Result<T, GroupError>
 where
     F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
 {
-    let mut scope = Scope {
+    let scope = Scope {
         group: Group::new(),
         scope: PhantomData,
         env: PhantomData,
     };
     let returned = catch_unwind(AssertUnwindSafe(|| f(&scope)));
-    // Whatever `f` did, no task outlives this line.
-    let waited = scope.group.wait();
+    // Whatever `f` did, no task outlives this line. Until then they have the scope itself, shared, and may start others in it.
+    let waited = scope.group.inner().wait();
     match returned {
         Ok(value) => waited.map(|()| value),
-        Err(panic) => resume_unwind(panic),
+        Err(panicked) => {
+            // One panic is enough: a second, of an error's destructor, would end the process.
+            drop(panic::catch(|| drop(waited)));
+            resume_unwind(panicked)
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 )]
 
 use super::{Group, spare};
-use multi_core::{GroupError, Handle, Result, TaskError, TaskOptions};
+use multi_core::{GroupError, Handle, Result, TaskError, TaskOptions, panic};
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -48,21 +48,25 @@ pub fn scope<'env, F, T>(f: F) -> Result<T, GroupError>
 where
     F: for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> T,
 {
-    let mut group = spare::take().unwrap_or_default();
-    let returned = {
+    let group = spare::take().unwrap_or_default();
+    let (returned, waited) = {
         let scope = Scope {
             group: &group,
             scope: PhantomData,
             env: PhantomData,
         };
-        catch_unwind(AssertUnwindSafe(|| f(&scope)))
+        let returned = catch_unwind(AssertUnwindSafe(|| f(&scope)));
+        // Whatever `f` did, no task outlives this line. Until then they have the scope itself, shared, and may start others in it.
+        (returned, scope.group.inner.wait())
     };
-    // Whatever `f` did, no task outlives this line.
-    let waited = group.wait();
     spare::keep(group);
     match returned {
         Ok(value) => waited.map(|()| value),
-        Err(panic) => resume_unwind(panic),
+        Err(panicked) => {
+            // One panic is enough: a second, of an error's destructor, would end the process.
+            drop(panic::catch(|| drop(waited)));
+            resume_unwind(panicked)
+        }
     }
 }
 

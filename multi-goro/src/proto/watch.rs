@@ -1,6 +1,6 @@
 //! The word by which whoever leaves a task for others to start finds the monitor awake: see `sched/README.md`.
 
-use crate::sync::{AtomicU32, AtomicU64, Ordering::*, Padded, heavy_fence};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering::*, Padded, heavy_fence};
 
 const WATCHING: u32 = 0;
 const DOZING: u32 = 1;
@@ -19,6 +19,9 @@ pub(crate) struct Watch {
     /// Until when it dozes, in nanoseconds on the caller's clock; [`FOR_EVER`] from before it says that it dozes until it has looked for a
     /// deadline.
     until_ns: AtomicU64,
+    /// Whether it will look by then at tasks that are parked behind others, as some were when it dozed off; not so from before it says that it
+    /// dozes until it has looked for them.
+    is_expecting: AtomicBool,
 }
 
 /// No deadline.
@@ -44,6 +47,7 @@ impl Watch {
         Self {
             word: Padded(AtomicU32::new(WATCHING)),
             until_ns: AtomicU64::new(FOR_EVER),
+            is_expecting: AtomicBool::new(false),
         }
     }
 
@@ -74,10 +78,23 @@ impl Watch {
         }
     }
 
-    /// The monitor, which has said that it dozes and looked for deadlines, says until when.
-    pub(crate) fn doze_until(&self, at_ns: u64) {
-        // Relaxed: see `call_before`.
+    /// After counting a task that is about to park behind others, and a light fence: sees to it that the monitor looks at such tasks some time.
+    pub(crate) fn call_to_expect(&self) -> Call {
+        // Relaxed: ordered by the caller's fence A, as in `call_before`: if it was written after fence E, the look is to come; if before, it is
+        // false.
+        if self.is_expecting.load(Relaxed) {
+            Call::Nothing
+        } else {
+            self.call()
+        }
+    }
+
+    /// The monitor, which has said that it dozes and looked for deadlines, says until when; and whether it will look by then at tasks that
+    /// are parked behind others.
+    pub(crate) fn doze_until(&self, at_ns: u64, is_expecting: bool) {
+        // Relaxed, both: see `call_before` and `call_to_expect`.
         self.until_ns.store(at_ns, Relaxed);
+        self.is_expecting.store(is_expecting, Relaxed);
     }
 
     #[cold]
@@ -110,8 +127,9 @@ impl Watch {
     /// The monitor says that it dozes off. It must now look whether anything waits, and sleeps while the word is
     /// [`DOZING`](Self::DOZING) only if nothing does.
     pub(crate) fn doze(&self) {
-        // Relaxed, both: ordered by the fence.
+        // Relaxed, all: ordered by the fence.
         self.until_ns.store(FOR_EVER, Relaxed);
+        self.is_expecting.store(false, Relaxed);
         self.word().store(DOZING, Relaxed);
         // Fence E. Pairs with fence A of whoever leaves a task: either that caller sees that we doze, or we see the task.
         heavy_fence();
@@ -179,7 +197,7 @@ mod models {
             let watch = Arc::new(Watch::new());
             // An earlier doze, until a time that is past.
             watch.doze();
-            watch.doze_until(1);
+            watch.doze_until(1, false);
             watch.look();
             let deadline = Arc::new(AtomicU64::new(FOR_EVER));
             let setter = {
@@ -192,9 +210,35 @@ mod models {
             };
             watch.doze();
             let until = deadline.load(Relaxed);
-            watch.doze_until(until);
+            watch.doze_until(until, false);
             let woken = setter.join().unwrap() == Call::Wake;
             assert!(until == 9 || woken, "it sleeps until {until}");
+        });
+    }
+
+    /// Who is about to park behind others against the monitor dozing off, which it has done before, expecting others: it will look, or is
+    /// woken, whatever deadline it dozes until. Bounds: two threads, one task, two dozes.
+    #[test]
+    fn no_doze_over_who_is_held_up() {
+        loom::model(|| {
+            let watch = Arc::new(Watch::new());
+            watch.doze();
+            watch.doze_until(1, true);
+            watch.look();
+            let held_up = Arc::new(AtomicU32::new(0));
+            let task = {
+                let (watch, held_up) = (Arc::clone(&watch), Arc::clone(&held_up));
+                thread::spawn(move || {
+                    held_up.store(1, Relaxed);
+                    light_fence();
+                    watch.call_to_expect()
+                })
+            };
+            watch.doze();
+            let is_seen = held_up.load(Relaxed) == 1;
+            watch.doze_until(9, is_seen);
+            let woken = task.join().unwrap() == Call::Wake;
+            assert!(is_seen || woken, "nobody looks");
         });
     }
 

@@ -42,6 +42,8 @@ impl Worker {
             unsafe { self.shared.refuse_unstarted(TaskRef(task)) };
         }
         self.shared.refuse_posted(remote);
+        // Those that sleep without a stack have not started either. Woken, they are posted, and refused.
+        remote.naps.close();
     }
 }
 

@@ -116,16 +116,13 @@ impl Worker {
         hold_ups.store(number, Relaxed);
         task.status.waits_behind(what, self.tick.get());
         task.set_behind((number as usize) << NUMBER_SHIFT | behind.to_word());
-        // Fence A. Pairs with fence E in `Watch::doze`: either we see that the monitor dozes without a limit, or it sees us.
+        // Fence A. Pairs with fence E in `Watch::doze`: either we see that the monitor dozes and expects nobody, or it sees us.
         light_fence();
-        if self.shared.watch.call_before(SOME_DAY) == Call::Wake {
+        if self.shared.watch.call_to_expect() == Call::Wake {
             sys::futex_wake(self.shared.watch.word());
         }
     }
 }
-
-/// Before for ever, and after any other time.
-const SOME_DAY: u64 = u64::MAX - 1;
 
 #[cfg(test)]
 mod tests {

@@ -227,7 +227,8 @@ impl Monitor {
                 self.see_to_held_up();
                 let nap = shared.nearest_nap().map(relief);
                 let until = nap.into_iter().chain(self.held_up.due).min();
-                watch.doze_until(until.map_or(FOR_EVER, ticks));
+                let is_expecting = self.held_up.due.is_some();
+                watch.doze_until(until.map_or(FOR_EVER, ticks), is_expecting);
                 let timeout = until.map(|at| at.saturating_duration_since(Instant::now()));
                 sys::futex_wait(watch.word(), Watch::DOZING, timeout);
                 // Relaxed: nobody has called; one look will do.

@@ -75,6 +75,10 @@ impl Nap {
 
     /// Whether it has woken its task, or will not any more.
     pub(crate) fn is_over(&self) -> bool {
+        if self.naps.process != process_id() {
+            // There nobody wakes it.
+            return true;
+        }
         let _timers = lock(&self.naps.timers);
         // SAFETY: freed in `drop` only.
         !unsafe { self.timer.as_ref() }.is_set()

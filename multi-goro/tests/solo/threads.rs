@@ -235,16 +235,21 @@ pub(super) fn no_thread_left() {
     assert_eq!(thread_count(), before);
 }
 
-/// Two tasks take two locks in two orders, and a third goes on.
+/// Two tasks take two locks in two orders, a third goes on, and a fourth sleeps without a stack for longer than anybody waits for a report.
 pub(crate) fn held_up() {
     let runtime = Runtime::builder().workers(2).build().unwrap();
     let group = runtime.group();
     let locks = Arc::new([Mutex::new(()), Mutex::new(())]);
+    group.go_async(async {
+        multi_goro::future::sleep(Duration::from_secs(3_600)).await;
+        Ok(())
+    });
     for (name, first) in [("one", 0), ("other", 1)] {
         let locks = Arc::clone(&locks);
         group.go_with(TaskOptions::new().name(name), move || {
             let _first = locks[first].lock();
-            sleep(Duration::from_millis(10));
+            // The monitor dozes by then, until the sleeper is to be seen to.
+            sleep(Duration::from_millis(100));
             let _second = locks[1 - first].lock();
             Ok(())
         });
