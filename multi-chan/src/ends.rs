@@ -5,7 +5,7 @@ use crate::builder::Builder;
 use crate::delivery::Received;
 use crate::error::Why;
 use crate::fork;
-use crate::layout::Geometry;
+use crate::layout::{Geometry, Owner};
 use crate::loan::{self, SlotMut, SlotRef};
 use crate::pass::{Arrived, Descriptors, Kind, Label};
 use crate::patience::{Luck, Patience, Step, Wait};
@@ -180,13 +180,13 @@ impl<T: Plain> End<T> {
     /// Claims a slot to write to, for `publish` or `withdraw`.
     #[inline(always)]
     pub(crate) fn claim_room(&self, patience: Patience) -> Result<Claim, Why> {
-        let row = self.core.enter(self.uses)?;
+        let owner = self.core.enter(self.uses)?;
         if self.core.flags() == 0
-            && let Ok(claim) = self.ring.claim_room(row, &self.hint)
+            && let Ok(claim) = self.ring.claim_room(owner, &self.hint)
         {
             return Ok(claim);
         }
-        self.claim_room_slowly(row, patience)
+        self.claim_room_slowly(owner, patience)
     }
 
     /// Lets receivers have a claimed slot; in a rendezvous, waits until one has taken it.
@@ -210,10 +210,10 @@ impl<T: Plain> End<T> {
     /// Claims a value to read, for `free`.
     #[inline(always)]
     pub(crate) fn claim_value(&self, patience: Patience) -> Result<Claim, Why> {
-        let row = self.core.enter(self.uses)?;
-        match self.ring.claim_value(row, &self.hint) {
+        let owner = self.core.enter(self.uses)?;
+        match self.ring.claim_value(owner, &self.hint) {
             Ok(claim) => Ok(claim),
-            Err(_) => self.claim_value_slowly(row, patience),
+            Err(_) => self.claim_value_slowly(owner, patience),
         }
     }
 
@@ -289,8 +289,8 @@ impl<T: Plain> End<T> {
         (&self.ring, &self.core, &self.hint)
     }
 
-    /// Enters this process as a user of the handle; returns the row it claims slots with.
-    pub(crate) fn enter(&self) -> Result<u16, Why> {
+    /// Enters this process as a user of the handle; returns the owner it claims slots as.
+    pub(crate) fn enter(&self) -> Result<Owner, Why> {
         self.core.enter(self.uses)
     }
 
@@ -328,7 +328,7 @@ impl<T: Plain> End<T> {
     }
 
     #[cold]
-    fn claim_room_slowly(&self, row: u16, patience: Patience) -> Result<Claim, Why> {
+    fn claim_room_slowly(&self, owner: Owner, patience: Patience) -> Result<Claim, Why> {
         let event = &self.core.header().freed.0;
         let mut wait = Wait::new(&self.core, &self.luck, patience);
         loop {
@@ -339,7 +339,7 @@ impl<T: Plain> End<T> {
             if flags & NO_RECEIVERS != 0 {
                 return Err(Why::Disconnected);
             }
-            let taker = match self.ring.claim_room(row, &self.hint) {
+            let taker = match self.ring.claim_room(owner, &self.hint) {
                 Ok(claim) => {
                     // More room may be free while another sender sleeps: its wake came to us.
                     if wait.has_slept() && event.is_armed() && self.ring.has_room() {
@@ -372,13 +372,13 @@ impl<T: Plain> End<T> {
     }
 
     #[cold]
-    fn claim_value_slowly(&self, row: u16, patience: Patience) -> Result<Claim, Why> {
+    fn claim_value_slowly(&self, owner: Owner, patience: Patience) -> Result<Claim, Why> {
         let event = &self.core.header().sent.0;
         let mut wait = Wait::new(&self.core, &self.luck, patience);
         // The senders were found gone: one more look, then that is the answer.
         let mut last_look = false;
         loop {
-            let claimed_by = match self.ring.claim_value(row, &self.hint) {
+            let claimed_by = match self.ring.claim_value(owner, &self.hint) {
                 Ok(claim) => {
                     // More may have been sent while another receiver sleeps: its wake came to us.
                     if wait.has_slept() && event.is_armed() && self.ring.has_value() {

@@ -1,7 +1,8 @@
 //! Unit tests of the ends: what costs a system call, and what a scribbled mapping says.
 
 use super::*;
-use crate::layout::{Stamp, State};
+use crate::delivery::Delivery;
+use crate::layout::{LAP_MASK, Stamp, State, next_tenure, owner_of};
 use crate::sync::Relaxed;
 use crate::sys::FUTEX_CALLS;
 use crate::{Builder, Chan, channel};
@@ -174,7 +175,7 @@ fn handles_go_to_other_threads() {
 #[test]
 fn stamps_that_lead_round_in_a_circle_are_corrupt() {
     // Each is ahead of the one before it, the shorter way round.
-    let third = (u64::MAX >> 15) / 3;
+    let third = LAP_MASK / 3;
     for state in [State::Busy, State::Full, State::Taking, State::Skip] {
         let (tx, rx) = channel::<u64>(3).unwrap();
         for index in 0..3 {
@@ -184,5 +185,50 @@ fn stamps_that_lead_round_in_a_circle_are_corrupt() {
         assert!(tx.try_send(1).is_err());
         assert!(rx.try_recv().is_err());
         assert!(tx.len() <= 3);
+    }
+}
+
+#[test]
+fn a_slow_survivor_takes_no_message_from_the_next_owner_of_a_row() {
+    const ROW: u16 = 5;
+    let builder = Builder::new().capacity(1).delivery(Delivery::AtLeastOnce);
+    let (tx, rx) = End::<u64>::pair(&builder, Sides::SENDER, Sides::RECEIVER).unwrap();
+    tx.send(&7, Patience::None).unwrap();
+    let tenure = next_tenure(0);
+    let (dead, heir) = (owner_of(ROW, tenure), owner_of(ROW, next_tenure(tenure)));
+    rx.ring.claim_value(dead, &Hint::start()).unwrap();
+    let mut claimed = None;
+    let claimed_by_heir = std::cell::RefCell::new(&mut claimed);
+    let meanwhile = || {
+        // The row still names the dead; and then this survivor is stopped. Another one buries it, and the row goes
+        // to a process that receives the same message.
+        rx.ring.sweep(ROW, || true, |_, _| ());
+        let claim = rx.ring.claim_value(heir, &Hint::start()).unwrap();
+        **claimed_by_heir.borrow_mut() = Some(claim);
+        true
+    };
+    assert_eq!(rx.ring.sweep(ROW, meanwhile, |_, _| ()), 0);
+    assert!(
+        rx.ring.claim_value(9, &Hint::start()).is_err(),
+        "taken from a live receiver"
+    );
+    assert_eq!(rx.ring.read(claimed.unwrap()), 7);
+}
+
+#[test]
+fn a_handle_that_was_idle_for_most_laps_is_told_no_nonsense() {
+    let (tx, rx) = channel::<u64>(1).unwrap();
+    tx.send(1).unwrap();
+    rx.recv().unwrap();
+    let header = tx.end.core.header();
+    for laps in [LAP_MASK / 2, LAP_MASK / 2 + 2, LAP_MASK] {
+        // As if that many messages had passed through other handles.
+        header.tail.0.store(laps, Relaxed);
+        header.head.0.store(laps, Relaxed);
+        let stamp = Stamp::new(laps & LAP_MASK, 0, State::Free);
+        tx.end.ring.scribble(0, stamp.bits());
+        let (tx, rx) = (tx.clone(), rx.clone());
+        tx.try_send(2).unwrap();
+        assert_eq!(rx.try_recv(), Ok(2));
     }
 }

@@ -24,14 +24,15 @@
 //! ring's length rounded up to a power of two. A **stamp** is
 //!
 //! ```text
-//!   63                     15 14        3 2     0
-//!  ┌─────────────────────────┬───────────┬───────┐
-//!  │ lap (49 bits)           │ owner row │ state │
-//!  └─────────────────────────┴───────────┴───────┘
+//!   63                31 30         15 14        3 2     0
+//!  ┌────────────────────┬─────────────┬───────────┬───────┐
+//!  │ lap (33 bits)      │ row's owner │ owner row │ state │
+//!  └────────────────────┴─────────────┴───────────┴───────┘
 //! ```
 //!
 //! The index is the slot's own, so a stamp need not hold it; laps are compared for equality only
-//! and may wrap. None of this is trusted when read back: see [`Geometry::split`].
+//! and may wrap. A row's owners are counted (`Row::tenure`), so that a claim by one is never taken for a claim by the
+//! next. None of this is trusted when read back: see [`Geometry::split`].
 
 use crate::Error;
 use crate::delivery::Delivery;
@@ -41,12 +42,15 @@ use crate::sync::{AtomicU32, AtomicU64};
 use crate::wait::Event;
 
 /// Processes that may hold one channel at the same time.
-pub(crate) const ROWS: usize = 1 << OWNER_BITS;
+pub(crate) const ROWS: usize = 1 << ROW_BITS;
 
-const OWNER_BITS: u32 = 12;
+const ROW_BITS: u32 = 12;
+/// So many owners a row must have had before a claim looks like one of an earlier owner.
+const TENURE_BITS: u32 = 16;
+pub(crate) const OWNER_BITS: u32 = ROW_BITS + TENURE_BITS;
 const STATE_BITS: u32 = 3;
 const LAP_SHIFT: u32 = OWNER_BITS + STATE_BITS;
-const LAP_MASK: u64 = u64::MAX >> LAP_SHIFT;
+pub(crate) const LAP_MASK: u64 = u64::MAX >> LAP_SHIFT;
 
 /// The largest alignment a value may ask for: a page, which is what a mapping guarantees.
 pub(crate) const ALIGN_MAX: usize = 4096;
@@ -102,8 +106,11 @@ pub(crate) struct Row {
     /// Both clear: the process holds handles that do not count. Only the process itself and the
     /// fork that made it write here; whoever finds it dead frees the whole row.
     pub(crate) sides: AtomicU32,
-    /// 1 once the process has used the channel: before that it has no claims to undo.
-    pub(crate) entered: AtomicU32,
+    /// | ENTERED | the rest                                | meaning                                                 |
+    /// | ------- | --------------------------------------- | ------------------------------------------------------- |
+    /// |    0    | how many owners the row had, wrapping   | its owner has not used the channel: no claims to undo   |
+    /// |    1    | the same                                | it has                                                  |
+    pub(crate) tenure: AtomicU32,
 }
 
 /// The head of a slot; the value follows at [`Geometry::value_offset`].
@@ -137,6 +144,29 @@ pub(crate) struct CountedSlot {
     pub(crate) attempts: AtomicU32,
 }
 
+/// Who claims: a row, and which of its owners (`Row::tenure`).
+pub(crate) type Owner = u32;
+
+pub(crate) const OWNER_MASK: Owner = (1 << OWNER_BITS) - 1;
+
+/// `Row::tenure`: the owner has used the channel.
+pub(crate) const ENTERED: u32 = 1;
+
+/// The owner that claims with the row `row` while its `tenure` is this.
+pub(crate) fn owner_of(row: u16, tenure: u32) -> Owner {
+    (tenure >> 1 << ROW_BITS | u32::from(row)) & OWNER_MASK
+}
+
+/// The row that an owner claims with.
+pub(crate) fn row_of(owner: Owner) -> u16 {
+    owner as u16 & (ROWS - 1) as u16
+}
+
+/// The tenure of the next owner of a row.
+pub(crate) fn next_tenure(tenure: u32) -> u32 {
+    (tenure | ENTERED).wrapping_add(1)
+}
+
 /// What a slot is going through; see `README.md` in this folder for who moves it on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
@@ -160,12 +190,12 @@ pub(crate) enum State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
     pub(crate) lap: u64,
-    pub(crate) owner: u16,
+    pub(crate) owner: Owner,
     pub(crate) state: State,
 }
 
 impl Stamp {
-    pub(crate) fn new(lap: u64, owner: u16, state: State) -> Stamp {
+    pub(crate) fn new(lap: u64, owner: Owner, state: State) -> Stamp {
         Stamp { lap, owner, state }
     }
 
@@ -185,7 +215,7 @@ impl Stamp {
             6 => State::Returned,
             _ => return None,
         };
-        let owner = (bits >> STATE_BITS) as u16 & (ROWS - 1) as u16;
+        let owner = (bits >> STATE_BITS) as Owner & OWNER_MASK;
         Some(Stamp::new(bits >> LAP_SHIFT, owner, state))
     }
 }
@@ -435,7 +465,7 @@ mod tests {
 
     #[test]
     fn stamps_survive_a_round_trip_and_bad_states_are_refused() {
-        let stamp = Stamp::new(LAP_MASK, (ROWS - 1) as u16, State::Sealed);
+        let stamp = Stamp::new(LAP_MASK, OWNER_MASK, State::Sealed);
         assert_eq!(Stamp::read(stamp.bits()), Some(stamp));
         assert_eq!(Stamp::read(0), Some(Stamp::new(0, 0, State::Free)));
         assert!(Stamp::read(7).is_none());

@@ -4,7 +4,7 @@
 //! only by who has then looked at every slot and found none; the proof is in `README.md`.
 
 use crate::kill::{self, KillPoint};
-use crate::layout::{Slot, Stamp, State};
+use crate::layout::{Owner, Slot, Stamp, State};
 use crate::plain::Plain;
 use crate::ring::{Claim, Ring};
 use crate::sync::{AcqRel, Acquire, AtomicU32, Relaxed, Release, SeqCst, order_before_post};
@@ -34,7 +34,7 @@ impl<T: Plain> Ring<T> {
 
     /// Claims the oldest message that has come back.
     #[cold]
-    pub(crate) fn claim_returned(&self, owner: u16) -> Option<Claim> {
+    pub(crate) fn claim_returned(&self, owner: Owner) -> Option<Claim> {
         loop {
             // Acquire: pairs with the Release in `announce_returned`: the slot it announced is seen.
             let seen = self.returned().load(Acquire);
@@ -59,7 +59,7 @@ impl<T: Plain> Ring<T> {
         }
     }
 
-    fn seize_returned(&self, owner: u16, index: usize, slot: &Slot, bits: u64) -> Option<Claim> {
+    fn seize_returned(&self, owner: Owner, index: usize, slot: &Slot, bits: u64) -> Option<Claim> {
         let stamp = Stamp::read(bits).filter(|stamp| stamp.state == State::Returned)?;
         let taking = Stamp::new(stamp.lap, owner, State::Taking).bits();
         // SeqCst: as in `seize_value`. The value was acquired with the stamp.

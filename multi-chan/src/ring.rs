@@ -11,7 +11,7 @@
 
 use crate::kill::{self, KillPoint};
 use crate::layout::{
-    CountedSlot, Geometry, Header, Place, Slot, Stamp, State, lap_after, lap_before,
+    CountedSlot, Geometry, Header, Owner, Place, Slot, Stamp, State, lap_after, lap_before, row_of,
 };
 use crate::message::copy;
 use crate::plain::Plain;
@@ -27,7 +27,7 @@ use std::ptr::NonNull;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
     /// Every slot is in use; the next one may be in the hands of a receiver.
-    Full { taker: Option<u16> },
+    Full { taker: Option<Owner> },
     /// The channel is closed and drained.
     Sealed,
     /// The mapping holds what no participant writes.
@@ -40,7 +40,7 @@ pub(crate) enum Nothing {
     /// No sender has claimed the next slot.
     Empty,
     /// A sender has claimed the next slot and not yet published it.
-    Pending { owner: u16 },
+    Pending { owner: Owner },
     /// The channel is closed and drained.
     Sealed,
     /// The mapping holds what no participant writes.
@@ -53,13 +53,13 @@ pub(crate) enum Nothing {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Claim {
     pub(crate) position: u64,
-    pub(crate) owner: u16,
+    pub(crate) owner: Owner,
     place: Place,
 }
 
 impl Claim {
     /// The claim of a slot that is not next in turn.
-    pub(crate) fn at(position: u64, owner: u16, index: usize, lap: u64) -> Claim {
+    pub(crate) fn at(position: u64, owner: Owner, index: usize, lap: u64) -> Claim {
         Claim {
             position,
             owner,
@@ -143,7 +143,7 @@ impl<T: Plain> Ring<T> {
 
     /// Claims the next free slot for the row `owner`, to be published or withdrawn.
     #[inline(always)]
-    pub(crate) fn claim_room(&self, owner: u16, hint: &Hint) -> Result<Claim, Refused> {
+    pub(crate) fn claim_room(&self, owner: Owner, hint: &Hint) -> Result<Claim, Refused> {
         let tail = &self.header().tail.0;
         let mut position = hint.get();
         loop {
@@ -187,7 +187,7 @@ impl<T: Plain> Ring<T> {
 
     /// Puts `value` in as the row `owner`.
     #[cfg(all(test, loom))]
-    pub(crate) fn push(&self, owner: u16, value: &T, hint: &Hint) -> Result<Claim, Refused> {
+    pub(crate) fn push(&self, owner: Owner, value: &T, hint: &Hint) -> Result<Claim, Refused> {
         let claim = self.claim_room(owner, hint)?;
         self.write(claim, value);
         self.publish(claim);
@@ -197,7 +197,7 @@ impl<T: Plain> Ring<T> {
     /// Puts in as many of `values` as there is room for, in a row, moving the tail once.
     pub(crate) fn push_batch(
         &self,
-        owner: u16,
+        owner: Owner,
         values: &[T],
         hint: &Hint,
     ) -> Result<usize, Refused> {
@@ -227,7 +227,7 @@ impl<T: Plain> Ring<T> {
 
     /// Claims the next value for the row `owner`, to be read and then freed.
     #[inline(always)]
-    pub(crate) fn claim_value(&self, owner: u16, hint: &Hint) -> Result<Claim, Nothing> {
+    pub(crate) fn claim_value(&self, owner: Owner, hint: &Hint) -> Result<Claim, Nothing> {
         if self.may_have_returned()
             && let Some(claim) = self.claim_returned(owner)
         {
@@ -265,7 +265,7 @@ impl<T: Plain> Ring<T> {
 
     /// Takes the next value out as the row `owner`.
     #[cfg(all(test, loom))]
-    pub(crate) fn pop(&self, owner: u16, hint: &Hint) -> Result<T, Nothing> {
+    pub(crate) fn pop(&self, owner: Owner, hint: &Hint) -> Result<T, Nothing> {
         let claim = self.claim_value(owner, hint)?;
         let value = self.read(claim);
         self.free(claim);
@@ -275,7 +275,7 @@ impl<T: Plain> Ring<T> {
     /// Fills the front of `values` with what is there, moving the head once.
     pub(crate) fn pop_batch(
         &self,
-        owner: u16,
+        owner: Owner,
         values: &mut [T],
         hint: &Hint,
     ) -> Result<usize, Nothing> {
@@ -371,7 +371,7 @@ impl<T: Plain> Ring<T> {
         self.geometry().distance(head, self.true_tail()) + self.returned_count()
     }
 
-    /// Undoes every claim of the row `owner`, whose process is dead; returns how many there were.
+    /// Undoes every claim with the row `row`, whose process is dead; returns how many there were.
     ///
     /// May run in several processes at once and die at any step: each claim is undone by one
     /// exchange, and a claim undone twice is undone once. `still_his` says whether the row still
@@ -382,7 +382,7 @@ impl<T: Plain> Ring<T> {
     #[cold]
     pub(crate) fn sweep(
         &self,
-        owner: u16,
+        row: u16,
         still_his: impl Fn() -> bool,
         before_free: impl Fn(usize, u64),
     ) -> usize {
@@ -391,7 +391,7 @@ impl<T: Plain> Ring<T> {
             let Some(stamp) = Stamp::read(bits) else {
                 continue;
             };
-            if stamp.owner != owner {
+            if row_of(stamp.owner) != row {
                 continue;
             }
             let after = match stamp.state {
@@ -403,8 +403,8 @@ impl<T: Plain> Ring<T> {
                 }
             };
             // The stamp was read first. A new owner of the row writes its claims after its name, so if
-            // the name is still the dead one's, so was the stamp; and a claim undone never comes
-            // back in the same lap, so the exchange below cannot meet a newer claim.
+            // the name is still the dead one's, so was the stamp; and it says which of the row's owners it is, so the
+            // exchange below cannot meet a newer claim, not even of the same message in the same lap.
             if !still_his() {
                 break;
             }
@@ -516,7 +516,7 @@ impl<T: Plain> Ring<T> {
 
     /// Claims the slot at `position` for sending.
     #[inline(always)]
-    fn seize_room(&self, owner: u16, position: u64) -> Result<Claim, Miss<Refused>> {
+    fn seize_room(&self, owner: Owner, position: u64) -> Result<Claim, Miss<Refused>> {
         let (place, slot) = self.at(position).ok_or(Miss::Over(Refused::Corrupt))?;
         // Acquire: pairs with the Release that freed the slot in `clear`: its reader is done.
         let bits = slot.stamp.load(Acquire);
@@ -571,7 +571,7 @@ impl<T: Plain> Ring<T> {
 
     /// Claims the value at `position`.
     #[inline(always)]
-    fn seize_value(&self, owner: u16, position: u64) -> Result<Claim, Miss<Nothing>> {
+    fn seize_value(&self, owner: Owner, position: u64) -> Result<Claim, Miss<Nothing>> {
         let (place, slot) = self.at(position).ok_or(Miss::Over(Nothing::Corrupt))?;
         // Acquire: pairs with the Release store in `show`: the value is whole.
         let bits = slot.stamp.load(Acquire);

@@ -8,7 +8,10 @@ use crate::error::Why;
 use crate::face::{self, Faces};
 use crate::fork::{self, Home};
 use crate::kill::{self, KillPoint};
-use crate::layout::{Gate, Geometry, Header, ROWS, Row};
+use crate::layout::{
+    ENTERED, Gate, Geometry, Header, OWNER_BITS, OWNER_MASK, Owner, ROWS, Row, next_tenure,
+    owner_of, row_of,
+};
 use crate::map::Mapping;
 use crate::message::arena::Arena;
 use crate::message::recover;
@@ -66,17 +69,19 @@ const _: () = assert!(
 /// This process's place in a channel, packed so that one load answers "may I use this side?".
 ///
 /// ```text
-///   63        32 31      18 17   16 15       0
-///  ┌────────────┬──────────┬───────┬──────────┐
-///  │ process    │ 0        │ sides │ row      │   0: not entered
-///  └────────────┴──────────┴───────┴──────────┘
+///   63        32 31   30 29  28 27           0
+///  ┌────────────┬───────┬──────┬──────────────┐
+///  │ process    │ 0     │ sides │ owner       │   0: not entered
+///  └────────────┴───────┴──────┴──────────────┘
 /// ```
 #[derive(Clone, Copy)]
 struct Place(u64);
 
 impl Place {
-    fn new(process: Process, sides: Sides, row: u16) -> Place {
-        Place(u64::from(process.number()) << 32 | u64::from(sides.0) << 16 | u64::from(row))
+    fn new(process: Process, sides: Sides, owner: Owner) -> Place {
+        Place(
+            u64::from(process.number()) << 32 | u64::from(sides.0) << OWNER_BITS | u64::from(owner),
+        )
     }
 
     fn number(self) -> u32 {
@@ -84,11 +89,15 @@ impl Place {
     }
 
     fn sides(self) -> Sides {
-        Sides((self.0 >> 16) as u32 & 3)
+        Sides((self.0 >> OWNER_BITS) as u32 & 3)
+    }
+
+    fn owner(self) -> Owner {
+        self.0 as Owner & OWNER_MASK
     }
 
     fn row(self) -> u16 {
-        self.0 as u16
+        row_of(self.owner())
     }
 }
 
@@ -163,13 +172,13 @@ impl Core {
         }
     }
 
-    /// True if the row is this process's.
-    pub(crate) fn owns(&self, row: u16) -> bool {
+    /// True if that is how this process claims.
+    pub(crate) fn is_me(&self, owner: Owner) -> bool {
         // Relaxed: as in `enter`.
         let place = Place(self.place.load(Relaxed));
         // Relaxed: as in `enter`.
         let me = self.me.load(Relaxed);
-        u64::from(place.number()) == me >> 32 && me != 0 && place.row() == row
+        u64::from(place.number()) == me >> 32 && me != 0 && place.owner() == owner
     }
 
     pub(crate) fn arena(&self) -> Option<&Arena> {
@@ -239,24 +248,24 @@ impl Core {
         self.gate().flags.load(Acquire)
     }
 
-    /// The row this process claims slots with, as a user of `sides`.
+    /// As whom this process claims slots, as a user of `sides`.
     #[inline]
-    pub(crate) fn enter(&self, sides: Sides) -> Result<u16, Why> {
+    pub(crate) fn enter(&self, sides: Sides) -> Result<Owner, Why> {
         // Relaxed: written by this process; a stale value leads to the slow path, which locks.
         let place = Place(self.place.load(Relaxed));
         // Relaxed: as above.
         let me = self.me.load(Relaxed);
         if u64::from(place.number()) == me >> 32 && place.sides().has(sides) {
-            Ok(place.row())
+            Ok(place.owner())
         } else {
             self.enter_slowly(sides)
         }
     }
 
     #[cold]
-    fn enter_slowly(&self, sides: Sides) -> Result<u16, Why> {
-        let row = fork::with_process(self.home, |process| self.enter_as(process, sides))
-            .and_then(|row| row)
+    fn enter_slowly(&self, sides: Sides) -> Result<Owner, Why> {
+        let owner = fork::with_process(self.home, |process| self.enter_as(process, sides))
+            .and_then(|owner| owner)
             .map_err(|_| Why::NotEntered)?;
         // A side that we no longer count for may have nobody left: let the flags say so.
         for side in [Sides::SENDER, Sides::RECEIVER] {
@@ -264,13 +273,13 @@ impl Core {
                 self.is_gone(side);
             }
         }
-        Ok(row)
+        Ok(owner)
     }
 
     /// Enters `process`, which is this one, with `sides` more; the caller holds the fork lock.
     ///
     /// A side that was only inherited, and is not among those used, stops counting here.
-    pub(crate) fn enter_as(&self, process: Process, sides: Sides) -> io::Result<u16> {
+    pub(crate) fn enter_as(&self, process: Process, sides: Sides) -> io::Result<Owner> {
         // Relaxed: written under the fork lock, which the caller holds.
         let old = Place(self.place.load(Relaxed));
         let is_new = old.number() != process.number();
@@ -282,19 +291,25 @@ impl Core {
         let entry = &self.map.rows()[usize::from(row)];
         // AcqRel: pairs with the loads in `scan`: who sees us go sees what we sent first.
         entry.sides.swap(used.0, AcqRel);
-        // Release: whoever finds our claims in the ring finds this too. Pairs with `bury`.
-        entry.entered.store(1, Release);
+        // Release: whoever finds our claims in the ring finds this too. Pairs with `undo`.
+        let tenure = entry.tenure.fetch_or(ENTERED, Release);
+        let owner = if is_new {
+            owner_of(row, tenure)
+        } else {
+            old.owner()
+        };
         // AcqRel: comes after the swap. Either this clears a flag that a scan set without seeing
         // us, or the scan's exchange comes later and its second look sees the swap.
         self.gate().flags.fetch_and(!used.gone_flags(), AcqRel);
         // Relaxed: read by this process only.
-        self.place.store(Place::new(process, used, row).0, Relaxed);
+        self.place
+            .store(Place::new(process, used, owner).0, Relaxed);
         // A process whose life nobody can sleep on: who sleeps already must begin to ask after it. Any other is
         // watched already; and if a side that stops counting here has nobody left, `is_gone` tells.
         if is_new && !self.roll.may_hold() {
             self.wake_everybody();
         }
-        Ok(row)
+        Ok(owner)
     }
 
     /// Takes a free row for `process`, or a dead process's.
@@ -317,8 +332,10 @@ impl Core {
             {
                 continue;
             }
+            // Relaxed: we acquired whatever the last owner wrote.
+            let tenure = next_tenure(row.tenure.load(Relaxed));
             // Release: pairs with the Acquire load in `undo`.
-            row.entered.store(0, Release);
+            row.tenure.store(tenure, Release);
             // Release: pairs with the Acquire in `scan`.
             row.sides.store(sides.0, Release);
             // Release: whoever reads this high mark sees the row. Pairs with `taken_rows`.
@@ -381,9 +398,11 @@ impl Core {
         let entry = &self.map.rows()[usize::from(row)];
         // Release: pairs with the Acquire in `scan`.
         entry.sides.fetch_and(self.held().0, Release);
+        // Relaxed: our parent wrote it.
+        let owner = owner_of(row, entry.tenure.load(Relaxed));
         // Relaxed: read by this process only, which has one thread now.
         self.place
-            .store(Place::new(child, Sides::NONE, row).0, Relaxed);
+            .store(Place::new(child, Sides::NONE, owner).0, Relaxed);
         // Those who sleep do not watch us yet: our death before our first use may mean disconnection to them.
         self.wake_everybody();
     }
@@ -440,7 +459,7 @@ impl Core {
             let entry = &self.map.rows()[usize::from(place.row())];
             // AcqRel: what this process sent comes before its going. Pairs with `scan`.
             entry.sides.fetch_and(!side.0, AcqRel);
-            let left = Place::new(process, place.sides().without(side), place.row());
+            let left = Place::new(process, place.sides().without(side), place.owner());
             if self.held() == Sides::NONE {
                 // Relaxed: see `lend`.
                 if self.lent.load(Relaxed) != 0 {
@@ -530,10 +549,12 @@ impl Core {
         })
     }
 
-    /// True if the process that owns `row` is dead.
-    pub(crate) fn is_dead(&self, row: u16) -> bool {
+    /// True if the process that claimed as `owner` is dead.
+    pub(crate) fn is_dead(&self, owner: Owner) -> bool {
         // Acquire: as in `taken_rows`.
-        let bits = self.map.rows()[usize::from(row)].process.load(Acquire);
+        let bits = self.map.rows()[usize::from(row_of(owner))]
+            .process
+            .load(Acquire);
         // Relaxed: as in `scan`.
         let me = self.me.load(Relaxed);
         bits != me && Process::from_bits(bits).is_none_or(|process| !self.roll.is_alive(process))
@@ -570,7 +591,7 @@ impl Core {
     /// Undoes the claims of a dead process that owned `row`.
     fn undo(&self, index: u16, row: &Row, dead: Process) {
         // Acquire: pairs with the Release in `enter_as`. A process that never entered never claimed.
-        if row.entered.load(Acquire) != 0 {
+        if row.tenure.load(Acquire) & ENTERED != 0 {
             // Acquire: pairs with the exchange in `claim_row` by a next owner.
             self.undo_claims(index, || row.process.load(Acquire) == dead.bits());
         }

@@ -73,6 +73,8 @@ impl<T: Plain> Ring<T> {
         // position says.
         let shared = word.load(Acquire);
         let (next, is_shared) = if Geometry::is_ahead(shared, next) {
+            // The walk begins anew from here: a handle may have been idle for any number of laps.
+            hint.set(shared);
             (shared, true)
         } else {
             (next, false)

@@ -19,7 +19,7 @@
 
 use crate::Error;
 use crate::kill::{self, KillPoint};
-use crate::layout::{Line, ROWS, Stamp, State};
+use crate::layout::{Line, Owner, ROWS, Stamp, State, row_of};
 use crate::sync::{AcqRel, Acquire, AtomicU64, Relaxed, Release, SeqCst, order_before_post};
 use crate::wait::{ALL, Event};
 use std::ptr::NonNull;
@@ -101,7 +101,7 @@ pub(crate) struct Run {
     /// | word                  | meaning                                                             |
     /// | --------------------- | ------------------------------------------------------------------- |
     /// | 0                     | free                                                                |
-    /// | BUSY(number, row)     | in the run that row `row` claimed as its `number`th; see README.md  |
+    /// | BUSY(number, owner)   | in the run that `owner` claimed as its row's `number`th; see README.md |
     /// | any other             | nobody writes it                                                    |
     pub(crate) word: u64,
 }
@@ -151,7 +151,7 @@ impl Arena {
         let place: *const ArenaHeader = self.header();
         // SAFETY: the memory is the caller's alone, and the place is the header's.
         unsafe { place.cast_mut().write(header) };
-        for row in 0..TAG_ROWS as u16 {
+        for row in 0..TAG_ROWS as Owner {
             let place: *const Line<AtomicU64> = self.tag(row);
             // SAFETY: as above.
             unsafe { place.cast_mut().write(Line(AtomicU64::from(0))) };
@@ -172,7 +172,7 @@ impl Arena {
     ///
     /// The run freed last is tried first, then the first that fits: so few chunks are in use, and those are
     /// in cache.
-    pub(crate) fn claim(&self, owner: u16, bytes: usize) -> Option<Run> {
+    pub(crate) fn claim(&self, owner: Owner, bytes: usize) -> Option<Run> {
         let count = bytes.max(1).div_ceil(CHUNK);
         let last = self.geometry.chunk_count.checked_sub(count)?;
         let word = self.new_word(owner);
@@ -255,12 +255,12 @@ impl Arena {
         freed
     }
 
-    /// The chunks that some run of the row `owner` has, with their words.
-    pub(crate) fn held_by(&self, owner: u16) -> impl Iterator<Item = (usize, u64)> {
+    /// The chunks that some run of the row `row` has, with their words.
+    pub(crate) fn held_by(&self, row: u16) -> impl Iterator<Item = (usize, u64)> {
         (0..self.high()).filter_map(move |index| {
             // Acquire: pairs with the exchange in `take`, as the claims of slots in `Ring::sweep`.
             let word = self.word(index).load(Acquire);
-            (word != 0 && Stamp::read(word)?.owner == owner).then_some((index, word))
+            (word != 0 && row_of(Stamp::read(word)?.owner) == row).then_some((index, word))
         })
     }
 
@@ -350,16 +350,16 @@ impl Arena {
     }
 
     /// A word that no chunk ever held.
-    fn new_word(&self, owner: u16) -> u64 {
+    fn new_word(&self, owner: Owner) -> u64 {
         // Relaxed: only its being different counts. The next owner of the row goes on from here.
         let number = self.tag(owner).0.fetch_add(1, Relaxed);
         Stamp::new(number, owner, State::Busy).bits()
     }
 
-    fn tag(&self, owner: u16) -> &Line<AtomicU64> {
+    fn tag(&self, owner: Owner) -> &Line<AtomicU64> {
         let offset = self.geometry.offset
             + size_of::<ArenaHeader>()
-            + usize::from(owner) % TAG_ROWS * size_of::<Line<AtomicU64>>();
+            + usize::from(row_of(owner)) % TAG_ROWS * size_of::<Line<AtomicU64>>();
         // SAFETY: inside the mapping, by the geometry.
         let tag = unsafe { self.base.add(offset) };
         // SAFETY: aligned by the geometry; zero bytes are a valid atomic.

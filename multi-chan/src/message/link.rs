@@ -8,7 +8,7 @@ use crate::delivery::Delivery;
 use crate::ends::End;
 use crate::error::Why;
 use crate::kill::{self, KillPoint};
-use crate::layout::{Geometry, Stamp};
+use crate::layout::{Geometry, Owner, Stamp};
 use crate::message::arena::{Arena, Run};
 use crate::message::copy::{self, Writer};
 use crate::message::error::Refusal;
@@ -134,17 +134,17 @@ impl Link {
                 bytes_max: self.arena.bytes_max(),
             });
         }
-        let row = self.end.enter()?;
+        let owner = self.end.enter()?;
         if self.end.core().flags() == 0
-            && let Some(run) = self.arena.claim(row, bytes)
+            && let Some(run) = self.arena.claim(owner, bytes)
         {
             return Ok(run);
         }
-        Ok(self.claim_run_slowly(row, bytes, patience)?)
+        Ok(self.claim_run_slowly(owner, bytes, patience)?)
     }
 
     #[cold]
-    fn claim_run_slowly(&self, row: u16, bytes: usize, patience: Patience) -> Result<Run, Why> {
+    fn claim_run_slowly(&self, owner: Owner, bytes: usize, patience: Patience) -> Result<Run, Why> {
         let core = self.end.core();
         let room = self.arena.room();
         let mut wait = self.end.wait(patience);
@@ -156,7 +156,7 @@ impl Link {
             if flags & NO_RECEIVERS != 0 {
                 return Err(Why::Disconnected);
             }
-            if let Some(run) = self.arena.claim(row, bytes) {
+            if let Some(run) = self.arena.claim(owner, bytes) {
                 return Ok(run);
             }
             match wait.step(room) {
@@ -199,7 +199,7 @@ impl Link {
 
     /// True if the run was claimed by this process.
     pub(crate) fn is_ours(&self, run: Run) -> bool {
-        Stamp::read(run.word).is_some_and(|stamp| self.end.core().owns(stamp.owner))
+        Stamp::read(run.word).is_some_and(|stamp| self.end.core().is_me(stamp.owner))
     }
 
     /// Claims the next message, waiting for one.
@@ -230,7 +230,7 @@ impl Link {
 
     /// True if the message was claimed by this process.
     pub(crate) fn has_claimed(&self, message: &Claimed) -> bool {
-        self.end.core().owns(message.claim.owner)
+        self.end.core().is_me(message.claim.owner)
     }
 
     /// How many bytes a message has, and where they lie until it is finished with.

@@ -7,7 +7,7 @@
 
 use crate::delivery::Delivery;
 use crate::kill::dies_after;
-use crate::layout::{Gate, Geometry, Header, Line, Slot};
+use crate::layout::{Gate, Geometry, Header, Line, Owner, Slot, row_of};
 use crate::message::arena::{Arena, Run};
 use crate::message::packet::{Content, Packet};
 use crate::message::recover;
@@ -21,8 +21,8 @@ use loom::thread;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ptr::NonNull;
 
-const VICTIM: u16 = 1;
-const OTHER: u16 = 2;
+const VICTIM: Owner = 1;
+const OTHER: Owner = 2;
 
 /// A channel of messages in private memory, with loom's atomics in the places of the real ones.
 struct Yard {
@@ -102,12 +102,12 @@ impl Yard {
     }
 
     /// Sends a message of `chunks` chunks, or returns false for want of room.
-    fn send(&self, row: u16, chunks: usize) -> bool {
-        let Some(run) = self.arena.claim(row, chunks * 4096) else {
+    fn send(&self, owner: Owner, chunks: usize) -> bool {
+        let Some(run) = self.arena.claim(owner, chunks * 4096) else {
             return false;
         };
         self.use_bytes(run);
-        match self.ring.claim_room(row, &Hint::start()) {
+        match self.ring.claim_room(owner, &Hint::start()) {
             Ok(claim) => {
                 self.ring
                     .write_words(claim, Packet::of_run(run, chunks * 4096));
@@ -123,8 +123,8 @@ impl Yard {
     }
 
     /// Receives a message if there is one, and returns its chunks.
-    fn recv(&self, row: u16) -> Option<u32> {
-        let claim = match self.ring.claim_value(row, &Hint::start()) {
+    fn recv(&self, owner: Owner) -> Option<u32> {
+        let claim = match self.ring.claim_value(owner, &Hint::start()) {
             Ok(claim) => claim,
             Err(Nothing::Empty | Nothing::Pending { .. }) => return None,
             Err(other) => panic!("{other:?}"),
@@ -142,13 +142,13 @@ impl Yard {
     /// Buries the victim, whose process is dead.
     fn bury(&self) {
         self.bare.sweep(
-            VICTIM,
+            row_of(VICTIM),
             || true,
             |slot, stamp| {
                 recover::free_run_of(&self.bare, &self.arena, slot, stamp);
             },
         );
-        recover::free_runs_of(&self.bare, &self.arena, VICTIM, || true);
+        recover::free_runs_of(&self.bare, &self.arena, row_of(VICTIM), || true);
     }
 
     /// What must hold once the dead are buried and nobody is at work.

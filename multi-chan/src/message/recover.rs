@@ -17,18 +17,18 @@ pub(crate) fn free_run_of(ring: &Ring<()>, arena: &Arena, index: usize, bits: u6
     }
 }
 
-/// Frees what the dead row `owner` had claimed and no message describes; returns the number of chunks.
+/// Frees what the dead row `row` had claimed and no message describes; returns the number of chunks.
 ///
 /// Called after the ring was swept, so that nothing of this row will ever be published any more.
 pub(crate) fn free_runs_of(
     ring: &Ring<()>,
     arena: &Arena,
-    owner: u16,
+    row: u16,
     still_his: impl Fn() -> bool,
 ) -> usize {
     // First what the row holds, then what the slots describe: whatever a message of his describes now and
     // is gone from the slots later was freed in between, and then the exchange below fails.
-    let held: Vec<_> = arena.held_by(owner).collect();
+    let held: Vec<_> = arena.held_by(row).collect();
     if held.is_empty() || !still_his() {
         return 0;
     }

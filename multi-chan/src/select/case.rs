@@ -2,6 +2,7 @@
 
 use crate::chan::{Chan, Receiver, Sender};
 use crate::ends::End;
+use crate::layout::Owner;
 use crate::plain::Plain;
 use crate::ring::{Nothing, Refused};
 use crate::table::{CLOSED, Core, NO_RECEIVERS, NO_SENDERS, Sides};
@@ -14,9 +15,9 @@ pub(crate) enum Look {
     Ready,
     /// It would wait.
     Nothing,
-    /// It would wait for a few instructions of somebody else, whose row this is if it can be told; the end of
+    /// It would wait for a few instructions of somebody else, who this is if it can be told; the end of
     /// that need not be posted.
-    Soon(Option<u16>),
+    Soon(Option<Owner>),
 }
 
 /// Which operation a case stands for.

@@ -1,6 +1,7 @@
 //! One wait of a select, from its first look to its last sleep.
 
 use super::{Case, Kind, Look, Select};
+use crate::layout::Owner;
 use crate::patience::{Luck, MOMENT, MOMENT_DOUBLINGS, Patience, YIELDS, settles};
 use crate::readiness::Readiness;
 use crate::sync::spin;
@@ -113,7 +114,7 @@ impl<'s, 'a> Turn<'s, 'a> {
     }
 
     /// Looks at every case from a random one on, and returns the first that is ready.
-    fn look(&mut self, soon: &mut Vec<(Case<'a>, Option<u16>)>) -> Option<usize> {
+    fn look(&mut self, soon: &mut Vec<(Case<'a>, Option<Owner>)>) -> Option<usize> {
         let mut fds = self.descriptors();
         if !fds.is_empty() {
             sys::poll(&mut fds, Some(Duration::ZERO)).ok();
@@ -173,7 +174,7 @@ impl<'s, 'a> Turn<'s, 'a> {
     }
 
     /// Buries the dead and asks who is gone; true if that may have changed what a look finds.
-    fn look_round(&mut self, soon: &[(Case<'a>, Option<u16>)]) -> bool {
+    fn look_round(&mut self, soon: &[(Case<'a>, Option<Owner>)]) -> bool {
         let mut changed = false;
         for (case, owner) in soon {
             if owner.is_some_and(|owner| case.core().is_dead(owner)) {

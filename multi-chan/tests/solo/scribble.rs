@@ -29,7 +29,7 @@ fn word(random: &mut Random) -> u64 {
     match random.below(6) {
         0 => any,
         // A stamp of a near lap.
-        1 => random.below(4) << 15 | any & 0x7fff,
+        1 => random.below(4) << 31 | any & 0x7fff_ffff,
         // A small number.
         2 => any % 70_000,
         // A run of a near place.
