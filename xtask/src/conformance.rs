@@ -1,8 +1,9 @@
-//! `cargo xtask conformance`: the contract's rules over every backend, as a table of rules × backends.
+//! `cargo xtask conformance`: the contract's rules over every backend, as tables of rules × backends.
 //!
 //! A backend is a member with a `tests/conformance.rs`. Its rules append one JSON line each to the file named by
 //! `MULTI_CONFORMANCE_REPORT`; a rule that one backend has and another lacks counts as failed for the other, so a run that dies
-//! half-way cannot pass.
+//! half-way cannot pass. Each trait of the contract has a table of its own: what runs functions and no closures is in that of `SpawnFn`
+//! alone, while what is in that of `Group` has to be in both.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -21,6 +22,9 @@ const REPORT_VARIABLE: &str = "MULTI_CONFORMANCE_REPORT";
 
 /// Names the folder of those files, to the runner of every test binary.
 const REPORTS_VARIABLE: &str = "MULTI_CONFORMANCE_REPORTS";
+
+/// The trait whose rules a line is of, where it does not say.
+const GROUP: &str = "Group";
 
 /// As much of a reason as a footnote shows: a few lines.
 const REASON_CHARS_MAX: usize = 400;
@@ -41,14 +45,22 @@ struct Cell {
     reason: String,
 }
 
-/// Rules × backends, both in the order in which they were first seen.
+/// What all crates reported.
 #[derive(Debug, Default)]
 struct Matrix {
+    /// One for each trait, in the order in which they were first seen.
+    parts: Vec<Part>,
+    /// What went wrong beside the rules: a run that ended badly, a report that cannot be read.
+    troubles: Vec<String>,
+}
+
+/// Rules × backends of one trait, both in the order in which they were first seen.
+#[derive(Debug, Default)]
+struct Part {
+    contract: String,
     rules: Vec<Rule>,
     backends: Vec<String>,
     cells: HashMap<(String, String), Cell>,
-    /// What went wrong beside the rules: a run that ended badly, a report that cannot be read.
-    troubles: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -82,6 +94,7 @@ pub(crate) fn run(workspace: &Workspace, limit: Duration, docs: bool) -> Result<
             eprintln!("{}", String::from_utf8_lossy(&output.stderr));
         }
     }
+    matrix.complete();
     print!("{}", matrix.render(docs));
     Ok(Verdict::green_if(matrix.count().failed == 0))
 }
@@ -122,6 +135,7 @@ impl Reports {
         for name in &self.crates {
             matrix.add_run(name, &self.read(name)?, true);
         }
+        matrix.complete();
         Ok(Table {
             text: matrix.render(false),
             failed: matrix.count().failed,
@@ -159,6 +173,14 @@ struct Count {
     failed: usize,
 }
 
+impl Count {
+    fn add(&mut self, other: &Self) {
+        self.passed += other.passed;
+        self.not_applicable += other.not_applicable;
+        self.failed += other.failed;
+    }
+}
+
 impl Matrix {
     /// Takes in what one crate reported. A crate may be several backends (green and locked tasks).
     fn add_run(&mut self, name: &str, report: &str, success: bool) {
@@ -176,7 +198,8 @@ impl Matrix {
         if lines == 0 {
             self.troubles
                 .push(format!("{name}: its rules reported nothing"));
-            self.add_backend(name.strip_prefix("multi-").unwrap_or(name));
+            self.part(GROUP)
+                .add_backend(name.strip_prefix("multi-").unwrap_or(name));
         } else if !success && !saw_failure {
             self.troubles.push(format!(
                 "{name}: the run failed, although no rule that reported did; its output is above"
@@ -191,7 +214,7 @@ impl Matrix {
                 .as_str()
                 .ok_or_else(|| format!("no text {field:?}"))
         };
-        let (backend, rule) = (text("backend")?.to_owned(), text("rule")?.to_owned());
+        let (backend, rule) = (text("backend")?, text("rule")?);
         let mark = match text("verdict")? {
             "passed" => Mark::Passed,
             "not applicable" => Mark::NotApplicable,
@@ -202,23 +225,87 @@ impl Matrix {
             mark,
             reason: text("reason").unwrap_or_default().to_owned(),
         };
+        let doc = text("doc").unwrap_or_default().trim();
+        self.part(text("contract").unwrap_or(GROUP))
+            .add(backend, rule, doc, cell);
+        Ok(mark)
+    }
+
+    fn part(&mut self, contract: &str) -> &mut Part {
+        let known = self.parts.iter().position(|part| part.contract == contract);
+        let at = known.unwrap_or_else(|| {
+            self.parts.push(Part {
+                contract: contract.to_owned(),
+                ..Part::default()
+            });
+            self.parts.len() - 1
+        });
+        &mut self.parts[at]
+    }
+
+    /// Has every backend in the other tables whose tasks are closures: it runs functions, too.
+    fn complete(&mut self) {
+        let groups = self.parts.iter().find(|part| part.contract == GROUP);
+        let groups = groups.map_or_else(Vec::new, |part| part.backends.clone());
+        for part in &mut self.parts {
+            groups.iter().for_each(|backend| part.add_backend(backend));
+        }
+    }
+
+    fn count(&self) -> Count {
+        let mut count = Count {
+            failed: self.troubles.len(),
+            ..Count::default()
+        };
+        self.parts.iter().for_each(|part| count.add(&part.count()));
+        count
+    }
+
+    /// The tables, their footnotes, the troubles, and the closing line.
+    fn render(&self, docs: bool) -> String {
+        let mut out = String::new();
+        for part in &self.parts {
+            out += &part.render(docs);
+        }
+        for trouble in &self.troubles {
+            out += &format!("FAILED: {trouble}\n");
+        }
+        out.push('\n');
+        for part in &self.parts {
+            // With one table there is nothing to tell apart.
+            if self.parts.len() > 1 {
+                out += &format!("{}: ", part.contract);
+            }
+            out += &format!(
+                "{} rules × {} backends; {} not applicable\n",
+                part.rules.len(),
+                part.backends.len(),
+                part.count().not_applicable
+            );
+        }
+        let Count { passed, failed, .. } = self.count();
+        out += &format!("{passed} passed, {failed} failed\n");
+        out
+    }
+}
+
+impl Part {
+    fn add(&mut self, backend: &str, rule: &str, doc: &str, cell: Cell) {
         if !self.rules.iter().any(|known| known.name == rule) {
-            let doc = text("doc").unwrap_or_default().trim().to_owned();
             self.rules.push(Rule {
-                name: rule.clone(),
-                doc,
+                name: rule.to_owned(),
+                doc: doc.to_owned(),
             });
         }
-        self.add_backend(&backend);
+        self.add_backend(backend);
         // The worse of two: a rule that ran twice passed twice or did not pass.
         let slot = self
             .cells
-            .entry((rule, backend))
+            .entry((rule.to_owned(), backend.to_owned()))
             .or_insert_with(|| cell.clone());
         if cell.mark > slot.mark {
             *slot = cell;
         }
-        Ok(mark)
     }
 
     fn add_backend(&mut self, backend: &str) {
@@ -235,10 +322,7 @@ impl Matrix {
     }
 
     fn count(&self) -> Count {
-        let mut count = Count {
-            failed: self.troubles.len(),
-            ..Count::default()
-        };
+        let mut count = Count::default();
         for rule in &self.rules {
             for backend in &self.backends {
                 match self.cell(&rule.name, backend).mark {
@@ -251,12 +335,13 @@ impl Matrix {
         count
     }
 
-    /// The table, its footnotes, the troubles, and the closing line.
+    /// The table and its footnotes.
     fn render(&self, docs: bool) -> String {
         let mut notes = Footnotes::default();
         let mut table = comfy_table::Table::new();
         table.load_style(UTF8_FULL_CONDENSED);
-        table.set_header(std::iter::once("rule".to_owned()).chain(self.backends.iter().cloned()));
+        let corner = format!("rule of {}", self.contract);
+        table.set_header(std::iter::once(corner).chain(self.backends.iter().cloned()));
         for rule in &self.rules {
             let row = self.backends.iter().map(|backend| {
                 let cell = self.cell(&rule.name, backend);
@@ -283,20 +368,6 @@ impl Matrix {
                 out += &format!("{}: {}\n", rule.name, rule.doc);
             }
         }
-        for trouble in &self.troubles {
-            out += &format!("FAILED: {trouble}\n");
-        }
-        let Count {
-            passed,
-            not_applicable,
-            failed,
-        } = self.count();
-        out += &format!(
-            "\n{} rules × {} backends; {not_applicable} not applicable\n",
-            self.rules.len(),
-            self.backends.len()
-        );
-        out += &format!("{passed} passed, {failed} failed\n");
         out
     }
 }
@@ -420,6 +491,25 @@ mod tests {
             }
         );
         assert!(matrix.render(false).contains("lost a task"));
+    }
+
+    #[test]
+    fn rules_of_functions_have_a_table_of_their_own_which_groups_cannot_leave_out() {
+        let of_functions = |backend: &str| {
+            line(backend, "f", "passed", "").replace("{\"", "{\"contract\":\"SpawnFn\",\"")
+        };
+        let mut matrix = Matrix::default();
+        let report =
+            line("proc", "a", "passed", "") + &of_functions("proc") + &of_functions("pool");
+        matrix.add_run("multi-proc", &report, true);
+        matrix.add_run("multi-pthread", &line("pthread", "a", "passed", ""), true);
+        matrix.complete();
+        // The pool keeps no rule of groups; threads have not kept that of functions.
+        let out = matrix.render(false);
+        let end = "\nGroup: 1 rules × 2 backends; 0 not applicable\n\
+                   SpawnFn: 1 rules × 3 backends; 0 not applicable\n4 passed, 1 failed\n";
+        assert!(out.ends_with(end), "{out}");
+        assert_eq!(out.matches("MISSING").count(), 1, "{out}");
     }
 
     #[test]

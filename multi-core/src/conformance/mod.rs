@@ -7,6 +7,13 @@
 //! multi_core::conformance!(Pthread);
 //! ```
 //!
+//! That runs the rules of a [`Group`](crate::Group) and those of [`SpawnFn`](crate::SpawnFn), which every group keeps. What runs functions
+//! and no closures is an [`FnSubject`] and has the latter alone:
+//!
+//! ```text
+//! multi_core::conformance!(Proc; functions: Pool);
+//! ```
+//!
 //! Rules run one after the other on the main thread: some count the threads, descriptors and children of the whole process,
 //! some fork. A watchdog ends a rule that hangs and says where each thread waits. With `MULTI_CONFORMANCE_REPORT=file` each
 //! verdict is appended there as a line of JSON, from which `cargo xtask conformance` draws its table.
@@ -14,6 +21,7 @@
 mod basics;
 mod cancelling;
 mod failures;
+mod functions;
 mod limits;
 mod luck;
 mod residue;
@@ -28,6 +36,7 @@ use crate::group::Spawn;
 use crate::options::{BuildError, GroupOptions};
 use std::time::Duration;
 
+pub use functions::{FnSubject, fn_rules};
 pub use run::{Suite, run};
 
 /// A backend as the rules see it.
@@ -80,13 +89,15 @@ pub enum Verdict {
 /// One rule of the contract.
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {
+    /// Whose it is: the name of the trait.
+    pub contract: &'static str,
     /// Its claim, as a function name.
     pub name: &'static str,
     /// The program that shows it.
     pub run: fn() -> Verdict,
 }
 
-/// Every rule, for one backend.
+/// Every rule of [`Group`](crate::Group) and [`Spawn`], for one backend.
 #[must_use]
 pub fn rules<S: Subject>() -> Vec<Rule> {
     let mut rules = Vec::new();
@@ -105,7 +116,11 @@ pub fn rules<S: Subject>() -> Vec<Rule> {
 macro_rules! rule_list {
     ($($name:ident),+ $(,)?) => {
         pub(super) fn rules<S: $crate::conformance::Subject>() -> Vec<$crate::conformance::Rule> {
-            vec![$($crate::conformance::Rule { name: stringify!($name), run: $name::<S> }),+]
+            vec![$($crate::conformance::Rule {
+                contract: "Group",
+                name: stringify!($name),
+                run: $name::<S>,
+            }),+]
         }
     };
 }
@@ -128,12 +143,23 @@ const NO_SHARED_MEMORY: Verdict = Verdict::NotApplicable(
     "a process has a copy of the group: it cannot start tasks in its parent's",
 );
 
-/// Makes `tests/conformance.rs` of a backend: a `main` that runs every rule over each subject named.
+/// Makes `tests/conformance.rs` of a backend: a `main` that runs every rule over each [`Subject`] named, and the rules of
+/// [`SpawnFn`](crate::SpawnFn) over each [`FnSubject`] behind `functions:`. A program that has something to do first in `main` calls
+/// [`run`] itself.
 #[macro_export]
 macro_rules! conformance {
     ($($subject:ty),+ $(,)?) => {
+        $crate::conformance!($($subject),+; functions: );
+    };
+    ($($subject:ty),*; functions: $($functions:ty),* $(,)?) => {
         fn main() -> ::std::process::ExitCode {
-            $crate::conformance::run(&[$($crate::conformance::Suite::of::<$subject>()),+])
+            $crate::conformance::run(&[
+                $($crate::conformance::Suite::of::<$subject>(),)*
+                $($crate::conformance::Suite::of_functions::<$functions>(),)*
+            ])
         }
+    };
+    (functions: $($functions:ty),+ $(,)?) => {
+        $crate::conformance!(; functions: $($functions),+);
     };
 }

@@ -1,6 +1,6 @@
 //! Runs the rules: one after the other, under a watchdog, each verdict on the record.
 
-use super::{Rule, Subject, Verdict, rules, scenes};
+use super::{FnSubject, Rule, Subject, Verdict, fn_rules, rules, scenes};
 use crate::lock::lock;
 use crate::panic;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -21,17 +21,30 @@ const RULE_TIME_MAX: Duration = Duration::from_secs(120);
 pub struct Suite {
     name: &'static str,
     rules: Vec<Rule>,
-    play: fn(&str),
+    /// The small programs that some of the rules run in a process of their own.
+    play: Option<fn(&str)>,
 }
 
 impl Suite {
     /// Every rule, for `S`.
     #[must_use]
     pub fn of<S: Subject>() -> Self {
+        let mut rules = rules::<S>();
+        rules.extend(fn_rules::<S>());
+        Self {
+            name: <S as Subject>::NAME,
+            rules,
+            play: Some(scenes::play::<S>),
+        }
+    }
+
+    /// The rules of [`SpawnFn`](crate::SpawnFn), for `S`.
+    #[must_use]
+    pub fn of_functions<S: FnSubject>() -> Self {
         Self {
             name: S::NAME,
-            rules: rules::<S>(),
-            play: scenes::play::<S>,
+            rules: fn_rules::<S>(),
+            play: None,
         }
     }
 }
@@ -56,11 +69,11 @@ pub fn run(suites: &[Suite]) -> ExitCode {
 
 fn play(suites: &[Suite], scene: &str) -> ExitCode {
     for suite in suites {
-        if let Some(scene) = scene
-            .strip_prefix(suite.name)
-            .and_then(|rest| rest.strip_prefix('/'))
+        let scene = scene.strip_prefix(suite.name);
+        if let Some(scene) = scene.and_then(|rest| rest.strip_prefix('/'))
+            && let Some(play) = suite.play
         {
-            (suite.play)(scene);
+            play(scene);
             return ExitCode::SUCCESS;
         }
     }
@@ -78,7 +91,7 @@ fn trial(backend: &'static str, rule: Rule) -> Trial {
             Ok(Verdict::NotApplicable(reason)) => ("not applicable", (*reason).to_owned()),
             Err(kind) => ("failed", format!("{kind:?}")),
         };
-        report(backend, rule.name, verdict, &reason)?;
+        report(backend, rule, verdict, &reason)?;
         if verdict == "failed" {
             Err(Failed::from(reason))
         } else {
@@ -87,13 +100,14 @@ fn trial(backend: &'static str, rule: Rule) -> Trial {
     })
 }
 
-fn report(backend: &str, rule: &str, verdict: &str, reason: &str) -> Result<(), Failed> {
+fn report(backend: &str, rule: Rule, verdict: &str, reason: &str) -> Result<(), Failed> {
     let Some(path) = std::env::var_os(REPORT_VARIABLE) else {
         return Ok(());
     };
-    let doc = rule.replace('_', " ");
+    let Rule { contract, name, .. } = rule;
+    let doc = name.replace('_', " ");
     let line = serde_json::json!({
-        "backend": backend, "rule": rule, "verdict": verdict, "reason": reason, "doc": doc,
+        "backend": backend, "contract": contract, "rule": name, "verdict": verdict, "reason": reason, "doc": doc,
     });
     let mut file = fs::OpenOptions::new()
         .append(true)
