@@ -69,6 +69,8 @@ struct Inner {
     elapsed: Duration,
     /// False where its group refused to start it.
     was_started: bool,
+    /// Its process ended before it came to the task's closure.
+    ended_early: bool,
 }
 
 /// What a [`TaskError`] is made of; the ledger fills it in.
@@ -81,6 +83,7 @@ pub(crate) struct Facts {
     pub(crate) elapsed: Duration,
     pub(crate) stderr_tail: Option<String>,
     pub(crate) was_started: bool,
+    pub(crate) ended_early: bool,
 }
 
 impl TaskError {
@@ -94,6 +97,7 @@ impl TaskError {
             elapsed,
             stderr_tail,
             was_started,
+            ended_early,
         } = facts;
         let inner = Inner {
             id,
@@ -106,6 +110,7 @@ impl TaskError {
             stderr_tail,
             elapsed,
             was_started,
+            ended_early,
         };
         Self {
             inner: Arc::new(inner),
@@ -159,7 +164,7 @@ impl TaskError {
     #[must_use]
     pub fn os_code(&self) -> Option<i32> {
         match &self.inner.kind {
-            TaskErrorKind::Start(error) => error.raw_os_error(),
+            TaskErrorKind::Start(error) => RemoteError::os_code_of(error),
             _ => self.source().and_then(RemoteError::os_code_of),
         }
     }
@@ -174,6 +179,12 @@ impl TaskError {
     #[must_use]
     pub fn is_panicked(&self) -> bool {
         matches!(self.inner.kind, TaskErrorKind::Panicked { .. })
+    }
+
+    /// Whether its process ended before the task's closure started: nothing of the task has happened.
+    #[must_use]
+    pub fn ended_early(&self) -> bool {
+        self.inner.ended_early
     }
 
     /// Whether its time was up.
@@ -206,6 +217,10 @@ impl TaskError {
                 }
                 write!(f, ": {message}")
             }
+            TaskErrorKind::Exited(code) if self.inner.ended_early => write!(
+                f,
+                "its process left with exit code {code} before the task began"
+            ),
             TaskErrorKind::Exited(code) => {
                 write!(f, "left its process with exit code {code} before it ended")
             }
@@ -215,10 +230,12 @@ impl TaskError {
             } => {
                 write!(f, "killed by {}", SignalName(*signal))?;
                 if *core_dumped {
-                    f.write_str(" (core dumped)")
-                } else {
-                    Ok(())
+                    f.write_str(" (core dumped)")?;
                 }
+                if self.inner.ended_early {
+                    f.write_str(" before it began")?;
+                }
+                Ok(())
             }
             TaskErrorKind::TimedOut if !self.inner.was_started => {
                 f.write_str("not started: its group's deadline had passed")

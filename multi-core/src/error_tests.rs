@@ -25,6 +25,7 @@ fn facts(id: u64, name: Option<&str>, pid: Option<u32>) -> Facts {
         elapsed: Duration::from_millis(1500),
         stderr_tail: None,
         was_started: true,
+        ended_early: false,
     }
 }
 
@@ -276,5 +277,43 @@ fn group_error_inside_a_task_error_is_summed_up() {
     assert_eq!(
         text,
         "task 7 (proc): 2 of 3 tasks failed, first task 0 (proc): a"
+    );
+}
+
+#[test]
+fn task_that_never_began_says_so() {
+    let early = |kind| {
+        let facts = Facts {
+            ended_early: true,
+            ..facts(3, None, Some(4711))
+        };
+        TaskError::new(facts, kind, None)
+    };
+    let killed = early(TaskErrorKind::Signaled {
+        signal: 9,
+        core_dumped: false,
+    });
+    assert!(killed.ended_early());
+    assert_eq!(
+        line(&killed),
+        "task 3 (proc, pid 4711): killed by SIGKILL before it began"
+    );
+    assert_eq!(
+        line(&early(TaskErrorKind::Exited(1))),
+        "task 3 (proc, pid 4711): its process left with exit code 1 before the task began"
+    );
+}
+
+#[test]
+fn start_that_failed_keeps_the_os_code_of_another_process() {
+    let remote = RemoteError::new(
+        vec!["cannot change directory".into(), "no such file".into()],
+        Some(2),
+    );
+    let error = error(0, TaskErrorKind::Start(io::Error::other(remote)));
+    assert_eq!(error.os_code(), Some(2));
+    assert_eq!(
+        line(&error),
+        "task 0 (proc): could not start: cannot change directory: no such file"
     );
 }

@@ -6,7 +6,9 @@
 )]
 
 use crate::group::Group;
+use crate::limits::Limits;
 use crate::reap::{Reaper, Settings};
+use crate::terms::Terms;
 use crate::{hook, sys};
 use multi_core::ledger::Ledger;
 use multi_core::{BuildError, GroupOptions};
@@ -38,6 +40,7 @@ impl Builder {
                 stuck_after: STUCK_AFTER,
                 value_bytes_max: VALUE_BYTES_MAX,
                 in_child: None,
+                terms: None,
             },
         }
     }
@@ -83,6 +86,27 @@ impl Builder {
         self
     }
 
+    /// Holds every task to `limits`; what [`TaskBuilder::limits`](crate::TaskBuilder::limits) sets for one stands before them.
+    ///
+    /// ```
+    /// use multi_proc::Limits;
+    ///
+    /// let builder = multi_proc::Group::builder().limits(Limits::new().open_files_max(20).nice(10));
+    /// // SAFETY: this program has one thread.
+    /// let mut group = unsafe { builder.fork() }?;
+    /// group.go(|| Ok(()));
+    /// group.wait()?;
+    /// # Ok::<(), multi_core::BoxError>(())
+    /// ```
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.terms().limits = limits;
+        self
+    }
+
+    fn terms(&mut self) -> &mut Terms {
+        Arc::make_mut(self.settings.terms.get_or_insert_default())
+    }
+
     /// Makes the group, whose tasks will be forked copies of this process.
     ///
     /// # Safety
@@ -107,6 +131,11 @@ impl Builder {
     pub unsafe fn fork(self) -> Result<Group, BuildError> {
         // Wrong options are refused before anything is made.
         self.options.check()?;
+        if let Some(terms) = &self.settings.terms {
+            terms
+                .check()
+                .map_err(|error| BuildError::new(error.to_string()))?;
+        }
         check_kernel()?;
         hook::install();
         let bytes = self.settings.value_bytes_max;

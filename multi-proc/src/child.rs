@@ -5,6 +5,7 @@ use crate::reap::Settings;
 use crate::report;
 use crate::slot::{Slot, Stage};
 use crate::sys::{self, Disposition, SignalMask};
+use crate::terms::Terms;
 use multi_core::{Result, panic};
 use serde::Serialize;
 use std::io::{self, Write as _};
@@ -12,6 +13,7 @@ use std::io::{self, Write as _};
 /// What a child has to know of the moment it was forked in.
 pub(crate) struct Birth<'a> {
     pub(crate) settings: &'a Settings,
+    pub(crate) terms: Option<&'a Terms>,
     pub(crate) parent_pid: u32,
     /// The forking thread is the parent's main thread, which lives as long as its process.
     pub(crate) by_main_thread: bool,
@@ -68,6 +70,13 @@ where
     slot.set_stage(Stage::SetUp);
     if let Some(mask) = birth.mask {
         sys::set_signal_mask(&mask.open_for_parent_death());
+    }
+
+    if let Some(terms) = birth.terms
+        && let Err(refused) = terms.limits.hold(slot)
+    {
+        report::write_refused(slot, refused);
+        sys::exit_now(1);
     }
 
     let value_bytes_max = birth.settings.value_bytes_max;

@@ -7,17 +7,16 @@
 
 use crate::builder::Builder;
 use crate::reap::Reaper;
-use crate::start::{self, Patience, Plain, Valued};
+use crate::task::{self, TaskBuilder};
 use crate::usage::Usage;
 use multi_core::ledger::Ledger;
 use multi_core::{
-    CancelToken, Event, GroupError, Handle, Progress, Result, Spawn, TaskErrorKind, TaskOptions,
-    TryGoError, TryGoReason, WaitTimeoutError,
+    CancelToken, Event, GroupError, Handle, Progress, Result, Spawn, TaskOptions, TryGoError,
+    WaitTimeoutError,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -108,6 +107,22 @@ impl Group {
         self.reaper.usage()
     }
 
+    /// A task about to be started, to be held to limits of its own.
+    ///
+    /// ```
+    /// use multi_proc::Limits;
+    ///
+    /// // SAFETY: this program has one thread.
+    /// let mut group = unsafe { multi_proc::Group::new() };
+    /// let limits = Limits::new().working_directory("/").nice(5);
+    /// let here = group.task().name("looks").limits(limits).spawn(|| Ok(std::env::current_dir()?));
+    /// assert_eq!(here.join()?.to_str(), Some("/"));
+    /// # Ok::<(), multi_core::BoxError>(())
+    /// ```
+    pub fn task(&self) -> TaskBuilder {
+        TaskBuilder::new(&self.ledger, &self.reaper)
+    }
+
     /// Lets the tasks run on by themselves: a thread collects them, and their failures are reported on standard error.
     /// They still end with this process.
     pub fn detach(mut self) {
@@ -143,39 +158,9 @@ impl Group {
 
     #[track_caller]
     fn check_owner(&self) {
-        check_owner(&self.reaper);
+        task::check_owner(&self.reaper);
     }
 }
-
-/// Refuses to work for a group in a process that is not its own.
-#[track_caller]
-fn check_owner(reaper: &Reaper) {
-    assert!(
-        reaper.owner.is_here(),
-        "{}",
-        reaper.owner.complaint("this group")
-    );
-}
-
-/// Starts the child of a task that the ledger let in.
-fn launch<F>(ledger: &Ledger, reaper: &Arc<Reaper>, options: TaskOptions, task: F, site: Site)
-where
-    F: FnOnce() -> Result + Send + 'static,
-{
-    let options = options.started_at(site);
-    let reaper = Arc::clone(reaper);
-    ledger.launch(options, move |mut ticket| {
-        match start::start(&reaper, Patience::WaitALittle, task) {
-            Ok(forked) => {
-                ticket.set_pid(forked.pid);
-                reaper.adopt(forked, Box::new(Plain { ticket }));
-            }
-            Err((error, _)) => ticket.settle(Err(TaskErrorKind::Start(error))),
-        }
-    });
-}
-
-type Site = &'static std::panic::Location<'static>;
 
 impl multi_core::Tasks for Group {
     fn wait(&mut self) -> Result<(), GroupError> {
@@ -208,14 +193,7 @@ impl multi_core::Group for Group {
     where
         F: FnOnce() -> Result + Send + 'static,
     {
-        self.check_owner();
-        launch(
-            &self.ledger,
-            &self.reaper,
-            options,
-            task,
-            std::panic::Location::caller(),
-        );
+        task::go(&self.ledger, &self.reaper, None, options, task);
     }
 
     #[track_caller]
@@ -223,30 +201,7 @@ impl multi_core::Group for Group {
     where
         F: FnOnce() -> Result + Send + 'static,
     {
-        if !self.reaper.owner.is_here() {
-            let error = io::Error::other(self.reaper.owner.complaint("this group"));
-            return Err(TryGoError::new(task, TryGoReason::Start(error)));
-        }
-        let mut admitted = self.ledger.try_admit(options.clone());
-        // Whoever has ended makes room.
-        if matches!(admitted, Err(TryGoReason::AtLimit)) && self.reaper.sweep() {
-            admitted = self.ledger.try_admit(options);
-        }
-        let mut ticket = match admitted {
-            Ok(ticket) => ticket,
-            Err(reason) => return Err(TryGoError::new(task, reason)),
-        };
-        match start::start(&self.reaper, Patience::None, task) {
-            Ok(forked) => {
-                ticket.set_pid(forked.pid);
-                self.reaper.adopt(forked, Box::new(Plain { ticket }));
-                Ok(())
-            }
-            Err((error, task)) => {
-                ticket.withdraw();
-                Err(TryGoError::new(task, TryGoReason::Start(error)))
-            }
-        }
+        task::try_go(&self.ledger, &self.reaper, None, options, task)
     }
 
     fn spawner(&self) -> Spawner {
@@ -263,20 +218,7 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Spawn<T> for Group {
     where
         F: FnOnce() -> Result<T> + Send + 'static,
     {
-        self.check_owner();
-        let event = self.ledger.event();
-        let reaper = Arc::clone(&self.reaper);
-        self.ledger.launch_with(
-            options,
-            event,
-            move |mut ticket, promise| match start::start(&reaper, Patience::WaitALittle, task) {
-                Ok(forked) => {
-                    ticket.set_pid(forked.pid);
-                    reaper.adopt(forked, Box::new(Valued { ticket, promise }));
-                }
-                Err((error, _)) => ticket.settle_with(promise, Err(TaskErrorKind::Start(error))),
-            },
-        )
+        task::spawn(&self.ledger, &self.reaper, None, options, task)
     }
 }
 
@@ -310,20 +252,20 @@ pub struct Spawner {
     reaper: Arc<Reaper>,
 }
 
+impl Spawner {
+    /// As [`Group::task`].
+    pub fn task(&self) -> TaskBuilder {
+        TaskBuilder::new(&self.ledger, &self.reaper)
+    }
+}
+
 impl multi_core::Spawner for Spawner {
     #[track_caller]
     fn go_with<F>(&self, options: TaskOptions, task: F)
     where
         F: FnOnce() -> Result + Send + 'static,
     {
-        check_owner(&self.reaper);
-        launch(
-            &self.ledger,
-            &self.reaper,
-            options,
-            task,
-            std::panic::Location::caller(),
-        );
+        task::go(&self.ledger, &self.reaper, None, options, task);
     }
 }
 

@@ -41,10 +41,26 @@
 //! | `atexit`, thread-local destructors, C's `stdio` buffers | not run, not flushed | a child leaves by `_exit` |
 //! | somebody else's `waitpid(-1)`, an ignored SIGCHLD | what the task said still counts, else it is lost | an error, never a hang |
 //!
+//! # What a task is held to
+//!
+//! [`Limits`], for one task or all of a group: memory, processor time, descriptors, processes, file size, priority, CPUs, working
+//! directory, umask, and how it is asked to end. A task that goes beyond one is reported by the limit's name, out of memory
+//! included:
+//!
+//! ```
+//! # use multi_proc::Limits;
+//! # let mut group = unsafe { multi_proc::Group::new() };
+//! let limits = Limits::new().memory_bytes_max(32 << 20).cpu_time_max(std::time::Duration::from_secs(10));
+//! group.task().name("greedy").limits(limits).go(|| Err(format!("{:?}", vec![7_u8; 1 << 30]))?);
+//! let text = group.wait().unwrap_err().to_string();
+//! assert!(text.contains("went over its limit: memory_bytes_max 32 MiB"));
+//! ```
+//!
 //! # How it works
 //!
 //! `start.rs` forks, `child.rs` is the child's life, `report.rs` what it says at its end, in a slot of `slot.rs`; `reap.rs` watches and
-//! collects, by whoever waits: there is no thread of ours, except a clock where a time limit must be kept while nobody waits. The
+//! collects, by whoever waits, and `outcome.rs` says what came of the task; `limits/` holds a child to its limits and tells which one
+//! it died of: there is no thread of ours, except a clock where a time limit must be kept while nobody waits. The
 //! unsafe code is in `sys.rs`, `slot.rs`, `identity.rs`, and at the fork itself.
 //!
 //! # Trade-offs
@@ -73,18 +89,24 @@ mod function;
 mod group;
 mod hook;
 mod identity;
+mod limits;
 mod live;
+mod outcome;
 mod reap;
 mod report;
 mod slot;
 mod start;
 mod stuck;
 mod sys;
+mod task;
+mod terms;
 mod usage;
 
 pub use builder::Builder;
 pub use cancel::shared_token;
 pub use group::{Group, Spawner};
 pub use identity::{child_seed, process_serial};
+pub use limits::Limits;
 pub use multi_core::prelude::*;
+pub use task::TaskBuilder;
 pub use usage::Usage;

@@ -1,8 +1,9 @@
 //! A running child as its group sees it: what it is to be told, and when.
 
 use crate::cancel::SharedWord;
+use crate::outcome::Settles;
 use crate::slot::Slot;
-use crate::start::Settles;
+use crate::terms::Terms;
 use crate::{stuck, sys};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -16,6 +17,7 @@ pub(crate) struct Live {
     pub(crate) slot: Slot,
     pub(crate) word: Option<Arc<SharedWord>>,
     pub(crate) task: Box<dyn Settles>,
+    pub(crate) terms: Option<Arc<Terms>>,
     pub(crate) expires_at: Option<Instant>,
     /// When its round was first seen to be cancelled.
     pub(crate) cancelled_at: Option<Instant>,
@@ -32,8 +34,13 @@ pub(crate) enum Sent {
 }
 
 impl Live {
-    /// When the next signal is due, if any.
+    /// When the next signal is due, if any. `grace` is the group's.
     pub(crate) fn due(&self, grace: Duration, is_abandoned: bool) -> Option<Instant> {
+        let own = self
+            .terms
+            .as_ref()
+            .and_then(|terms| terms.limits.own_grace());
+        let grace = own.unwrap_or(grace);
         match self.sent {
             Sent::Nothing => {
                 let patience = if is_abandoned { Duration::ZERO } else { grace };
@@ -48,7 +55,13 @@ impl Live {
     /// Sends the next signal.
     pub(crate) fn press(&mut self, now: Instant) {
         let (signal, sent) = match self.sent {
-            Sent::Nothing => (sys::SIGTERM, Sent::Term { at: now }),
+            Sent::Nothing => {
+                let first = self
+                    .terms
+                    .as_ref()
+                    .map_or(sys::SIGTERM, |terms| terms.limits.first_signal());
+                (first, Sent::Term { at: now })
+            }
             Sent::Term { .. } | Sent::Kill => (sys::SIGKILL, Sent::Kill),
         };
         self.sent = sent;

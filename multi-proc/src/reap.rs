@@ -11,11 +11,12 @@
 use crate::cancel::SharedWord;
 use crate::identity::Owner;
 use crate::live::{Live, Sent};
+use crate::outcome::{End, Settles};
 use crate::report::Ending;
 use crate::slot::{Region, Slot};
-use crate::start::Settles;
 use crate::stuck;
 use crate::sys::{self, PollFd};
+use crate::terms::Terms;
 use crate::usage::Usage;
 use multi_core::clock::{self, Alarm};
 use multi_core::{CancelToken, CancelWord, Event};
@@ -35,6 +36,8 @@ pub(crate) struct Settings {
     pub(crate) stuck_after: Duration,
     pub(crate) value_bytes_max: usize,
     pub(crate) in_child: Option<Arc<dyn Fn() + Send + Sync>>,
+    /// Of tasks that ask for nothing themselves.
+    pub(crate) terms: Option<Arc<Terms>>,
 }
 
 /// A group's children.
@@ -82,6 +85,7 @@ pub(crate) struct Forked {
     pub(crate) pidfd: Option<OwnedFd>,
     pub(crate) slot: Slot,
     pub(crate) word: Option<Arc<SharedWord>>,
+    pub(crate) terms: Option<Arc<Terms>>,
 }
 
 impl Reaper {
@@ -150,9 +154,17 @@ impl Reaper {
             pidfd,
             slot,
             word,
+            terms,
         } = forked;
         let Some(pidfd) = pidfd else {
-            task.settle(slot, Ending::Vanished, self.settings.value_bytes_max, false);
+            task.settle(End {
+                slot,
+                ending: Ending::Vanished,
+                usage: None,
+                value_bytes_max: self.settings.value_bytes_max,
+                was_pressed: false,
+                terms,
+            });
             return;
         };
         let now = Instant::now();
@@ -164,6 +176,7 @@ impl Reaper {
             word,
             expires_at: task.ticket().expires_at(),
             task,
+            terms,
             cancelled_at: None,
             sent: Sent::Nothing,
             watch: stuck::Watch::new(now, self.settings.stuck_after),
@@ -341,17 +354,18 @@ impl Reaper {
             pidfd,
             slot,
             task,
+            terms,
             sent,
             ..
         } = live;
-        let ending = match sys::reap(pidfd.as_fd()) {
+        let (ending, usage) = match sys::reap(pidfd.as_fd()) {
             Ok((exit, usage)) => {
                 let mut state = self.lock();
                 state.usage.add(usage);
                 let before = state.spent.replace(pidfd);
                 drop(state);
                 drop(before);
-                Ending::Collected(exit)
+                (Ending::Collected(exit), Some(usage))
             }
             Err(error) => {
                 debug_assert_eq!(
@@ -359,14 +373,17 @@ impl Reaper {
                     Some(sys::ECHILD),
                     "waitid for child {pid}"
                 );
-                Ending::Vanished
+                (Ending::Vanished, None)
             }
         };
-        let was_pressed = !matches!(sent, Sent::Nothing);
-        if !was_pressed {
-            stuck::report_early_death(&slot, ending, &*task, pid);
-        }
-        task.settle(slot, ending, self.settings.value_bytes_max, was_pressed);
+        task.settle(End {
+            slot,
+            ending,
+            usage,
+            value_bytes_max: self.settings.value_bytes_max,
+            was_pressed: !matches!(sent, Sent::Nothing),
+            terms,
+        });
     }
 
     /// Sends the signals that are due, and sees to it that the next ones will be; returns when that is.

@@ -1,5 +1,6 @@
 //! A child's last words: what came of the task, from the child's memory to the parent's.
 
+use crate::limits::Refused;
 use crate::slot::{Kind, Slot, Stage};
 use crate::sys::Exit;
 use multi_core::{BoxError, Cancelled, PanicLocation, RemoteError, TaskErrorKind};
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::any::type_name;
 use std::error::Error;
 use std::fmt;
+use std::io;
 
 /// Characters kept of each text of a failure that is too long even for the spill.
 const CUT_CHARS: usize = 200;
@@ -25,6 +27,12 @@ enum Failure {
     Panicked {
         message: String,
         location: Option<Location>,
+    },
+    /// The task was not begun: what could not be done, and why.
+    NotBegun {
+        what: String,
+        why: String,
+        os_code: Option<i32>,
     },
     /// The value needs this many bytes.
     TooLarge(u64),
@@ -76,6 +84,19 @@ pub(crate) fn write_panic(slot: &mut Slot, kind: TaskErrorKind) {
     let location =
         location.map(|PanicLocation { file, line, column }| Location { file, line, column });
     write_failure(slot, Failure::Panicked { message, location });
+    slot.set_stage(Stage::Done);
+}
+
+/// For the child: writes down that its process could not be made as it was asked for, then says that it is done.
+#[cold]
+pub(crate) fn write_refused(slot: &mut Slot, refused: Refused) {
+    let Refused { what, error } = refused;
+    let failure = Failure::NotBegun {
+        what,
+        why: error.to_string(),
+        os_code: error.raw_os_error(),
+    };
+    write_failure(slot, failure);
     slot.set_stage(Stage::Done);
 }
 
@@ -160,6 +181,11 @@ impl Failure {
                     column,
                 }),
             },
+            Self::NotBegun { what, why, os_code } => Self::NotBegun {
+                what: cut(what),
+                why: cut(why),
+                os_code,
+            },
             Self::NotEncoded(text) => Self::NotEncoded(cut(text)),
             short => short,
         }
@@ -171,6 +197,13 @@ impl Failure {
                 TaskErrorKind::Returned(RemoteError::new(chain, os_code).into())
             }
             Self::Cancelled => TaskErrorKind::Cancelled,
+            Self::NotBegun { what, why, os_code } => {
+                let kind = os_code.map_or(io::ErrorKind::Other, |code| {
+                    io::Error::from_raw_os_error(code).kind()
+                });
+                let error = RemoteError::new(vec![what, why], os_code);
+                TaskErrorKind::Start(io::Error::new(kind, error))
+            }
             Self::Panicked { message, location } => TaskErrorKind::Panicked {
                 message,
                 location: location.map(|Location { file, line, column }| PanicLocation {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! chunk   ┌ spill 1: spill_bytes ┬ … ┬ spill n-1 ┬ words: 1 KiB ┬ slot 1: 1 KiB ┬ … ┬ slot n-1 ┐
-//! slot    ┌ 0 stage ┬ 4 kind ┬ 8 spilled ┬ 16 len ┬ … ┬ 64 inline: 960 bytes ┐
+//! slot    ┌ 0 stage ┬ 4 kind ┬ 8 spilled ┬ 12 note ┬ 16 len ┬ … ┬ 64 inline: 960 bytes ┐
 //! ```
 //!
 //! The slots lie at the upper end, because mappings grow downwards: there they share a page table with the mapping made before, which a
@@ -51,6 +51,8 @@ struct Header {
     kind: AtomicU32,
     /// 1 once anything may have been written to the spill.
     spilled: AtomicU32,
+    /// What a signal handler of the child has to say: see [`sys::note_allocation_failure`].
+    note: AtomicU32,
     /// Bytes of the payload; in the spill if more than a slot holds.
     len: AtomicU64,
 }
@@ -314,6 +316,17 @@ impl Slot {
         self.header().stage.store(stage as u32, Ordering::Release);
     }
 
+    /// For the child: the word that its signal handlers write to.
+    pub(crate) fn note(&self) -> &AtomicU32 {
+        &self.header().note
+    }
+
+    /// For the parent: whether the child, now dead, aborted for want of memory.
+    pub(crate) fn is_out_of_memory(&self) -> bool {
+        // Relaxed: whoever wrote it is dead.
+        self.header().note.load(Ordering::Relaxed) == sys::OUT_OF_MEMORY
+    }
+
     /// For the child: the bytes that lie in the slot itself.
     pub(crate) fn inline_mut(&mut self) -> &mut [u8] {
         // SAFETY: the slot's own bytes behind its header.
@@ -379,9 +392,10 @@ impl Drop for Slot {
             stage,
             kind,
             spilled,
+            note,
             len,
         } = self.header();
-        for word in [stage, kind, spilled] {
+        for word in [stage, kind, spilled, note] {
             // Relaxed: the next user is handed the slot through the region's lock, or by fork.
             word.store(0, Ordering::Relaxed);
         }

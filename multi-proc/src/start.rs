@@ -8,16 +8,14 @@
 use crate::child::{self, Birth, Handled};
 use crate::identity;
 use crate::reap::{Forked, Reaper};
-use crate::report::{self, Ending};
-use crate::slot::Slot;
 use crate::sys::{self, Fork};
-use multi_core::ledger::Ticket;
-use multi_core::{Promise, Result, TaskErrorKind, clock, panic};
+use crate::terms::Terms;
+use multi_core::{Result, clock};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use std::cell::Cell;
 use std::io::{self, StderrLock, StdoutLock, Write as _};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A fork that was refused for want of something that others will give back is tried again this often, …
@@ -32,90 +30,7 @@ pub(crate) enum Patience {
     None,
 }
 
-/// Whose task a child runs: the seat of its outcome.
-pub(crate) trait Settles: Send {
-    fn ticket(&self) -> &Ticket;
-    /// Reads what came of the task, lets the slot go and settles. `was_pressed`: we signalled the child to end.
-    fn settle(
-        self: Box<Self>,
-        slot: Slot,
-        ending: Ending,
-        value_bytes_max: usize,
-        was_pressed: bool,
-    );
-}
-
-/// A task without a value.
-pub(crate) struct Plain {
-    pub(crate) ticket: Ticket,
-}
-
-/// A task with a value that somebody may wait for.
-pub(crate) struct Valued<T> {
-    pub(crate) ticket: Ticket,
-    pub(crate) promise: Promise<T>,
-}
-
-impl Settles for Plain {
-    fn ticket(&self) -> &Ticket {
-        &self.ticket
-    }
-
-    fn settle(
-        self: Box<Self>,
-        slot: Slot,
-        ending: Ending,
-        value_bytes_max: usize,
-        was_pressed: bool,
-    ) {
-        self.ticket
-            .settle(outcome(slot, ending, value_bytes_max, was_pressed));
-    }
-}
-
-impl<T: DeserializeOwned + Send + 'static> Settles for Valued<T> {
-    fn ticket(&self) -> &Ticket {
-        &self.ticket
-    }
-
-    fn settle(
-        self: Box<Self>,
-        slot: Slot,
-        ending: Ending,
-        value_bytes_max: usize,
-        was_pressed: bool,
-    ) {
-        self.ticket.settle_with(
-            self.promise,
-            outcome(slot, ending, value_bytes_max, was_pressed),
-        );
-    }
-}
-
-fn outcome<T: DeserializeOwned>(
-    slot: Slot,
-    ending: Ending,
-    value_bytes_max: usize,
-    was_pressed: bool,
-) -> Result<T, TaskErrorKind> {
-    // A value's own `Deserialize` may panic; whoever waits for the group must not.
-    let outcome =
-        panic::catch(|| report::read(&slot, ending, value_bytes_max)).and_then(|outcome| outcome);
-    drop(slot);
-    match outcome {
-        // It did as it was told, by dying or by leaving: its ticket knows whether for a cancel or for its time limit.
-        Err(
-            TaskErrorKind::Signaled {
-                signal: sys::SIGTERM | sys::SIGKILL,
-                ..
-            }
-            | TaskErrorKind::Exited(_),
-        ) if was_pressed => Err(TaskErrorKind::Cancelled),
-        outcome => outcome,
-    }
-}
-
-/// Forks a child that runs `task`, whatever it takes.
+/// Forks a child that runs `task` on `terms`, or on those of the group where it has none; whatever it takes.
 ///
 /// # Errors
 ///
@@ -123,15 +38,20 @@ fn outcome<T: DeserializeOwned>(
 pub(crate) fn start<T, F>(
     reaper: &Reaper,
     patience: Patience,
+    terms: Option<&Arc<Terms>>,
     mut task: F,
 ) -> Result<Forked, (io::Error, F)>
 where
     T: Serialize,
     F: FnOnce() -> Result<T>,
 {
+    let terms = terms.or(reaper.settings.terms.as_ref());
+    if let Some(Err(error)) = terms.map(|terms| terms.check()) {
+        return Err((error, task));
+    }
     let mut pause = FIRST_PAUSE;
     for _ in 1..TRIES {
-        match try_start(reaper, task) {
+        match try_start(reaper, terms, task) {
             Err((error, refused)) if is_shortage(&error) => {
                 task = refused;
                 // Whoever has ended gives back a process and a descriptor.
@@ -146,7 +66,7 @@ where
             done => return done,
         }
     }
-    try_start(reaper, task)
+    try_start(reaper, terms, task)
 }
 
 fn is_shortage(error: &io::Error) -> bool {
@@ -156,7 +76,11 @@ fn is_shortage(error: &io::Error) -> bool {
     )
 }
 
-fn try_start<T, F>(reaper: &Reaper, task: F) -> Result<Forked, (io::Error, F)>
+fn try_start<T, F>(
+    reaper: &Reaper,
+    terms: Option<&Arc<Terms>>,
+    task: F,
+) -> Result<Forked, (io::Error, F)>
 where
     T: Serialize,
     F: FnOnce() -> Result<T>,
@@ -189,6 +113,7 @@ where
             IS_MAIN_THREAD.set(Some(true));
             let birth = Birth {
                 settings: &reaper.settings,
+                terms: terms.map(|terms| &**terms),
                 parent_pid,
                 by_main_thread,
                 mask: &mask,
@@ -207,6 +132,7 @@ where
                 pidfd,
                 slot,
                 word,
+                terms: terms.cloned(),
             })
         }
         Err(error) => {

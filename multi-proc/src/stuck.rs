@@ -4,10 +4,9 @@
 //! ever. Such a child has one thread, and that thread sleeps without a time limit on a futex of its own memory, which only
 //! that thread could wake: that is certain, not guessed, and two files of `/proc` show it.
 
-use crate::report::Ending;
+use crate::outcome::Settles;
 use crate::slot::{Slot, Stage};
-use crate::start::Settles;
-use crate::sys::{self, Exit};
+use crate::sys;
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -114,23 +113,6 @@ fn is_private_futex_wait(line: &str) -> Option<bool> {
     };
     let waits = matches!(operation & OPERATION, WAIT | WAIT_BITSET | LOCK_PI);
     Some(waits && operation & sys::FUTEX_PRIVATE != 0 && time_limit == 0)
-}
-
-/// Says so where a child ended before it came to its closure, which its exit code or signal alone would not tell.
-pub(crate) fn report_early_death(slot: &Slot, ending: Ending, task: &dyn Settles, pid: u32) {
-    let Ending::Collected(exit) = ending else {
-        return;
-    };
-    if matches!(slot.stage(), Some(Stage::Forked | Stage::SetUp)) {
-        let how = match exit {
-            Exit::Code(code) => format!("exit code {code}"),
-            Exit::Signal { signal, .. } => format!("signal {signal}"),
-        };
-        print(&[format!(
-            "{} ended before its closure started ({how})",
-            describe(task, pid)
-        )]);
-    }
 }
 
 #[expect(

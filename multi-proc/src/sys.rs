@@ -13,6 +13,9 @@ use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::time::Duration;
 
 pub(crate) mod image;
+mod limits;
+
+pub(crate) use limits::*;
 
 pub(crate) const EAGAIN: i32 = libc::EAGAIN;
 pub(crate) const ECHILD: i32 = libc::ECHILD;

@@ -49,6 +49,8 @@ pub(super) struct Extra {
     pub(super) stderr_tail: Option<String>,
     /// The group refused the task: it was never started.
     pub(super) was_refused: bool,
+    /// Its process ended before it came to the task.
+    pub(super) ended_early: bool,
 }
 
 impl Ticket {
@@ -118,6 +120,11 @@ impl Ticket {
     /// Adds the end of what the task wrote on its standard error to what a failure will say.
     pub fn set_stderr_tail(&mut self, tail: String) {
         self.extra().stderr_tail = Some(tail);
+    }
+
+    /// Adds that its process ended before it came to the task's closure to what a failure will say.
+    pub fn set_ended_early(&mut self) {
+        self.extra().ended_early = true;
     }
 
     /// Has the task's handle told of a failure.
@@ -272,6 +279,7 @@ impl Ticket {
         let extra = self.extra();
         let (name, pid) = (extra.name.clone(), extra.pid);
         let (stderr_tail, was_started) = (extra.stderr_tail.take(), !extra.was_refused);
+        let ended_early = extra.ended_early;
         Facts {
             id: seated.id,
             name,
@@ -281,6 +289,7 @@ impl Ticket {
             elapsed: Duration::from_nanos(now.saturating_sub(seated.ticks)),
             stderr_tail,
             was_started,
+            ended_early,
         }
     }
 

@@ -67,7 +67,7 @@ fn failure_longer_than_any_place_is_cut_and_says_so() {
 
 #[test]
 fn chain_and_code_of_a_returned_error_come_home() {
-    let error = std::io::Error::from_raw_os_error(28);
+    let error = io::Error::from_raw_os_error(28);
     match round_trip::<u8>(Err(error.into()), MAX) {
         Err(TaskErrorKind::Returned(error)) => {
             assert_eq!(RemoteError::os_code_of(&*error), Some(28));

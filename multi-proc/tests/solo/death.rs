@@ -19,11 +19,7 @@ pub(crate) const TESTS: &[Test] = &tests![
     child_that_does_not_come_to_its_closure_is_reported,
 ];
 
-pub(crate) const SCENES: &[Test] = &tests![
-    dies_in_set_up,
-    waits_for_a_lock_held_at_the_fork,
-    stops_in_set_up
-];
+pub(crate) const SCENES: &[Test] = &tests![waits_for_a_lock_held_at_the_fork, stops_in_set_up];
 
 #[expect(unconditional_recursion, reason = "the stack is to overflow")]
 fn overflow(depth: u64) -> u64 {
@@ -103,32 +99,26 @@ fn exit_codes_of_every_value_are_kept() {
     }
 }
 
-fn dies_in_set_up() {
+fn child_killed_before_its_closure_starts_is_told_apart() {
     let builder = Group::builder().in_child(|| sys::raise(sys::SIGKILL));
     let mut group = build(builder);
     group.go_with(TaskOptions::new().name("early"), || {
         panic!("the closure started")
     });
     let error = group.wait().unwrap_err();
+    let error = error.first();
     assert!(
-        matches!(
-            error.first().kind(),
-            TaskErrorKind::Signaled { signal: 9, .. }
-        ),
+        matches!(error.kind(), TaskErrorKind::Signaled { signal: 9, .. }),
         "{error}"
     );
-}
-
-fn child_killed_before_its_closure_starts_is_told_apart() {
-    let (_, stderr) = support::printed_by("dies_in_set_up");
+    assert!(error.ended_early(), "{error}");
+    let text = error.to_string();
+    assert!(text.starts_with("task 0 \"early\" (proc, pid "), "{text}");
     assert!(
-        stderr.starts_with("multi: task 0 \"early\" (proc, pid "),
-        "{stderr}"
+        text.ends_with("killed by SIGKILL before it began"),
+        "{text}"
     );
-    assert!(
-        stderr.contains("ended before its closure started (signal 9)"),
-        "{stderr}"
-    );
+    assert!(!failure_of(|| std::process::exit(1)).ended_early());
 }
 
 fn child_killed_while_reporting_said_nothing() {

@@ -17,6 +17,7 @@ mod support;
 mod death;
 mod host;
 mod inside;
+mod limits;
 mod seed_faults;
 mod time;
 mod values;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         death::TESTS,
         host::TESTS,
         inside::TESTS,
+        limits::TESTS,
         seed_faults::TESTS,
         time::TESTS,
         values::TESTS,

@@ -17,6 +17,7 @@ pub(crate) const SIGKILL: i32 = libc::SIGKILL;
 pub(crate) const SIGSTOP: i32 = libc::SIGSTOP;
 pub(crate) const SIGTERM: i32 = libc::SIGTERM;
 pub(crate) const SIGUSR1: i32 = libc::SIGUSR1;
+pub(crate) const SIGXCPU: i32 = libc::SIGXCPU;
 
 /// `write` to standard error without a lock.
 pub(crate) fn say(text: &str) {
@@ -146,6 +147,25 @@ impl Drop for Limited {
         if self.was_root {
             set_user(0);
         }
+    }
+}
+
+/// `umask`, umask(2): asks by setting it twice.
+pub(crate) fn umask() -> u32 {
+    // SAFETY: takes a number only.
+    let mask = unsafe { libc::umask(0) };
+    // SAFETY: as above.
+    unsafe { libc::umask(mask) };
+    mask
+}
+
+/// Gives up what the superuser may do, for good.
+pub(crate) fn become_nobody() {
+    // SAFETY: takes nothing.
+    if unsafe { libc::geteuid() } == 0 {
+        // SAFETY: takes numbers only.
+        let result = unsafe { libc::setresuid(65_534, 65_534, 65_534) };
+        assert_eq!(result, 0, "setresuid: {}", io::Error::last_os_error());
     }
 }
 

@@ -1,0 +1,118 @@
+//! What came of a task, from what its child wrote and how it ended.
+
+use crate::report::{self, Ending};
+use crate::slot::{Slot, Stage};
+use crate::sys;
+use crate::terms::Terms;
+use crate::usage::Usage;
+use multi_core::ledger::Ticket;
+use multi_core::{Promise, Result, TaskErrorKind, panic};
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+
+/// How a child ended, for whoever settles its task.
+pub(crate) struct End {
+    pub(crate) slot: Slot,
+    pub(crate) ending: Ending,
+    /// What it used; none where somebody else collected it.
+    pub(crate) usage: Option<Usage>,
+    pub(crate) value_bytes_max: usize,
+    /// We signalled it to end.
+    pub(crate) was_pressed: bool,
+    pub(crate) terms: Option<Arc<Terms>>,
+}
+
+/// Whose task a child runs: the seat of its outcome.
+pub(crate) trait Settles: Send {
+    fn ticket(&self) -> &Ticket;
+    /// Reads what came of the task, lets the slot go and settles.
+    fn settle(self: Box<Self>, end: End);
+}
+
+/// A task without a value.
+pub(crate) struct Plain {
+    pub(crate) ticket: Ticket,
+}
+
+/// A task with a value that somebody may wait for.
+pub(crate) struct Valued<T> {
+    pub(crate) ticket: Ticket,
+    pub(crate) promise: Promise<T>,
+}
+
+impl Settles for Plain {
+    fn ticket(&self) -> &Ticket {
+        &self.ticket
+    }
+
+    fn settle(self: Box<Self>, end: End) {
+        let mut ticket = self.ticket;
+        let outcome = end.outcome(&mut ticket);
+        ticket.settle(outcome);
+    }
+}
+
+impl<T: DeserializeOwned + Send + 'static> Settles for Valued<T> {
+    fn ticket(&self) -> &Ticket {
+        &self.ticket
+    }
+
+    fn settle(self: Box<Self>, end: End) {
+        let Self {
+            mut ticket,
+            promise,
+        } = *self;
+        let outcome = end.outcome(&mut ticket);
+        ticket.settle_with(promise, outcome);
+    }
+}
+
+impl End {
+    /// What came of the task. The slot is free when this returns.
+    fn outcome<T: DeserializeOwned>(self, ticket: &mut Ticket) -> Result<T, TaskErrorKind> {
+        // A value's own `Deserialize` may panic; whoever waits for the group must not.
+        let outcome = panic::catch(|| report::read(&self.slot, self.ending, self.value_bytes_max))
+            .and_then(|outcome| outcome);
+        outcome.map_err(|kind| {
+            if self.is_obedience(&kind) {
+                // Its ticket knows whether for a cancel or for its time limit.
+                return TaskErrorKind::Cancelled;
+            }
+            if self.is_early() {
+                ticket.set_ended_early();
+            }
+            self.explained(kind)
+        })
+    }
+
+    /// Whether the child did as it was told, by dying or by leaving.
+    fn is_obedience(&self, kind: &TaskErrorKind) -> bool {
+        let is_ours = |signal| {
+            let first = self
+                .terms
+                .as_ref()
+                .map_or(sys::SIGTERM, |terms| terms.limits.first_signal());
+            signal == first || signal == sys::SIGKILL
+        };
+        self.was_pressed
+            && match kind {
+                TaskErrorKind::Signaled { signal, .. } => is_ours(*signal),
+                TaskErrorKind::Exited(_) => true,
+                _ => false,
+            }
+    }
+
+    /// Whether the child ended before it came to the task's closure, which its exit code or signal alone would not tell.
+    fn is_early(&self) -> bool {
+        let is_dead = matches!(self.ending, Ending::Collected(_));
+        is_dead && matches!(self.slot.stage(), Some(Stage::Forked | Stage::SetUp))
+    }
+
+    fn explained(&self, kind: TaskErrorKind) -> TaskErrorKind {
+        let Some(terms) = &self.terms else {
+            return kind;
+        };
+        let is_out_of_memory = self.slot.is_out_of_memory();
+        terms.limits.explain(kind, is_out_of_memory, self.usage)
+    }
+}
