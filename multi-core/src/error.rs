@@ -11,6 +11,9 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How much of what a failed task printed last is shown with its failure: a few lines. The rest is in the error.
+const TAIL_BYTES_SHOWN: usize = 500;
+
 /// How a task failed.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -297,7 +300,19 @@ impl Display for TaskError {
         if let Some(remedy) = self.remedy() {
             write!(f, "; {remedy}")?;
         }
-        Ok(())
+        match self.inner.stderr_tail.as_deref().map(str::trim_ascii) {
+            None | Some("") => Ok(()),
+            Some(tail) => {
+                let from = tail.ceil_char_boundary(tail.len().saturating_sub(TAIL_BYTES_SHOWN));
+                let cut = if from > 0 { "…" } else { "" };
+                write!(f, "; its standard error ends with: {cut}")?;
+                let mut line = OneLine {
+                    f,
+                    at_line_start: false,
+                };
+                fmt::Write::write_str(&mut line, &tail[from..])
+            }
+        }
     }
 }
 

@@ -317,3 +317,22 @@ fn start_that_failed_keeps_the_os_code_of_another_process() {
         "task 0 (proc): could not start: cannot change directory: no such file"
     );
 }
+
+#[test]
+fn end_of_what_a_task_printed_is_shown_in_its_line() {
+    let with_tail = |tail: &str| {
+        let facts = Facts {
+            stderr_tail: Some(tail.into()),
+            ..facts(3, None, Some(4711))
+        };
+        line(&TaskError::new(facts, TaskErrorKind::Exited(7), None))
+    };
+    let plain = "task 3 (proc, pid 4711): left its process with exit code 7 before it ended";
+    assert_eq!(
+        with_tail("no paper\n  on fire\n"),
+        format!("{plain}; its standard error ends with: no paper | on fire")
+    );
+    assert_eq!(with_tail(" \n"), plain);
+    let long = with_tail(&"ä".repeat(1000));
+    assert!(long.ends_with(&format!(": …{}", "ä".repeat(250))), "{long}");
+}

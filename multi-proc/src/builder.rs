@@ -8,6 +8,7 @@
 use crate::group::Group;
 use crate::limits::Limits;
 use crate::reap::{Reaper, Settings};
+use crate::stdio::{Input, Output};
 use crate::terms::Terms;
 use crate::{hook, sys};
 use multi_core::ledger::Ledger;
@@ -100,6 +101,24 @@ impl Builder {
     /// ```
     pub fn limits(mut self, limits: Limits) -> Self {
         self.terms().limits = limits;
+        self
+    }
+
+    /// Where tasks read their standard input from, unless [`TaskBuilder::stdin`](crate::TaskBuilder::stdin) says otherwise.
+    pub fn stdin(mut self, input: Input) -> Self {
+        self.terms().stdio.stdin = input;
+        self
+    }
+
+    /// Where what tasks print to standard output goes to, unless [`TaskBuilder::stdout`](crate::TaskBuilder::stdout) says otherwise.
+    pub fn stdout(mut self, output: Output) -> Self {
+        self.terms().stdio.stdout = output;
+        self
+    }
+
+    /// Where what tasks print to standard error goes to, unless [`TaskBuilder::stderr`](crate::TaskBuilder::stderr) says otherwise.
+    pub fn stderr(mut self, output: Output) -> Self {
+        self.terms().stdio.stderr = output;
         self
     }
 

@@ -1,5 +1,6 @@
 //! A child's life, from the fork to `_exit`.
 
+use crate::capture::Pipes;
 use crate::hook;
 use crate::reap::Settings;
 use crate::report;
@@ -59,7 +60,7 @@ impl Handled {
 }
 
 /// Runs `task` and leaves the process. Never returns: the stack above belongs to the parent.
-pub(crate) fn live<T, F>(birth: &Birth<'_>, slot: &mut Slot, task: F) -> !
+pub(crate) fn live<T, F>(birth: &Birth<'_>, pipes: Pipes, slot: &mut Slot, task: F) -> !
 where
     T: Serialize,
     F: FnOnce() -> Result<T>,
@@ -73,7 +74,7 @@ where
     }
 
     if let Some(terms) = birth.terms
-        && let Err(refused) = terms.limits.hold(slot)
+        && let Err(refused) = terms.enter(pipes, slot)
     {
         report::write_refused(slot, refused);
         sys::exit_now(1);

@@ -56,12 +56,16 @@
 //! assert!(text.contains("went over its limit: memory_bytes_max 32 MiB"));
 //! ```
 //!
+//! What a task prints goes where its parent's output goes, or nowhere, to a file, line by line to a function, or, the end of it, into the
+//! task's error: [`Output`], [`Input`].
+//!
 //! # How it works
 //!
 //! `start.rs` forks, `child.rs` is the child's life, `report.rs` what it says at its end, in a slot of `slot.rs`; `reap.rs` watches and
 //! collects, by whoever waits, and `outcome.rs` says what came of the task; `limits/` holds a child to its limits and tells which one
-//! it died of: there is no thread of ours, except a clock where a time limit must be kept while nobody waits. The
-//! unsafe code is in `sys.rs`, `slot.rs`, `identity.rs`, and at the fork itself.
+//! it died of; `capture.rs` reads what tasks print: there is no thread of ours, except a clock where a time limit must be kept, or a
+//! pipe emptied, while nobody waits. The unsafe code is in `sys.rs` and `sys/`, `slot.rs`, `identity.rs`, where a child is given a word
+//! for its signal handlers (`limits/hold.rs`), and at the fork itself.
 //!
 //! # Trade-offs
 //!
@@ -77,6 +81,7 @@
 
 mod builder;
 mod cancel;
+mod capture;
 mod child;
 #[cfg_attr(
     not(test),
@@ -96,6 +101,7 @@ mod reap;
 mod report;
 mod slot;
 mod start;
+mod stdio;
 mod stuck;
 mod sys;
 mod task;
@@ -108,5 +114,6 @@ pub use group::{Group, Spawner};
 pub use identity::{child_seed, process_serial};
 pub use limits::Limits;
 pub use multi_core::prelude::*;
+pub use stdio::{Input, Output};
 pub use task::TaskBuilder;
 pub use usage::Usage;

@@ -1,6 +1,7 @@
 //! A running child as its group sees it: what it is to be told, and when.
 
 use crate::cancel::SharedWord;
+use crate::capture::Capture;
 use crate::outcome::Settles;
 use crate::slot::Slot;
 use crate::terms::Terms;
@@ -18,6 +19,7 @@ pub(crate) struct Live {
     pub(crate) word: Option<Arc<SharedWord>>,
     pub(crate) task: Box<dyn Settles>,
     pub(crate) terms: Option<Arc<Terms>>,
+    pub(crate) capture: Option<Arc<Capture>>,
     pub(crate) expires_at: Option<Instant>,
     /// When its round was first seen to be cancelled.
     pub(crate) cancelled_at: Option<Instant>,

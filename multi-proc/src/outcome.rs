@@ -25,6 +25,7 @@ pub(crate) struct End {
 /// Whose task a child runs: the seat of its outcome.
 pub(crate) trait Settles: Send {
     fn ticket(&self) -> &Ticket;
+    fn ticket_mut(&mut self) -> &mut Ticket;
     /// Reads what came of the task, lets the slot go and settles.
     fn settle(self: Box<Self>, end: End);
 }
@@ -45,6 +46,10 @@ impl Settles for Plain {
         &self.ticket
     }
 
+    fn ticket_mut(&mut self) -> &mut Ticket {
+        &mut self.ticket
+    }
+
     fn settle(self: Box<Self>, end: End) {
         let mut ticket = self.ticket;
         let outcome = end.outcome(&mut ticket);
@@ -55,6 +60,10 @@ impl Settles for Plain {
 impl<T: DeserializeOwned + Send + 'static> Settles for Valued<T> {
     fn ticket(&self) -> &Ticket {
         &self.ticket
+    }
+
+    fn ticket_mut(&mut self) -> &mut Ticket {
+        &mut self.ticket
     }
 
     fn settle(self: Box<Self>, end: End) {

@@ -9,6 +9,7 @@
 //! collects it. The eventfd is emptied by the last to leave, since an emptier one would let the others sleep on.
 
 use crate::cancel::SharedWord;
+use crate::capture::{self, Capture, Pipes};
 use crate::identity::Owner;
 use crate::live::{Live, Sent};
 use crate::outcome::{End, Settles};
@@ -29,6 +30,11 @@ use std::time::{Duration, Instant};
 /// Launches between two looks in passing: `live / SWEEP_SHARE`, at least `SWEEP_MIN`. A look costs about 0.3 µs per live child.
 const SWEEP_MIN: usize = 16;
 const SWEEP_SHARE: usize = 4;
+
+/// How long a task that prints into a full pipe may wait while nobody waits for the group: short where it printed lately, so that it
+/// gets through 16 MB a second; longer where not, so that silence costs little.
+const DRAIN_PAUSE_MIN: Duration = Duration::from_millis(4);
+const DRAIN_PAUSE_MAX: Duration = Duration::from_millis(32);
 
 /// What a group's builder set for its children.
 pub(crate) struct Settings {
@@ -61,6 +67,9 @@ struct State {
     live: Vec<Live>,
     next_serial: u64,
     since_sweep: usize,
+    /// Children whose output is captured, and how long it may wait to be read while nobody else waits.
+    captures: usize,
+    drain_pause: Duration,
     /// The word of this round; a new child obeys it.
     word: Option<Arc<SharedWord>>,
     /// Its token, until it is seen to be cancelled: by a child, perhaps, which could not tell those who depend on it here.
@@ -85,6 +94,7 @@ pub(crate) struct Forked {
     pub(crate) pidfd: Option<OwnedFd>,
     pub(crate) slot: Slot,
     pub(crate) word: Option<Arc<SharedWord>>,
+    pub(crate) pipes: Pipes,
     pub(crate) terms: Option<Arc<Terms>>,
 }
 
@@ -106,6 +116,8 @@ impl Reaper {
                 live: Vec::new(),
                 next_serial: 0,
                 since_sweep: 0,
+                captures: 0,
+                drain_pause: DRAIN_PAUSE_MIN,
                 word: None,
                 unheard: None,
                 is_abandoned: false,
@@ -148,15 +160,18 @@ impl Reaper {
     }
 
     /// Takes a child into the books: from here on it is watched.
-    pub(crate) fn adopt(&self, forked: Forked, task: Box<dyn Settles>) {
+    pub(crate) fn adopt(&self, forked: Forked, mut task: Box<dyn Settles>) {
         let Forked {
             pid,
             pidfd,
             slot,
             word,
+            pipes,
             terms,
         } = forked;
+        let capture = pipes.into_capture(task.ticket().id());
         let Some(pidfd) = pidfd else {
+            keep_tail(capture.as_deref(), &mut *task);
             task.settle(End {
                 slot,
                 ending: Ending::Vanished,
@@ -177,6 +192,7 @@ impl Reaper {
             expires_at: task.ticket().expires_at(),
             task,
             terms,
+            capture,
             cancelled_at: None,
             sent: Sent::Nothing,
             watch: stuck::Watch::new(now, self.settings.stuck_after),
@@ -186,8 +202,10 @@ impl Reaper {
         live.serial = state.next_serial;
         state.next_serial += 1;
         // Cancelled between the fork and here: nobody has told this child's alarm yet.
-        let is_pressing =
-            live.expires_at.is_some() || live.word.as_ref().is_some_and(|word| word.is_set());
+        let is_pressing = live.expires_at.is_some()
+            || live.capture.is_some()
+            || live.word.as_ref().is_some_and(|word| word.is_set());
+        state.captures += usize::from(live.capture.is_some());
         state.live.push(live);
         state.since_sweep += 1;
         let is_due = state.since_sweep >= SWEEP_MIN.max(state.live.len() / SWEEP_SHARE);
@@ -210,7 +228,7 @@ impl Reaper {
 
     /// Waits until a child ends or `until`, whichever is first; returns whether one did.
     pub(crate) fn wait_for_any(&self, until: Instant) -> bool {
-        self.round(None, Some(until))
+        !capture::is_passing_on() && self.round(None, Some(until))
     }
 
     /// Whether no child is left.
@@ -267,7 +285,16 @@ impl Reaper {
         if key.is_some_and(|key| key != state.key) {
             return false;
         }
+        if capture::is_passing_on() {
+            // Called by a function that is handed a line, and may go on with what it does.
+            assert!(
+                until.is_some_and(|until| until <= Instant::now()),
+                "a function that is passed a task's lines must not wait for a group: it holds up whoever waits"
+            );
+            return false;
+        }
         let now = Instant::now();
+        state.pollers += 1;
         let next = self.keep_time(&mut state, now);
         let reports = state.look_for_stuck(now, self.settings.stuck_after);
         let next_look = state.live.iter().filter_map(|live| live.watch.next()).min();
@@ -280,7 +307,7 @@ impl Reaper {
             fds.push(PollFd::readable(live.pidfd.as_fd()));
             serials.push(live.serial);
         }
-        state.pollers += 1;
+        let captures = state.list_captures(&mut fds);
         drop(state);
 
         stuck::print(&reports);
@@ -305,6 +332,7 @@ impl Reaper {
             sys::eventfd_clear(self.wake.as_fd());
             state.is_signalled = false;
         }
+        let printed = who_printed(captures, &fds[1 + serials.len()..]);
         let mut at = 0;
         serials.retain(|_| {
             at += 1;
@@ -319,6 +347,8 @@ impl Reaper {
                 .extract_if(.., |live| serials.binary_search(&live.serial).is_ok())
                 .collect()
         };
+        let captures_ended = ended.iter().filter(|live| live.capture.is_some()).count();
+        state.captures -= captures_ended;
         if state.live.is_empty() {
             state.alarm = None;
         }
@@ -331,11 +361,26 @@ impl Reaper {
             // Says it again, here.
             token.cancel();
         }
+        self.read_what_was_printed(&printed);
         let anyone = !ended.is_empty();
         for live in ended {
             self.collect(live);
         }
         anyone
+    }
+
+    /// Empties the pipes of those who printed, and sees to it that they will be again.
+    fn read_what_was_printed(&self, printed: &[Arc<Capture>]) {
+        let mut any = false;
+        for capture in printed {
+            any |= capture.drain();
+        }
+        let mut state = self.lock();
+        if state.captures > 0 {
+            let longer = (state.drain_pause * 2).min(DRAIN_PAUSE_MAX);
+            state.drain_pause = if any { DRAIN_PAUSE_MIN } else { longer };
+            self.keep_time(&mut state, Instant::now());
+        }
     }
 
     /// What is left where the children cannot be polled together.
@@ -353,11 +398,13 @@ impl Reaper {
             pid,
             pidfd,
             slot,
-            task,
+            mut task,
             terms,
+            capture,
             sent,
             ..
         } = live;
+        keep_tail(capture.as_deref(), &mut *task);
         let (ending, usage) = match sys::reap(pidfd.as_fd()) {
             Ok((exit, usage)) => {
                 let mut state = self.lock();
@@ -401,6 +448,10 @@ impl Reaper {
                 }
                 live.press(now);
             }
+        }
+        if state.captures > 0 && state.pollers == 0 {
+            let drain = now + state.drain_pause;
+            next = Some(next.map_or(drain, |next| next.min(drain)));
         }
         match (next, &state.alarm) {
             (None, _) => state.alarm = None,
@@ -457,7 +508,43 @@ impl Event for Reaper {
     }
 }
 
+/// Reads the rest of what a task printed, and keeps the end for its error.
+fn keep_tail(capture: Option<&Capture>, task: &mut dyn Settles) {
+    if let Some(tail) = capture.and_then(Capture::finish) {
+        task.ticket_mut().set_stderr_tail(tail);
+    }
+}
+
+/// The captures on a poll list, and how many descriptors of each.
+type Listed = Vec<(Arc<Capture>, usize)>;
+
+/// Those of `listed` that have something to read; `fds` are their descriptors, in order.
+fn who_printed(listed: Listed, mut fds: &[PollFd]) -> Vec<Arc<Capture>> {
+    let mut printed = Vec::new();
+    for (capture, count) in listed {
+        let (own, others) = fds.split_at(count);
+        fds = others;
+        if own.iter().any(PollFd::is_ready) {
+            printed.push(capture);
+        }
+    }
+    printed
+}
+
 impl State {
+    /// Adds what running children print to a poll list.
+    fn list_captures(&self, fds: &mut Vec<PollFd>) -> Listed {
+        let mut listed = Vec::new();
+        if self.captures > 0 {
+            for capture in self.live.iter().filter_map(|live| live.capture.as_ref()) {
+                let before = fds.len();
+                fds.extend(capture.fds().map(PollFd::readable));
+                listed.push((Arc::clone(capture), fds.len() - before));
+            }
+        }
+        listed
+    }
+
     fn look_for_stuck(&mut self, now: Instant, stuck_after: Duration) -> Vec<String> {
         let look = |live: &mut Live| {
             live.watch

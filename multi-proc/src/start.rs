@@ -5,6 +5,7 @@
     reason = "the fork itself; what its children must not touch is promised at the group's constructor"
 )]
 
+use crate::capture::{self, Pipes};
 use crate::child::{self, Birth, Handled};
 use crate::identity;
 use crate::reap::{Forked, Reaper};
@@ -93,6 +94,10 @@ where
         Ok(slot) => slot,
         Err(error) => return Err((error, task)),
     };
+    let pipes = match terms.map_or(Ok(Pipes::default()), |terms| terms.stdio.open()) {
+        Ok(pipes) => pipes,
+        Err(error) => return Err((error, task)),
+    };
     let word = reaper.word();
     identity::step_hash_keys();
 
@@ -111,6 +116,7 @@ where
                 held.release_in_child();
             }
             IS_MAIN_THREAD.set(Some(true));
+            capture::enter_child();
             let birth = Birth {
                 settings: &reaper.settings,
                 terms: terms.map(|terms| &**terms),
@@ -119,7 +125,7 @@ where
                 mask: &mask,
                 signals,
             };
-            child::live(&birth, &mut slot, task)
+            child::live(&birth, pipes, &mut slot, task)
         }
         Ok(Fork::Parent { pid }) => {
             mask.iter().for_each(sys::set_signal_mask);
@@ -132,6 +138,7 @@ where
                 pidfd,
                 slot,
                 word,
+                pipes,
                 terms: terms.cloned(),
             })
         }

@@ -14,8 +14,10 @@ use std::time::Duration;
 
 pub(crate) mod image;
 mod limits;
+mod pipes;
 
 pub(crate) use limits::*;
+pub(crate) use pipes::*;
 
 pub(crate) const EAGAIN: i32 = libc::EAGAIN;
 pub(crate) const ECHILD: i32 = libc::ECHILD;

@@ -4,6 +4,7 @@ use crate::limits::Limits;
 use crate::outcome::{Plain, Valued};
 use crate::reap::Reaper;
 use crate::start::{self, Patience};
+use crate::stdio::{Input, Output};
 use crate::terms::Terms;
 use multi_core::ledger::Ledger;
 use multi_core::{
@@ -89,6 +90,24 @@ impl TaskBuilder {
             None => limits,
         };
         self.terms().limits = limits;
+        self
+    }
+
+    /// Where the task reads its standard input from.
+    pub fn stdin(mut self, input: Input) -> Self {
+        self.terms().stdio.stdin = input;
+        self
+    }
+
+    /// Where what the task prints to standard output goes to.
+    pub fn stdout(mut self, output: Output) -> Self {
+        self.terms().stdio.stdout = output;
+        self
+    }
+
+    /// Where what the task prints to standard error goes to.
+    pub fn stderr(mut self, output: Output) -> Self {
+        self.terms().stdio.stderr = output;
         self
     }
 

@@ -18,6 +18,7 @@ mod death;
 mod host;
 mod inside;
 mod limits;
+mod output;
 mod seed_faults;
 mod time;
 mod values;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         host::TESTS,
         inside::TESTS,
         limits::TESTS,
+        output::TESTS,
         seed_faults::TESTS,
         time::TESTS,
         values::TESTS,

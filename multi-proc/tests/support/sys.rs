@@ -150,6 +150,23 @@ impl Drop for Limited {
     }
 }
 
+/// `close`, close(2), whoever the descriptor belongs to.
+pub(crate) fn close(fd: i32) {
+    // SAFETY: none: what used it finds it closed.
+    unsafe { libc::close(fd) };
+}
+
+/// `clock_gettime(CLOCK_PROCESS_CPUTIME_ID)`, `clock_gettime(2)`.
+pub(crate) fn cpu_time() -> Duration {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` has room for the answer.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
 /// `umask`, umask(2): asks by setting it twice.
 pub(crate) fn umask() -> u32 {
     // SAFETY: takes a number only.
