@@ -132,6 +132,8 @@ mod wait;
 #[cfg(all(loom, test))]
 mod model;
 #[cfg(all(loom, test))]
+mod model_memory;
+#[cfg(all(loom, test))]
 #[path = "select/model.rs"]
 mod select_model;
 

@@ -5,22 +5,20 @@
 #![expect(unsafe_code, reason = "lays a channel out in private memory")]
 
 use crate::delivery::Delivery;
-use crate::layout::{CountedSlot, Gate, Geometry, Header, Line, Slot, Stamp, State};
+use crate::layout::{CountedSlot, Geometry, Slot, Stamp, State};
+use crate::model_memory::{Memory, bound, check};
 use crate::ring::{Claim, Nothing, Refused, Ring};
 use crate::sync::{Acquire, AtomicU32, AtomicU64, Relaxed, SeqCst, fence};
 use crate::trail::Hint;
-use crate::wait::Event;
 use loom::cell::UnsafeCell;
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
-use std::alloc::{Layout, alloc_zeroed, dealloc};
-use std::ptr::NonNull;
 
 /// A channel in private memory, with loom's atomics in the places of the real ones.
 pub(crate) struct Channel {
     pub(crate) ring: Ring<u64>,
     geometry: Geometry,
-    base: NonNull<u8>,
+    memory: Memory,
     /// Stands for the short sleeps beside a claim: `bell` is rung after every operation.
     moments: Mutex<()>,
     bell: Condvar,
@@ -39,61 +37,23 @@ impl Channel {
 
     pub(crate) fn with_delivery(capacity: usize, delivery: Delivery) -> Arc<Channel> {
         let geometry = Geometry::new::<u64>(capacity, delivery).unwrap();
-        // SAFETY: the layout is not empty.
-        let base = NonNull::new(unsafe { alloc_zeroed(Channel::layout(&geometry)) }).unwrap();
-        let header = Header {
-            gate: Line(Gate {
-                flags: AtomicU32::default(),
-                rows_used: AtomicU32::default(),
-                returned: AtomicU32::default(),
-                dropped: AtomicU64::default(),
-            }),
-            tail: Line(AtomicU64::default()),
-            head: Line(AtomicU64::default()),
-            sent: Line(Event::default()),
-            freed: Line(Event::default()),
-        };
-        // SAFETY: the memory begins with room for a header.
-        unsafe { base.cast::<Header>().write(header) };
-        for index in 0..geometry.ring_len {
-            let attempts = AtomicU32::default();
-            let slot = Slot {
-                stamp: AtomicU64::default(),
-                watch: UnsafeCell::new(()),
-                words: Default::default(),
-            };
-            // SAFETY: inside the memory, by the geometry.
-            let place = unsafe { base.add(geometry.slots_offset + index * geometry.stride) };
-            if geometry.redelivers {
-                let slot = CountedSlot { slot, attempts };
-                // SAFETY: aligned by the geometry.
-                unsafe { place.cast::<CountedSlot>().write(slot) };
-            } else {
-                // SAFETY: as above.
-                unsafe { place.cast::<Slot>().write(slot) };
-            }
-        }
+        let mut memory = Memory::new(geometry.map_bytes);
+        put_slots(&mut memory, &geometry);
         // SAFETY: laid out for this geometry just now, and freed when the last user is gone.
-        let ring = unsafe { Ring::new(base, geometry) };
+        let ring = unsafe { Ring::new(memory.base(), geometry) };
         Arc::new(Channel {
             ring,
             geometry,
-            base,
+            memory,
             moments: Mutex::new(()),
             bell: Condvar::new(),
         })
     }
 
-    fn layout(geometry: &Geometry) -> Layout {
-        Layout::from_size_align(geometry.map_bytes, 4096).unwrap()
-    }
-
     fn slot(&self, index: usize) -> &Slot {
         let offset = self.geometry.slots_offset + index * self.geometry.stride;
-        // SAFETY: inside the memory.
-        let slot = unsafe { self.base.add(offset) };
-        // SAFETY: written in `new`.
-        unsafe { slot.cast::<Slot>().as_ref() }
+        // SAFETY: put there by `put_slots`.
+        unsafe { self.memory.at(offset) }
     }
 
     // A new handle for every attempt: each walks the whole way from the beginning.
@@ -196,36 +156,29 @@ impl Channel {
     }
 }
 
-impl Drop for Channel {
-    fn drop(&mut self) {
-        for index in 0..self.geometry.ring_len {
-            let slot: *const Slot = self.slot(index);
-            if self.geometry.redelivers {
-                // SAFETY: written in `new`, dropped once.
-                unsafe { slot.cast_mut().cast::<CountedSlot>().drop_in_place() };
-            } else {
-                // SAFETY: as above.
-                unsafe { slot.cast_mut().drop_in_place() };
-            }
+/// Free slots, all round.
+pub(crate) fn put_slots(memory: &mut Memory, geometry: &Geometry) {
+    for index in 0..geometry.ring_len {
+        let slot = Slot {
+            stamp: AtomicU64::default(),
+            watch: UnsafeCell::new(()),
+            words: Default::default(),
+        };
+        let offset = geometry.slots_offset + index * geometry.stride;
+        if geometry.redelivers {
+            let attempts = AtomicU32::default();
+            memory.put(offset, CountedSlot { slot, attempts });
+        } else {
+            memory.put(offset, slot);
         }
-        // SAFETY: as above.
-        unsafe { self.base.cast::<Header>().drop_in_place() };
-        // SAFETY: allocated in `new` with this layout.
-        unsafe { dealloc(self.base.as_ptr(), Channel::layout(&self.geometry)) };
     }
-}
-
-pub(crate) fn check(preemptions: usize, body: impl Fn() + Send + Sync + 'static) {
-    let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(preemptions);
-    model.check(body);
 }
 
 #[test]
 fn one_to_one_wakes_and_keeps_order() {
     // In a ring of four the shared words lag.
     for capacity in [1, 2, 4] {
-        check(3, move || {
+        check(bound(2, 3), move || {
             let channel = Channel::new(capacity);
             let sender = channel.clone();
             let sending = thread::spawn(move || {
@@ -275,10 +228,9 @@ fn two_receivers_get_one_each(capacity: usize, preemptions: usize) {
     });
 }
 
-// With a single slot the sender waits, too: two preemptions take three minutes, and found nothing that one does not.
 #[test]
 fn two_receivers_get_one_each_of_a_single_slot() {
-    two_receivers_get_one_each(1, 1);
+    two_receivers_get_one_each(1, bound(1, 2));
 }
 
 #[test]
@@ -331,7 +283,7 @@ fn closing_loses_nothing_that_was_sent() {
 
 #[test]
 fn a_value_taken_back_beside_slow_receivers() {
-    check(2, || {
+    check(bound(1, 2), || {
         let channel = Channel::new(0);
         let receivers = [(); 2].map(|()| {
             let channel = channel.clone();
@@ -384,7 +336,7 @@ fn a_withdrawn_slot_is_stepped_over_by_whoever_comes_first() {
 
 #[test]
 fn a_dead_senders_claim_is_stepped_over_whoever_sweeps() {
-    check(2, || {
+    check(bound(1, 2), || {
         let channel = Channel::new(2);
         // The sender of row 5 died between its claim and its publish.
         let busy = Stamp::new(0, 5, State::Busy).bits();

@@ -3,9 +3,10 @@
 //! Bounds: two or three threads, capacities 1 and 2, two or three preemptions; a death after any write of a send, a receive, a
 //! batch, a seal or a sweep. What the kernel and the table tell of a death (`robust.rs`, `table.rs`) is a flag here.
 
-use super::{Channel, check};
+use super::Channel;
 use crate::kill::dies_after;
 use crate::layout::{Owner, Stamp, State, row_of};
+use crate::model_memory::check;
 use crate::ring::Nothing;
 use crate::sync::{AcqRel, Acquire, AtomicU64, Relaxed};
 use crate::trail::Hint;

@@ -14,7 +14,7 @@ const STEPS: &[Step] = &[
     ("clippy", clippy),
     ("doc", doc),
     ("bench smoke", bench::smoke),
-    ("models", models::run),
+    ("models", |workspace| models::run(workspace, false)),
     ("test", |workspace| {
         test::run_with_rules(workspace, Duration::from_secs(test::LIMIT_SECONDS))
     }),

@@ -88,7 +88,11 @@ enum Task {
     /// Check the rules of this repository that no lint can say
     Tidy,
     /// Check the synchronisation protocols with the model checker
-    Models,
+    Models {
+        /// Go through more interleavings of the largest models: minutes instead of seconds
+        #[arg(long)]
+        thorough: bool,
+    },
     /// Run the tests of the green tasks under `AddressSanitizer`
     Asan,
     /// Run the stress tests of one backend, or of all
@@ -155,7 +159,7 @@ fn run(task: Task) -> Result<ExitCode> {
         }
         Task::Ci => ci::run(&workspace)?,
         Task::Tidy => tidy::run(&workspace)?,
-        Task::Models => models::run(&workspace)?,
+        Task::Models { thorough } => models::run(&workspace, thorough)?,
         Task::Asan => asan::run(&workspace, Duration::from_secs(test::LIMIT_SECONDS))?,
         Task::Stress {
             which,

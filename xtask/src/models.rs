@@ -9,8 +9,10 @@ const PACKAGES: [&str; 2] = ["multi-chan", "multi-goro"];
 /// Those whose protocols also run with more threads than loom can try all orders of, under `cfg(shuttle)` beside it.
 const CROWDED: [&str; 1] = ["multi-goro"];
 
-/// Builds those crates for each checker, in target folders of their own since the flags change every crate, and runs the models.
-pub(crate) fn run(workspace: &Workspace) -> Result<Verdict> {
+/// Builds those crates for each checker, in target folders of their own since the flags change every crate, and runs the models;
+/// the largest within smaller bounds unless it is to be thorough.
+pub(crate) fn run(workspace: &Workspace, thorough: bool) -> Result<Verdict> {
+    let thorough = thorough.then_some(("MULTI_MODELS_THOROUGH", "1"));
     let check = |packages: &[&str], folder: &str, flags: &str| {
         let packages = packages.iter().flat_map(|name| ["--package", name]);
         workspace
@@ -25,6 +27,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<Verdict> {
             ])
             .args(packages)
             .env("RUSTFLAGS", flags)
+            .envs(thorough)
             .status()
     };
     let few = check(&PACKAGES, "target/loom", "--cfg loom")?;

@@ -7,19 +7,17 @@
 
 use crate::delivery::Delivery;
 use crate::kill::dies_after;
-use crate::layout::{Gate, Geometry, Header, Line, Owner, Slot, row_of};
+use crate::layout::{Geometry, Owner, row_of};
 use crate::message::arena::{Arena, Run};
 use crate::message::packet::{Content, Packet};
 use crate::message::recover;
+use crate::model::put_slots;
+use crate::model_memory::{Memory, check};
 use crate::ring::{Nothing, Refused, Ring};
-use crate::sync::{AtomicU32, AtomicU64};
 use crate::trail::Hint;
-use crate::wait::Event;
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
-use std::alloc::{Layout, alloc_zeroed, dealloc};
-use std::ptr::NonNull;
 
 const VICTIM: Owner = 1;
 const OTHER: Owner = 2;
@@ -29,8 +27,7 @@ struct Yard {
     ring: Ring<Packet>,
     bare: Ring<()>,
     arena: Arena,
-    geometry: Geometry,
-    base: NonNull<u8>,
+    _memory: Memory,
     /// One per chunk: who uses the bytes of a run says so here, and loom objects to two at a time.
     watched: Vec<UnsafeCell<()>>,
 }
@@ -46,33 +43,9 @@ impl Yard {
         let geometry =
             Geometry::with_alignment::<Packet>(capacity, 1, Delivery::AtMostOnce).unwrap();
         let geometry = geometry.with_arena(chunks * 4096).unwrap();
-        // SAFETY: the layout is not empty.
-        let base = NonNull::new(unsafe { alloc_zeroed(Yard::layout(&geometry)) }).unwrap();
-        let header = Header {
-            gate: Line(Gate {
-                flags: AtomicU32::from(0),
-                rows_used: AtomicU32::from(0),
-                returned: AtomicU32::from(0),
-                dropped: AtomicU64::from(0),
-            }),
-            tail: Line(AtomicU64::from(0)),
-            head: Line(AtomicU64::from(0)),
-            sent: Line(Event::default()),
-            freed: Line(Event::default()),
-        };
-        // SAFETY: the memory begins with room for a header.
-        unsafe { base.cast::<Header>().write(header) };
-        for index in 0..geometry.ring_len {
-            let slot = Slot {
-                stamp: AtomicU64::from(0),
-                watch: UnsafeCell::new(()),
-                words: Default::default(),
-            };
-            // SAFETY: inside the memory, by the geometry.
-            let place = unsafe { base.add(geometry.slots_offset + index * geometry.stride) };
-            // SAFETY: aligned by the geometry.
-            unsafe { place.cast::<Slot>().write(slot) };
-        }
+        let mut memory = Memory::new(geometry.map_bytes);
+        put_slots(&mut memory, &geometry);
+        let base = memory.base();
         // SAFETY: laid out for this geometry just now, and freed when the last user is gone.
         let ring = unsafe { Ring::new(base, geometry) };
         // SAFETY: as above; any geometry fits the unit type.
@@ -85,14 +58,9 @@ impl Yard {
             ring,
             bare,
             arena,
-            geometry,
-            base,
+            _memory: memory,
             watched: (0..chunks).map(|_| UnsafeCell::new(())).collect(),
         })
-    }
-
-    fn layout(geometry: &Geometry) -> Layout {
-        Layout::from_size_align(geometry.map_bytes, 4096).unwrap()
     }
 
     fn use_bytes(&self, run: Run) {
@@ -160,14 +128,6 @@ impl Yard {
     }
 }
 
-impl Drop for Yard {
-    fn drop(&mut self) {
-        // The atomics of loom own nothing outside a model: the memory is all there is to free.
-        // SAFETY: allocated in `new` with this layout.
-        unsafe { dealloc(self.base.as_ptr(), Yard::layout(&self.geometry)) };
-    }
-}
-
 /// Runs `act` as a victim that dies after each of its writes in turn, beside `beside`; then two survivors bury it, of whom
 /// one dies after each of its writes, too.
 fn dying(
@@ -184,9 +144,7 @@ fn dying(
         let told = lived.clone();
         for survivors_writes in [1, 2, 3, u32::MAX] {
             let told = told.clone();
-            let mut model = loom::model::Builder::new();
-            model.preemption_bound = Some(preemptions);
-            model.check(move || {
+            check(preemptions, move || {
                 let yard = Yard::new(capacity, chunks);
                 let doomed = yard.clone();
                 let told = told.clone();

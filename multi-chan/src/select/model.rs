@@ -1,7 +1,8 @@
 //! loom model of a select: the wakes it gets and does not use.
 
 use crate::layout::State;
-use crate::model::{Channel, check};
+use crate::model::Channel;
+use crate::model_memory::{bound, check};
 use crate::ring::Nothing;
 use crate::sync::Bed;
 use crate::trail::Hint;
@@ -64,6 +65,7 @@ fn put(channel: &Channel, value: u64) {
 
 #[test]
 fn a_wake_that_a_select_does_not_use_reaches_the_other_sleeper() {
+    // With one preemption it would not miss the wake that is passed on.
     check(2, || {
         let (a, b) = (Channel::new(1), Channel::new(1));
         let receiving = {
@@ -86,7 +88,7 @@ fn a_wake_that_a_select_does_not_use_reaches_the_other_sleeper() {
 
 #[test]
 fn two_selects_take_one_value_each() {
-    check(1, || {
+    check(bound(1, 2), || {
         let (a, b) = (Channel::new(1), Channel::new(1));
         let selects = [(); 2].map(|()| {
             let (a, b) = (Arc::clone(&a), Arc::clone(&b));

@@ -5,24 +5,21 @@
 #![expect(unsafe_code, reason = "lays a channel out in private memory")]
 
 use crate::kill::dies_after;
-use crate::layout::{Gate, Header, Line};
+use crate::model_memory::{Memory, bound, check};
 use crate::spsc::lane::{Cursor, Lane, Stop};
 use crate::spsc::layout::{Plan, Slot, USERS_OFFSET, Users};
-use crate::sync::{Acquire, AtomicU32, AtomicU64, SeqCst};
+use crate::sync::{Acquire, SeqCst};
 use crate::wait::{Event, Ticket};
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
-use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::mem::MaybeUninit;
-use std::ptr::NonNull;
 
 const CLOSED: u32 = 1;
 
 /// A channel in private memory, with loom's atomics in the places of the real ones.
 struct Channel {
     lane: Lane<u64>,
-    plan: Plan,
-    base: NonNull<u8>,
+    _memory: Memory,
     /// Operations between their first store and their last look: a moment is over when there are none.
     busy: Mutex<u32>,
     bell: Condvar,
@@ -37,49 +34,23 @@ unsafe impl Sync for Channel {}
 impl Channel {
     fn new(capacity: usize) -> Arc<Channel> {
         let plan = Plan::new::<u64>(capacity).unwrap();
-        // SAFETY: the layout is not empty.
-        let base = NonNull::new(unsafe { alloc_zeroed(Channel::layout(&plan)) }).unwrap();
-        let header = Header {
-            gate: Line(Gate {
-                flags: AtomicU32::from(0),
-                rows_used: AtomicU32::from(0),
-                returned: AtomicU32::from(0),
-                dropped: AtomicU64::from(0),
-            }),
-            tail: Line(AtomicU64::from(0)),
-            head: Line(AtomicU64::from(0)),
-            sent: Line(Event::default()),
-            freed: Line(Event::default()),
-        };
-        // SAFETY: the memory begins with room for a header.
-        unsafe { base.cast::<Header>().write(header) };
-        // SAFETY: inside the memory, by the plan.
-        let users = unsafe { base.add(USERS_OFFSET) };
-        // SAFETY: aligned by the layout.
-        unsafe { users.cast::<Users>().write(Users::default()) };
+        let mut memory = Memory::new(plan.map_bytes);
+        memory.put(USERS_OFFSET, Users::default());
         for index in 0..capacity {
             let slot = Slot {
                 value: MaybeUninit::<u64>::zeroed().into(),
                 watch: loom::cell::UnsafeCell::new(()),
             };
-            // SAFETY: inside the memory, by the plan.
-            let place = unsafe { base.add(plan.slots_offset + index * size_of::<Slot<u64>>()) };
-            // SAFETY: aligned by the plan.
-            unsafe { place.cast::<Slot<u64>>().write(slot) };
+            memory.put(plan.slots_offset + index * size_of::<Slot<u64>>(), slot);
         }
         // SAFETY: laid out for this plan just now, and freed when the last user is gone.
-        let lane = unsafe { Lane::new(base, plan) };
+        let lane = unsafe { Lane::new(memory.base(), plan) };
         Arc::new(Channel {
             lane,
-            plan,
-            base,
+            _memory: memory,
             busy: Mutex::new(0),
             bell: Condvar::new(),
         })
-    }
-
-    fn layout(plan: &Plan) -> Layout {
-        Layout::from_size_align(plan.map_bytes, 4096).unwrap()
     }
 
     /// Begins an operation, which ends when the guard is dropped, by a death too.
@@ -197,35 +168,9 @@ impl Drop for Busy<'_> {
     }
 }
 
-impl Drop for Channel {
-    fn drop(&mut self) {
-        for index in 0..self.plan.capacity {
-            let offset = self.plan.slots_offset + index * size_of::<Slot<u64>>();
-            // SAFETY: inside the memory, by the plan.
-            let place = unsafe { self.base.add(offset) };
-            // SAFETY: written in `new`, dropped once.
-            unsafe { place.cast::<Slot<u64>>().drop_in_place() };
-        }
-        // SAFETY: as above.
-        let users = unsafe { self.base.add(USERS_OFFSET) };
-        // SAFETY: as above.
-        unsafe { users.cast::<Users>().drop_in_place() };
-        // SAFETY: as above.
-        unsafe { self.base.cast::<Header>().drop_in_place() };
-        // SAFETY: allocated in `new` with this layout.
-        unsafe { dealloc(self.base.as_ptr(), Channel::layout(&self.plan)) };
-    }
-}
-
-fn check(preemptions: usize, body: impl Fn() + Send + Sync + 'static) {
-    let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(preemptions);
-    model.check(body);
-}
-
 #[test]
 fn values_keep_their_order_and_sleepers_are_woken() {
-    for (capacity, preemptions) in [(1, 3), (2, 2)] {
+    for (capacity, preemptions) in bound([(1, 2), (2, 2)], [(1, 3), (2, 3)]) {
         check(preemptions, move || {
             let channel = Channel::new(capacity);
             let sender = channel.clone();

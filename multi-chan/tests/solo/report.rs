@@ -153,11 +153,12 @@ const WRITES: [&str; 9] = [
 ];
 
 /// The façade, the tests.
-const NOT_THE_PROTOCOL: [&str; 6] = [
+const NOT_THE_PROTOCOL: [&str; 7] = [
     "sync.rs",
     "kill.rs",
     "model.rs",
     "model_death.rs",
+    "model_memory.rs",
     "tests.rs",
     "ends_tests.rs",
 ];
