@@ -4,6 +4,7 @@ use crate::BoxError;
 use crate::panic::PanicLocation;
 use crate::remote::{RemoteError, causes};
 use crate::task::TaskId;
+use crate::usage::Usage;
 use std::error::Error;
 use std::fmt::{self, Display};
 use std::io;
@@ -69,6 +70,7 @@ struct Inner {
     afterwards: Option<BoxError>,
     /// The end of what the task wrote on its standard error, where its backend keeps it.
     stderr_tail: Option<String>,
+    usage: Option<Usage>,
     elapsed: Duration,
     /// False where its group refused to start it.
     was_started: bool,
@@ -85,6 +87,7 @@ pub(crate) struct Facts {
     pub(crate) site: &'static Location<'static>,
     pub(crate) elapsed: Duration,
     pub(crate) stderr_tail: Option<String>,
+    pub(crate) usage: Option<Usage>,
     pub(crate) was_started: bool,
     pub(crate) ended_early: bool,
 }
@@ -99,6 +102,7 @@ impl TaskError {
             site,
             elapsed,
             stderr_tail,
+            usage,
             was_started,
             ended_early,
         } = facts;
@@ -111,6 +115,7 @@ impl TaskError {
             kind,
             afterwards,
             stderr_tail,
+            usage,
             elapsed,
             was_started,
             ended_early,
@@ -161,6 +166,12 @@ impl TaskError {
     #[must_use]
     pub fn stderr_tail(&self) -> Option<&str> {
         self.inner.stderr_tail.as_deref()
+    }
+
+    /// What it used until it failed, where its backend can tell: processor time and peak memory.
+    #[must_use]
+    pub fn usage(&self) -> Option<Usage> {
+        self.inner.usage
     }
 
     /// The operating system's error code, if one is in the chain of causes; also after crossing a process.

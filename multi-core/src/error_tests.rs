@@ -24,6 +24,7 @@ fn facts(id: u64, name: Option<&str>, pid: Option<u32>) -> Facts {
         site: Location::caller(),
         elapsed: Duration::from_millis(1500),
         stderr_tail: None,
+        usage: None,
         was_started: true,
         ended_early: false,
     }

@@ -59,6 +59,7 @@ mod options;
 pub mod panic;
 mod remote;
 mod task;
+mod usage;
 
 pub use cancel::{CancelToken, CancelWord, Cancelled};
 pub use dyn_group::{BoxedTask, DynGroup, DynSpawner};
@@ -72,6 +73,7 @@ pub use options::{BuildError, GroupOptions, TaskOptions};
 pub use panic::PanicLocation;
 pub use remote::RemoteError;
 pub use task::{Lineage, TaskId};
+pub use usage::Usage;
 
 /// What a backend hands on to its users, so that they need not name this crate: `pub use multi_core::prelude::*`. A backend's own
 /// `Group` and `Spawner` then stand before the traits of those names.
@@ -80,7 +82,7 @@ pub mod prelude {
         BoxError, BuildError, CancelToken, Cancelled, DynGroup, Group, GroupError, GroupOptions,
         Handle, JoinTimeoutError, PanicLocation, Progress, RemoteError, Result, Spawn, SpawnFn,
         Spawner, StillRunning, TaskError, TaskErrorKind, TaskId, TaskOptions, Tasks, TryGoError,
-        TryGoReason, WaitTimeoutError,
+        TryGoReason, Usage, WaitTimeoutError,
     };
 }
 

@@ -8,7 +8,7 @@
 use crate::builder::Builder;
 use crate::reap::Reaper;
 use crate::task::{self, TaskBuilder};
-use crate::usage::Usage;
+use multi_core::Usage;
 use multi_core::ledger::Ledger;
 use multi_core::{
     CancelToken, Event, GroupError, Handle, Progress, Result, Spawn, TaskOptions, TryGoError,

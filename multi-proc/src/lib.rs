@@ -106,7 +106,6 @@ mod stuck;
 mod sys;
 mod task;
 mod terms;
-mod usage;
 
 pub use builder::Builder;
 pub use cancel::shared_token;
@@ -114,6 +113,6 @@ pub use group::{Group, Spawner};
 pub use identity::{child_seed, process_serial};
 pub use limits::Limits;
 pub use multi_core::prelude::*;
+pub use outcome::Measured;
 pub use stdio::{Input, Output};
 pub use task::TaskBuilder;
-pub use usage::Usage;

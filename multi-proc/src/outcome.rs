@@ -4,7 +4,7 @@ use crate::report::{self, Ending};
 use crate::slot::{Slot, Stage};
 use crate::sys;
 use crate::terms::Terms;
-use crate::usage::Usage;
+use multi_core::Usage;
 use multi_core::ledger::Ticket;
 use multi_core::{Promise, Result, TaskErrorKind, panic};
 use serde::de::DeserializeOwned;
@@ -39,6 +39,42 @@ pub(crate) struct Plain {
 pub(crate) struct Valued<T> {
     pub(crate) ticket: Ticket,
     pub(crate) promise: Promise<T>,
+}
+
+/// A task with a value that comes home with what it cost.
+pub(crate) struct Weighed<T> {
+    pub(crate) ticket: Ticket,
+    pub(crate) promise: Promise<Measured<T>>,
+}
+
+/// A value and what the task used that made it: see [`TaskBuilder::spawn_measured`](crate::TaskBuilder::spawn_measured).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Measured<T> {
+    /// What the task returned.
+    pub value: T,
+    /// What its process used; nothing is known, and [`Usage::tasks`] is 0, where something else in the program collected it.
+    pub usage: Usage,
+}
+
+impl<T: DeserializeOwned + Send + 'static> Settles for Weighed<T> {
+    fn ticket(&self) -> &Ticket {
+        &self.ticket
+    }
+
+    fn ticket_mut(&mut self) -> &mut Ticket {
+        &mut self.ticket
+    }
+
+    fn settle(self: Box<Self>, end: End) {
+        let Self {
+            mut ticket,
+            promise,
+        } = *self;
+        let usage = end.usage.unwrap_or_default();
+        let outcome = end.outcome(&mut ticket);
+        ticket.settle_with(promise, outcome.map(|value| Measured { value, usage }));
+    }
 }
 
 impl Settles for Plain {
@@ -83,6 +119,9 @@ impl End {
         let outcome = panic::catch(|| report::read(&self.slot, self.ending, self.value_bytes_max))
             .and_then(|outcome| outcome);
         outcome.map_err(|kind| {
+            if let Some(usage) = self.usage {
+                ticket.set_usage(usage);
+            }
             if self.is_obedience(&kind) {
                 // Its ticket knows whether for a cancel or for its time limit.
                 return TaskErrorKind::Cancelled;

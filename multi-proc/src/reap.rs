@@ -18,7 +18,7 @@ use crate::slot::{Region, Slot};
 use crate::stuck;
 use crate::sys::{self, PollFd};
 use crate::terms::Terms;
-use crate::usage::Usage;
+use multi_core::Usage;
 use multi_core::clock::{self, Alarm};
 use multi_core::{CancelToken, CancelWord, Event};
 use std::fmt;

@@ -2,7 +2,7 @@
 
 #![expect(unsafe_code, reason = "system calls")]
 
-use crate::usage::Usage;
+use multi_core::Usage;
 use std::arch::asm;
 use std::ffi::{c_int, c_long};
 use std::io;
@@ -264,7 +264,7 @@ pub(crate) fn reap(pidfd: BorrowedFd<'_>) -> io::Result<(Exit, Usage)> {
     };
     Ok((
         exit,
-        Usage::of_process(
+        Usage::of_task(
             duration(usage.ru_utime),
             duration(usage.ru_stime),
             kib(usage.ru_maxrss),

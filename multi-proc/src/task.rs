@@ -1,14 +1,14 @@
 //! Starting a task: with what was asked for it, as a child of its group.
 
 use crate::limits::Limits;
-use crate::outcome::{Plain, Valued};
+use crate::outcome::{Measured, Plain, Settles, Valued, Weighed};
 use crate::reap::Reaper;
 use crate::start::{self, Patience};
 use crate::stdio::{Input, Output};
 use crate::terms::Terms;
-use multi_core::ledger::Ledger;
+use multi_core::ledger::{Ledger, Ticket};
 use multi_core::{
-    CancelToken, Handle, Result, TaskErrorKind, TaskOptions, TryGoError, TryGoReason,
+    CancelToken, Handle, Promise, Result, TaskErrorKind, TaskOptions, TryGoError, TryGoReason,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -170,6 +170,37 @@ impl TaskBuilder {
     }
 }
 
+impl TaskBuilder {
+    /// As [`spawn`](Self::spawn), and brings home what the task used, too. A task that fails has it in its error:
+    /// [`TaskError::usage`](multi_core::TaskError::usage).
+    ///
+    /// ```
+    /// // SAFETY: this program has one thread.
+    /// let mut group = unsafe { multi_proc::Group::new() };
+    /// let task = group.task().spawn_measured(|| Ok(vec![1_u8; 32 << 20].iter().map(|one| u64::from(*one)).sum::<u64>()));
+    /// let measured = task.join()?;
+    /// assert_eq!(measured.value, 32 << 20);
+    /// assert!(measured.usage.peak_bytes > 32 << 20 && !measured.usage.cpu_time().is_zero());
+    /// # Ok::<(), multi_core::BoxError>(())
+    /// ```
+    #[track_caller]
+    pub fn spawn_measured<T, F>(&self, task: F) -> Handle<Measured<T>>
+    where
+        T: Serialize + DeserializeOwned + Send + 'static,
+        F: FnOnce() -> Result<T> + Send + 'static,
+    {
+        let seat = |ticket, promise| Box::new(Weighed { ticket, promise }) as _;
+        spawn_for(
+            &self.ledger,
+            &self.reaper,
+            self.terms.clone(),
+            self.options.clone(),
+            task,
+            seat,
+        )
+    }
+}
+
 impl fmt::Debug for TaskBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TaskBuilder")
@@ -266,6 +297,25 @@ where
     T: Serialize + DeserializeOwned + Send + 'static,
     F: FnOnce() -> Result<T> + Send + 'static,
 {
+    let seat = |ticket, promise| Box::new(Valued { ticket, promise }) as _;
+    spawn_for(ledger, reaper, terms, options, task, seat)
+}
+
+/// Starts `task` and has its outcome, a `T`, come home as a `V` through the seat that `seat` makes.
+#[track_caller]
+fn spawn_for<T, V, F>(
+    ledger: &Ledger,
+    reaper: &Arc<Reaper>,
+    terms: Option<Arc<Terms>>,
+    options: TaskOptions,
+    task: F,
+    seat: fn(Ticket, Promise<V>) -> Box<dyn Settles>,
+) -> Handle<V>
+where
+    T: Serialize,
+    V: Send + 'static,
+    F: FnOnce() -> Result<T> + Send + 'static,
+{
     check_owner(reaper);
     let event = ledger.event();
     let reaper = Arc::clone(reaper);
@@ -281,7 +331,7 @@ where
         ) {
             Ok(forked) => {
                 ticket.set_pid(forked.pid);
-                reaper.adopt(forked, Box::new(Valued { ticket, promise }));
+                reaper.adopt(forked, seat(ticket, promise));
             }
             Err((error, _)) => ticket.settle_with(promise, Err(TaskErrorKind::Start(error))),
         },

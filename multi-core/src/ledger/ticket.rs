@@ -8,6 +8,7 @@ use crate::error::{Facts, GroupError, TaskError, TaskErrorKind};
 use crate::handle::{Promise, TakesFailure};
 use crate::options::check_name;
 use crate::task::{Lineage, TaskId};
+use crate::usage::Usage;
 use crate::{BoxError, Result, panic};
 use std::fmt;
 use std::io;
@@ -47,6 +48,7 @@ pub(super) struct Extra {
     pub(super) failure_to: Option<Arc<dyn TakesFailure>>,
     pub(super) pid: Option<u32>,
     pub(super) stderr_tail: Option<String>,
+    pub(super) usage: Option<Usage>,
     /// The group refused the task: it was never started.
     pub(super) was_refused: bool,
     /// Its process ended before it came to the task.
@@ -120,6 +122,11 @@ impl Ticket {
     /// Adds the end of what the task wrote on its standard error to what a failure will say.
     pub fn set_stderr_tail(&mut self, tail: String) {
         self.extra().stderr_tail = Some(tail);
+    }
+
+    /// Adds what the task used to what a failure will say.
+    pub fn set_usage(&mut self, usage: Usage) {
+        self.extra().usage = Some(usage);
     }
 
     /// Adds that its process ended before it came to the task's closure to what a failure will say.
@@ -279,7 +286,7 @@ impl Ticket {
         let extra = self.extra();
         let (name, pid) = (extra.name.clone(), extra.pid);
         let (stderr_tail, was_started) = (extra.stderr_tail.take(), !extra.was_refused);
-        let ended_early = extra.ended_early;
+        let (usage, ended_early) = (extra.usage, extra.ended_early);
         Facts {
             id: seated.id,
             name,
@@ -288,6 +295,7 @@ impl Ticket {
             site,
             elapsed: Duration::from_nanos(now.saturating_sub(seated.ticks)),
             stderr_tail,
+            usage,
             was_started,
             ended_early,
         }

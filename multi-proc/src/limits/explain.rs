@@ -2,8 +2,8 @@
 
 use super::{Bytes, Limits};
 use crate::sys;
-use crate::usage::Usage;
 use multi_core::TaskErrorKind;
+use multi_core::Usage;
 use std::time::Duration;
 
 /// The kernel's two clocks for processor time differ by less than this share.

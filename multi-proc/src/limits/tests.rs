@@ -1,6 +1,6 @@
 use super::*;
-use crate::usage::Usage;
 use multi_core::TaskErrorKind;
+use multi_core::Usage;
 
 #[test]
 fn values_that_cannot_be_are_refused_by_name() {
@@ -66,13 +66,7 @@ fn death_is_blamed_on_a_limit_only_where_it_was_reached() {
     let limits = Limits::new()
         .cpu_time_max(Duration::from_secs(1))
         .memory_bytes_max(64 << 20);
-    let used = |ms| {
-        Some(Usage::of_process(
-            Duration::from_millis(ms),
-            Duration::ZERO,
-            0,
-        ))
-    };
+    let used = |ms| Some(Usage::of_task(Duration::from_millis(ms), Duration::ZERO, 0));
     let killed_by = |signal| TaskErrorKind::Signaled {
         signal,
         core_dumped: false,

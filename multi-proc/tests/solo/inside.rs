@@ -144,7 +144,10 @@ fn usage_counts_what_tasks_used() {
         Ok(())
     });
     outer.go(|| Err("usage counts failures too")?);
-    assert!(outer.wait().is_err());
+    let error = outer.wait().unwrap_err();
+    let failed = error.first().usage().unwrap();
+    assert!(failed.tasks == 1 && failed.peak_bytes > 0, "{failed:?}");
+    assert!(failed.peak_bytes < 64 << 20, "{failed:?}");
     let usage = outer.usage();
     assert_eq!(usage.tasks, 2);
     assert!(usage.peak_bytes > 64 << 20, "{usage:?}");

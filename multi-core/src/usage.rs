@@ -2,7 +2,17 @@
 
 use std::time::Duration;
 
-/// What the finished tasks of a group used, their own child processes included.
+/// What one task used, or the finished tasks of a group together, their own child processes included: where tasks are processes.
+///
+/// ```
+/// use multi_core::Usage;
+/// use std::time::Duration;
+///
+/// let mut total = Usage::default();
+/// total.add(Usage::of_task(Duration::from_secs(2), Duration::ZERO, 1 << 20));
+/// total.add(Usage::of_task(Duration::from_secs(1), Duration::ZERO, 3 << 20));
+/// assert_eq!((total.tasks, total.cpu_time().as_secs(), total.peak_bytes), (2, 3, 3 << 20));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Usage {
@@ -17,7 +27,9 @@ pub struct Usage {
 }
 
 impl Usage {
-    pub(crate) fn of_process(user: Duration, system: Duration, peak_bytes: u64) -> Self {
+    /// What one task used, for its backend to say.
+    #[must_use]
+    pub fn of_task(user: Duration, system: Duration, peak_bytes: u64) -> Self {
         Self {
             tasks: 1,
             user,
@@ -26,8 +38,14 @@ impl Usage {
         }
     }
 
+    /// Processor time in all.
+    #[must_use]
+    pub fn cpu_time(self) -> Duration {
+        self.user + self.system
+    }
+
     /// Counts `other` in.
-    pub(crate) fn add(&mut self, other: Self) {
+    pub fn add(&mut self, other: Self) {
         self.tasks += other.tasks;
         self.user += other.user;
         self.system += other.system;
@@ -42,8 +60,8 @@ mod tests {
     #[test]
     fn times_add_up_and_the_peak_is_the_highest() {
         let second = Duration::from_secs(1);
-        let mut total = Usage::of_process(second, second, 10);
-        total.add(Usage::of_process(second, 2 * second, 7));
+        let mut total = Usage::of_task(second, second, 10);
+        total.add(Usage::of_task(second, 2 * second, 7));
         assert_eq!(
             total,
             Usage {
