@@ -4,7 +4,7 @@
     reason = "a group that forks is made by an unsafe constructor"
 )]
 
-use multi_core::DynGroup;
+use multi_core::{DynGroup, GroupOptions};
 
 use crate::Result;
 use crate::workload::Work;
@@ -31,6 +31,13 @@ impl EmptyTasks {
         self.0.wait()?;
         Ok(())
     }
+}
+
+/// A group for tasks that count, or look at the clock.
+pub(crate) fn calculators(options: GroupOptions) -> Result<multi_proc::Group> {
+    let builder = multi_proc::Group::builder().options(options);
+    // SAFETY: this process measures one contender and has one thread, and the tasks take no lock and share no memory.
+    Ok(unsafe { builder.fork() }?)
 }
 
 /// A group for workers that stand at the ends of a channel.

@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use multi_bench::report::Report;
 use multi_bench::serve;
-use multi_bench::suite::{Options, chan, goro, groups, start};
+use multi_bench::suite::{Options, chan, goro, groups, proc, start};
 use multi_bench::workload::Work;
 
 /// Workers of one execution, as in the seed's benchmark.
@@ -28,7 +28,7 @@ struct Cli {
     #[arg(long, global = true)]
     quick: bool,
     /// Set others beside ours: Go where there is a `go`, or a `python3` and a network; for `goro` tokio, may, rayon, smol and kanal, too;
-    /// for `chan` crossbeam-channel, rtrb, ipc-channel, iceoryx2, shmem-ipc, ipmpsc, Boost and Python
+    /// for `chan` crossbeam-channel, rtrb, ipc-channel, iceoryx2, shmem-ipc, ipmpsc, Boost and Python; for `proc` procspawn, Python and rayon
     #[arg(long, global = true)]
     peers: bool,
     /// Workers per execution [default: 4]
@@ -60,6 +60,12 @@ enum Suite {
         #[arg(long, value_name = "PART", long_help = only_help(goro::NAMES))]
         only: Vec<String>,
     },
+    /// Processes: starting them, also from a large parent, calls and jobs through pools of them; each figure beside its target
+    Proc {
+        /// Run the parts with this in their names, such as `call`; can be given more than once
+        #[arg(long, value_name = "PART", long_help = only_help(proc::NAMES))]
+        only: Vec<String>,
+    },
     /// Be a contender: take a sample for each line of standard input (the benchmark runs itself so)
     #[command(hide = true)]
     Serve {
@@ -71,6 +77,9 @@ enum Suite {
 }
 
 fn main() -> ExitCode {
+    // Where this process is one that procspawn started, it goes no further.
+    #[cfg(feature = "peers")]
+    procspawn::init();
     let cli = Cli::parse();
     if cli.suite.is_some() && (cli.workers.is_some() || cli.numbers.is_some() || cli.n.is_some()) {
         let what = "--workers, --numbers and -n are for the run without a subcommand";
@@ -138,6 +147,7 @@ fn run(cli: &Cli) -> multi_bench::Result<Report> {
         Some(Suite::Start) => start::run(cli.quick),
         Some(Suite::Chan { only }) => chan::run(&options(only)),
         Some(Suite::Goro { only }) => goro::run(&options(only)),
+        Some(Suite::Proc { only }) => proc::run(&options(only)),
         Some(Suite::Serve { .. }) => unreachable!("handled above: it reports nothing"),
     }
 }

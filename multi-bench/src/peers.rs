@@ -10,6 +10,7 @@ mod load;
 #[cfg(feature = "peers")]
 mod may;
 mod multi;
+mod processes;
 #[cfg(feature = "peers")]
 mod rayon;
 mod serial;
@@ -28,7 +29,7 @@ pub(crate) use multi::{LOCAL, SPREAD};
 /// How a contender gets ready for a job.
 pub type Perform = fn(&Job) -> Result<Work>;
 
-/// The runtimes of this build; channels beside each other are in `shared`.
+/// The runtimes of this build; channels beside each other are in `shared`, processes in `processes`.
 const CONTENDERS: &[(&str, Perform)] = &[
     ("multi", multi::perform),
     ("multi stackless", multi::stackless::perform),
@@ -65,5 +66,8 @@ pub fn has(name: &str) -> bool {
 }
 
 fn contenders() -> impl Iterator<Item = &'static (&'static str, Perform)> {
-    CONTENDERS.iter().chain(shared::CONTENDERS)
+    CONTENDERS
+        .iter()
+        .chain(shared::CONTENDERS)
+        .chain(processes::CONTENDERS)
 }

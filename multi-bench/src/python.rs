@@ -1,4 +1,4 @@
-//! Python's part of the benchmark: a script, where a `python3` is found.
+//! Python's part of the benchmark: scripts, where a `python3` is found.
 
 use std::ffi::OsString;
 use std::process::{Command, Stdio};
@@ -7,6 +7,8 @@ use crate::Result;
 
 /// The queues of its multiprocessing package.
 const QUEUES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/python/queues.py");
+/// The pool of processes of its concurrent.futures package.
+const EXECUTOR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/python/executor.py");
 
 /// The command of a contender that is a queue of this class; the job comes last.
 ///
@@ -14,6 +16,19 @@ const QUEUES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/python/queues.py");
 ///
 /// If there is no `python3`.
 pub fn queues(class: &str) -> Result<Vec<OsString>> {
+    command(&[QUEUES, class])
+}
+
+/// The command of the contender that is a `ProcessPoolExecutor`; the job comes last.
+///
+/// # Errors
+///
+/// If there is no `python3`.
+pub fn executor() -> Result<Vec<OsString>> {
+    command(&[EXECUTOR])
+}
+
+fn command(words: &[&str]) -> Result<Vec<OsString>> {
     let answers = Command::new("python3")
         .args(["-c", "import multiprocessing"])
         .stdin(Stdio::null())
@@ -22,5 +37,6 @@ pub fn queues(class: &str) -> Result<Vec<OsString>> {
     if !answers {
         return Err("not installed: no python3 on the path".into());
     }
-    Ok(["python3", QUEUES, class].map(OsString::from).into())
+    let words = words.iter().map(OsString::from);
+    Ok(std::iter::once("python3".into()).chain(words).collect())
 }

@@ -5,6 +5,7 @@ mod field;
 pub mod goro;
 pub mod groups;
 mod plan;
+pub mod proc;
 pub mod start;
 
 use std::io::IsTerminal as _;

@@ -1,9 +1,11 @@
 //! The bare system calls that our own are set beside: the only unsafe code of the benchmark.
 #![expect(unsafe_code, reason = "raw contenders are raw calls")]
 
+mod ballast;
 mod mapping;
 mod posix_queue;
 
+pub(crate) use ballast::Ballast;
 pub(crate) use mapping::SharedWords;
 pub(crate) use posix_queue::PosixQueue;
 

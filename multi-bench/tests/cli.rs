@@ -72,7 +72,7 @@ fn every_subcommand_runs_and_has_rows() {
     }
 }
 
-const SUITES: &[&str] = &["start", "chan", "goro"];
+const SUITES: &[&str] = &["start", "chan", "goro", "proc"];
 
 #[test]
 fn parts_of_goro_can_be_asked_for() {

@@ -20,7 +20,7 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
 
 /// Runs of a few seconds, whose JSON must have rows that measured something.
 pub(crate) fn smoke(workspace: &Workspace) -> Result<Verdict> {
-    for suite in [&[][..], &["goro"], &["chan"]] {
+    for suite in [&[][..], &["goro"], &["chan"], &["proc"]] {
         if smoke_of(workspace, suite)? == Verdict::Red {
             return Ok(Verdict::Red);
         }

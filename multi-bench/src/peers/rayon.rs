@@ -7,8 +7,15 @@ use rayon::{ThreadPool, ThreadPoolBuilder, join, scope};
 use crate::Result;
 use crate::job::{Job, Lap, Work};
 use crate::peers::load::{each, skewed, spin};
+use crate::peers::processes::{burn, jobs, round_trips};
 
 pub(crate) fn perform(job: &Job) -> Result<Work> {
+    if job.workload == "ping" {
+        return round_trips(job, || {
+            let pool = ThreadPoolBuilder::new().num_threads(1).build()?;
+            Ok(move |number| Ok(pool.install(|| number)))
+        });
+    }
     let pool = ThreadPoolBuilder::new()
         .num_threads(job.count("workers")?)
         .build()?;
@@ -18,6 +25,10 @@ pub(crate) fn perform(job: &Job) -> Result<Work> {
         "join" => fork_join(pool, job.number("n")?),
         "skew" => skew(pool, job),
         "sweep" => sweep(pool, job.number("tasks")?, job.number("units")?),
+        "jobs" => jobs(job, move |count, us| {
+            pool.install(|| scope(|scope| (0..count).for_each(|_| scope.spawn(move |_| burn(us)))));
+            Ok(())
+        }),
         _ => job.unknown("rayon"),
     }
 }

@@ -1,0 +1,35 @@
+//! Ours: a forked process for each task.
+
+use multi_core::GroupOptions;
+
+use super::{burn, jobs, round_trips, starts};
+use crate::Result;
+use crate::forked::{self, EmptyTasks};
+use crate::job::{Job, Work};
+
+pub(super) fn fork(job: &Job) -> Result<Work> {
+    match &*job.workload {
+        "begin" => {
+            let mut group = EmptyTasks::new();
+            starts(job, move || group.one())
+        }
+        "ping" => round_trips(job, || {
+            let group = forked::calculators(GroupOptions::new())?;
+            Ok(move |number| Ok(group.spawn(move || Ok(number)).join()?))
+        }),
+        "jobs" => {
+            let limit = job.count("workers")?;
+            let mut group = forked::calculators(GroupOptions::new().limit(limit))?;
+            jobs(job, move |count, us| {
+                for _ in 0..count {
+                    group.go(move || {
+                        burn(us);
+                        Ok(())
+                    });
+                }
+                Ok(group.wait()?)
+            })
+        }
+        _ => job.unknown("multi fork"),
+    }
+}

@@ -1,0 +1,133 @@
+//! What is measured, by whom, and what is aimed at.
+
+use std::time::Duration;
+
+use crate::report::Unit;
+use crate::sheet::Target::*;
+use crate::suite::plan::{Part, Variant, figure};
+
+/// A contender that is a program beside the build.
+pub(super) const EXECUTOR: &str = "Python executor";
+
+/// Contenders that are there without peers.
+pub(super) const OF_THE_HOUSE: &[&str] = &[FORK, RAW, FUTEX, PIPE];
+/// Ours: a forked process for each task.
+const FORK: &str = "multi fork";
+/// The bare calls.
+const RAW: &str = "fork+waitpid";
+const FUTEX: &str = "futex word";
+const PIPE: &str = "pipe";
+const PROCSPAWN: &str = "procspawn";
+const RAYON: &str = "rayon";
+
+/// The names of all parts, as `--only` takes them.
+pub const NAMES: &[&str] = &["start", "call", "jobs"];
+
+/// What the rounds of one variant may take.
+const BUDGET: Duration = Duration::from_secs(5);
+const NS: &str = crate::job::NS;
+
+/// Everything, for a machine of `ncpu` processors. A quick run has the small parents and the short jobs alone.
+pub(super) fn parts(quick: bool, ncpu: usize) -> Vec<Part> {
+    // As many workers as the machine feeds; two where it has more, as the targets were set on two.
+    let workers = ncpu.min(2);
+    vec![start(quick), call(quick), jobs(quick, workers)]
+}
+
+fn start(quick: bool) -> Part {
+    const WHO: &[&str] = &[FORK, RAW, PROCSPAWN];
+    let variant = |label: &str, mib: u64| {
+        Variant::new(label, format!("begin mib={mib}"), WHO).target(NS, Times(1.1, RAW))
+    };
+    let mut variants = vec![
+        variant("a small parent", 0),
+        variant("64 MiB in the parent", 64),
+        variant("1 GiB in the parent", 1024),
+    ];
+    variants.truncate(if quick { 1 } else { 3 });
+    Part {
+        name: "start",
+        figures: vec![figure(
+            NS,
+            "one empty process, started and waited for",
+            Unit::Us,
+        )],
+        budget: BUDGET,
+        variants,
+    }
+}
+
+fn call(quick: bool) -> Part {
+    const WHO: &[&str] = &[FORK, RAW, FUTEX, PIPE, PROCSPAWN, EXECUTOR, RAYON];
+    let variant =
+        |label: &str, pinned: u64| Variant::new(label, format!("ping pinned={pinned}"), WHO);
+    let mut variants = vec![
+        variant("a processor free", 0),
+        variant("both on one processor", 1),
+    ];
+    variants.truncate(if quick { 1 } else { 2 });
+    Part {
+        name: "call",
+        figures: vec![
+            figure("p50", "one call in another process: half of them", Unit::Us),
+            figure("p99", "one call in another process: 99 of 100", Unit::Us),
+        ],
+        budget: BUDGET,
+        variants,
+    }
+}
+
+fn jobs(quick: bool, workers: usize) -> Part {
+    const WHO: &[&str] = &[FORK, PROCSPAWN, EXECUTOR, RAYON];
+    let variant = |label: &str, us: u64, ms: u64| {
+        let job = format!("jobs us={us} workers={workers} ms={ms}");
+        Variant::new(label, job, WHO)
+    };
+    let mut variants = vec![
+        variant("1 µs", 1, 20),
+        variant("100 µs", 100, 20),
+        variant("10 ms", 10_000, 200),
+    ];
+    variants.truncate(if quick { 1 } else { 3 });
+    Part {
+        name: "jobs",
+        figures: vec![figure(
+            NS,
+            "one of many jobs, handed out and waited for together",
+            Unit::Us,
+        )],
+        budget: BUDGET,
+        variants,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::Job;
+
+    #[test]
+    fn parts_have_the_names_that_are_told_and_jobs_that_can_be_read() {
+        for quick in [false, true] {
+            let parts = parts(quick, 4);
+            let names: Vec<_> = parts.iter().map(|part| part.name).collect();
+            assert_eq!(names, NAMES);
+            for variant in parts.iter().flat_map(|part| &part.variants) {
+                let job: Job = variant.job.parse().expect("a job");
+                assert!(["begin", "ping", "jobs"].contains(&&*job.workload));
+            }
+        }
+    }
+
+    #[test]
+    fn targets_name_figures_and_contenders_of_their_variant() {
+        for part in parts(false, 2) {
+            for variant in &part.variants {
+                for (name, who, _) in &variant.targets {
+                    assert!(part.figures.iter().any(|figure| figure.name == *name));
+                    assert!(variant.contenders.contains(who), "{who}");
+                }
+            }
+        }
+    }
+}
