@@ -76,6 +76,7 @@ struct Inner {
     was_started: bool,
     /// Its process ended before it came to the task's closure.
     ended_early: bool,
+    attempts: u32,
 }
 
 /// What a [`TaskError`] is made of; the ledger fills it in.
@@ -90,6 +91,7 @@ pub(crate) struct Facts {
     pub(crate) usage: Option<Usage>,
     pub(crate) was_started: bool,
     pub(crate) ended_early: bool,
+    pub(crate) attempts: u32,
 }
 
 impl TaskError {
@@ -105,6 +107,7 @@ impl TaskError {
             usage,
             was_started,
             ended_early,
+            attempts,
         } = facts;
         let inner = Inner {
             id,
@@ -119,6 +122,7 @@ impl TaskError {
             elapsed,
             was_started,
             ended_early,
+            attempts,
         };
         Self {
             inner: Arc::new(inner),
@@ -172,6 +176,13 @@ impl TaskError {
     #[must_use]
     pub fn usage(&self) -> Option<Usage> {
         self.inner.usage
+    }
+
+    /// How often it was tried: more than once only where its backend gives the tasks of a process that died to another one. The rest of this
+    /// error is about the last time.
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        self.inner.attempts
     }
 
     /// The operating system's error code, if one is in the chain of causes; also after crossing a process.
@@ -308,6 +319,9 @@ impl Display for TaskError {
             f,
             at_line_start: false,
         })?;
+        if self.inner.attempts > 1 {
+            write!(f, ", the last of {} attempts", self.inner.attempts)?;
+        }
         if let Some(remedy) = self.remedy() {
             write!(f, "; {remedy}")?;
         }

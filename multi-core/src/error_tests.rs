@@ -27,6 +27,7 @@ fn facts(id: u64, name: Option<&str>, pid: Option<u32>) -> Facts {
         usage: None,
         was_started: true,
         ended_early: false,
+        attempts: 1,
     }
 }
 

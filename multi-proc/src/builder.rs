@@ -19,9 +19,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Between the request to stop and SIGTERM, and between SIGTERM and SIGKILL: time to close files, short enough to wait for.
-const GRACE: Duration = Duration::from_secs(1);
+pub(crate) const GRACE: Duration = Duration::from_secs(1);
 /// Far longer than a set-up (about 0.1 ms) or a report takes on a busy machine, short enough for a person who watches.
-const STUCK_AFTER: Duration = Duration::from_secs(5);
+pub(crate) const STUCK_AFTER: Duration = Duration::from_secs(5);
 /// Address space only, until a child writes to it.
 const VALUE_BYTES_MAX: usize = 64 << 20;
 
@@ -172,7 +172,7 @@ impl Builder {
 }
 
 /// Refuses a system on which a forked child could not be watched.
-fn check_kernel() -> Result<(), BuildError> {
+pub(crate) fn check_kernel() -> Result<(), BuildError> {
     static IS_CHECKED: AtomicBool = AtomicBool::new(false);
     // Relaxed: checked twice is no harm.
     if !IS_CHECKED.load(Ordering::Relaxed) {

@@ -21,6 +21,17 @@
 //! chain of texts and its OS error code, a panic as message and place, a value by `serde` through shared memory
 //! ([`Group::spawn`]). What becomes of its process otherwise is named: exit code, signal, core dump, time limit.
 //!
+//! A [`Pool`] forks its processes once and has them run functions, for a small part of the price of a fork each; a job whose worker dies is
+//! done by another:
+//!
+//! ```
+//! // Promised: this program has one thread, see Builder::fork.
+//! let pool = unsafe { multi_proc::Pool::builder().workers(2).fork() }?;
+//! let squares = pool.map(|n: u64| Ok(n * n), 0..5)?;
+//! assert_eq!(squares, [0, 1, 4, 9, 16]);
+//! # Ok::<(), multi_core::BoxError>(())
+//! ```
+//!
 //! # What a fork breaks
 //!
 //! A forked child is a copy of the process with one thread. Each row is tested.
@@ -64,7 +75,7 @@
 //! `start.rs` forks, `child.rs` is the child's life, `report.rs` what it says at its end, in a slot of `slot.rs`; `reap.rs` watches and
 //! collects, by whoever waits, and `outcome.rs` says what came of the task; `limits/` holds a child to its limits and tells which one
 //! it died of; `capture.rs` reads what tasks print: there is no thread of ours, except a clock where a time limit must be kept, or a
-//! pipe emptied, while nobody waits. The unsafe code is in `sys.rs` and `sys/`, `slot.rs`, `identity.rs`, where a child is given a word
+//! pipe emptied, while nobody waits. A pool is `pool/`, with a `README.md` of its own. The unsafe code is in `sys.rs` and `sys/`, `slot.rs`, `identity.rs`, `pool/board.rs` and `code.rs`, where a child is given a word
 //! for its signal handlers (`limits/hold.rs`), and at the fork itself.
 //!
 //! # Trade-offs
@@ -97,6 +108,7 @@ mod identity;
 mod limits;
 mod live;
 mod outcome;
+mod pool;
 mod reap;
 mod report;
 mod slot;
@@ -114,5 +126,6 @@ pub use identity::{child_seed, process_serial};
 pub use limits::Limits;
 pub use multi_core::prelude::*;
 pub use outcome::Measured;
+pub use pool::{Jobs, MapUnordered, Pool, PoolBuilder, PoolStatus, Priority, TrySpawnError};
 pub use stdio::{Input, Output};
 pub use task::TaskBuilder;

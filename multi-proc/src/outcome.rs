@@ -114,7 +114,10 @@ impl<T: DeserializeOwned + Send + 'static> Settles for Valued<T> {
 
 impl End {
     /// What came of the task. The slot is free when this returns.
-    fn outcome<T: DeserializeOwned>(self, ticket: &mut Ticket) -> Result<T, TaskErrorKind> {
+    pub(crate) fn outcome<T: DeserializeOwned>(
+        self,
+        ticket: &mut Ticket,
+    ) -> Result<T, TaskErrorKind> {
         // A value's own `Deserialize` may panic; whoever waits for the group must not.
         let outcome = panic::catch(|| report::read(&self.slot, self.ending, self.value_bytes_max))
             .and_then(|outcome| outcome);

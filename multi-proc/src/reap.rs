@@ -231,6 +231,22 @@ impl Reaper {
         !capture::is_passing_on() && self.round(None, Some(until))
     }
 
+    /// Has the child with this number ended as one whose time is up: SIGTERM now, SIGKILL after the grace. Does nothing where there is no
+    /// such child any more.
+    pub(crate) fn expire(&self, pid: u32) {
+        let mut state = self.lock();
+        let now = Instant::now();
+        if let Some(live) = state.live.iter_mut().find(|live| live.pid == pid) {
+            live.expires_at = Some(live.expires_at.map_or(now, |at| at.min(now)));
+            self.keep_time(&mut state, now);
+        }
+    }
+
+    /// For either side of a fork: wakes whoever waits in a round, in the process that this belongs to.
+    pub(crate) fn ring(&self) {
+        sys::eventfd_set(std::os::fd::AsRawFd::as_raw_fd(&*self.wake));
+    }
+
     /// Whether no child is left.
     pub(crate) fn is_idle(&self) -> bool {
         self.lock().live.is_empty()
@@ -280,7 +296,7 @@ impl Reaper {
 
     /// One round: signals who is due, waits for a child or a wake-up until `until`, collects who has ended. Does not wait where `key`
     /// is old. Returns whether anyone was collected.
-    fn round(&self, key: Option<u64>, until: Option<Instant>) -> bool {
+    pub(crate) fn round(&self, key: Option<u64>, until: Option<Instant>) -> bool {
         let mut state = self.lock();
         if key.is_some_and(|key| key != state.key) {
             return false;

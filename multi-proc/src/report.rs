@@ -55,6 +55,34 @@ pub(crate) enum Ending {
     Vanished,
 }
 
+/// Where a payload is written: a slot, or a job of a pool.
+pub(crate) trait Paper {
+    /// How many bytes a payload may have that is read inline.
+    const INLINE_MAX: usize;
+    /// The place for a short payload.
+    fn inline_mut(&mut self) -> &mut [u8];
+    /// The place for what is longer than that.
+    fn spill_mut(&mut self) -> &mut [u8];
+    /// The payload is the first `len` bytes: inline or, where it is longer than that, in the spill.
+    fn set_payload(&mut self, kind: Kind, len: usize);
+}
+
+impl Paper for Slot {
+    const INLINE_MAX: usize = Self::INLINE_MAX;
+
+    fn inline_mut(&mut self) -> &mut [u8] {
+        Self::inline_mut(self)
+    }
+
+    fn spill_mut(&mut self) -> &mut [u8] {
+        Self::spill_mut(self)
+    }
+
+    fn set_payload(&mut self, kind: Kind, len: usize) {
+        Self::set_payload(self, kind, len);
+    }
+}
+
 /// For the child: writes down what its task returned, then says that it is done. Calls the value's `Serialize`, or the error's
 /// `Display`.
 pub(crate) fn write<T: Serialize>(
@@ -62,19 +90,35 @@ pub(crate) fn write<T: Serialize>(
     value_bytes_max: usize,
     returned: Result<T, BoxError>,
 ) {
+    write_outcome(slot, value_bytes_max, returned);
+    slot.set_stage(Stage::Done);
+}
+
+/// Writes down what a task returned; whoever reads it is told by other means. Calls the value's `Serialize`, or the error's `Display`.
+pub(crate) fn write_outcome<T: Serialize>(
+    paper: &mut impl Paper,
+    value_bytes_max: usize,
+    returned: Result<T, BoxError>,
+) {
     let written = match &returned {
-        Ok(value) => write_value(slot, value, value_bytes_max),
+        Ok(value) => write_value(paper, value, value_bytes_max),
         Err(error) => Err(failure_of(&**error)),
     };
     if let Err(failure) = written {
-        write_failure(slot, failure);
+        write_failure(paper, failure);
     }
-    slot.set_stage(Stage::Done);
 }
 
 /// As [`write`], for a panic that left the task.
 #[cold]
 pub(crate) fn write_panic(slot: &mut Slot, kind: TaskErrorKind) {
+    write_panicked(slot, kind);
+    slot.set_stage(Stage::Done);
+}
+
+/// As [`write_outcome`], for a panic that left the task.
+#[cold]
+pub(crate) fn write_panicked(paper: &mut impl Paper, kind: TaskErrorKind) {
     let (message, location) = match kind {
         TaskErrorKind::Panicked {
             message, location, ..
@@ -83,8 +127,7 @@ pub(crate) fn write_panic(slot: &mut Slot, kind: TaskErrorKind) {
     };
     let location =
         location.map(|PanicLocation { file, line, column }| Location { file, line, column });
-    write_failure(slot, Failure::Panicked { message, location });
-    slot.set_stage(Stage::Done);
+    write_failure(paper, Failure::Panicked { message, location });
 }
 
 /// For the child: writes down that its process could not be made as it was asked for, then says that it is done.
@@ -101,11 +144,11 @@ pub(crate) fn write_refused(slot: &mut Slot, refused: Refused) {
 }
 
 fn write_value<T: Serialize>(
-    slot: &mut Slot,
+    paper: &mut impl Paper,
     value: &T,
     value_bytes_max: usize,
 ) -> Result<(), Failure> {
-    match put(slot, Kind::Value, value, value_bytes_max) {
+    match put(paper, Kind::Value, value, value_bytes_max) {
         Ok(()) => Ok(()),
         Err(postcard::Error::SerializeBufferFull) => {
             let bytes = postcard::experimental::serialized_size(value);
@@ -119,39 +162,39 @@ fn write_value<T: Serialize>(
 }
 
 #[cold]
-fn write_failure(slot: &mut Slot, failure: Failure) {
-    if put(slot, Kind::Failure, &failure, usize::MAX).is_err() {
+fn write_failure(paper: &mut impl Paper, failure: Failure) {
+    if put(paper, Kind::Failure, &failure, usize::MAX).is_err() {
         // Cut to that size it fits into the smallest spill: a failure is text, and text can always be encoded.
-        let written = put(slot, Kind::Failure, &failure.cut(), usize::MAX);
+        let written = put(paper, Kind::Failure, &failure.cut(), usize::MAX);
         debug_assert!(written.is_ok(), "a failure cut short does not fit");
     }
 }
 
 /// Encodes `value` into the slot or, where it is too long for that, beside it.
-fn put<T: Serialize>(
-    slot: &mut Slot,
+pub(crate) fn put<T: Serialize, P: Paper>(
+    paper: &mut P,
     kind: Kind,
     value: &T,
     bytes_max: usize,
 ) -> postcard::Result<()> {
-    let inline = slot.inline_mut();
+    let inline = paper.inline_mut();
     let inline_max = inline.len().min(bytes_max);
     let len = match postcard::to_slice(value, &mut inline[..inline_max]) {
         Ok(written) => written.len(),
         Err(postcard::Error::SerializeBufferFull) if bytes_max > inline_max => {
-            let spill = slot.spill_mut();
+            let spill = paper.spill_mut();
             let spill_max = spill.len().min(bytes_max);
             let len = postcard::to_slice(value, &mut spill[..spill_max])?.len();
-            if len <= Slot::INLINE_MAX {
-                // Encoded differently the second time: the reader looks for so short a payload in the slot.
-                let copy = slot.spill_mut()[..len].to_vec();
-                slot.inline_mut()[..len].copy_from_slice(&copy);
+            if len <= P::INLINE_MAX {
+                // Encoded differently the second time: the reader looks for so short a payload in the paper.
+                let copy = paper.spill_mut()[..len].to_vec();
+                paper.inline_mut()[..len].copy_from_slice(&copy);
             }
             len
         }
         Err(error) => return Err(error),
     };
-    slot.set_payload(kind, len);
+    paper.set_payload(kind, len);
     Ok(())
 }
 
@@ -242,7 +285,7 @@ pub(crate) fn read<T: DeserializeOwned>(
 ) -> Result<T, TaskErrorKind> {
     if slot.stage() == Some(Stage::Done) {
         // What it wrote in full counts, also where it was killed on its way out.
-        return read_payload(slot, value_bytes_max);
+        return read_payload(slot.payload(), value_bytes_max);
     }
     Err(match ending {
         Ending::Collected(Exit::Code(code)) => TaskErrorKind::Exited(code),
@@ -257,13 +300,18 @@ pub(crate) fn read<T: DeserializeOwned>(
     })
 }
 
-fn read_payload<T: DeserializeOwned>(
-    slot: &Slot,
+/// Reads what [`write_outcome`] or its kin wrote; none where it was overwritten. Calls the value's `Deserialize`.
+///
+/// # Errors
+///
+/// How the task failed, or why its value cannot be read.
+pub(crate) fn read_payload<T: DeserializeOwned>(
+    payload: Option<(Kind, &[u8])>,
     value_bytes_max: usize,
 ) -> Result<T, TaskErrorKind> {
     let damaged =
         |why: String| TaskErrorKind::Returned(ValueError::new::<T>("be decoded", why).into());
-    match slot.payload() {
+    match payload {
         Some((Kind::Value, bytes)) => {
             postcard::from_bytes(bytes).map_err(|error| damaged(error.to_string()))
         }

@@ -651,3 +651,31 @@ fn books_that_somebody_still_knows_are_not_renewed() {
         assert!(!ledger(options).renew());
     }
 }
+
+#[test]
+fn task_of_a_backend_with_a_queue_is_judged_by_when_it_began() {
+    let ledger = ledger(GroupOptions::new());
+    let second = Duration::from_secs(1);
+    let options = TaskOptions::new().timeout(second);
+    let long_ago = Instant::now() - 2 * second;
+    let mut ticket = ledger.try_admit(options).expect("there is room");
+    assert_eq!(ticket.timeout(), Some(second));
+    ticket.began_at(long_ago);
+    ticket.set_attempts(3);
+    let error = ticket.settle_here(Ok(7)).expect_err("it is late");
+    assert!(error.is_timed_out() && error.attempts() == 3);
+    assert!(
+        error.to_string().contains(", the last of 3 attempts; "),
+        "{error}"
+    );
+    let mut ticket = ledger
+        .try_admit(TaskOptions::new().timeout(100 * second))
+        .expect("there is room");
+    ticket.began_at(Instant::now());
+    assert_eq!(ticket.settle_here(Ok(7)).expect("in time"), 7);
+    let ticket = ledger.try_admit(TaskOptions::new()).expect("there is room");
+    assert_eq!(ticket.settle_here(Ok(8)).expect("a value"), 8);
+    let error = ledger.wait().expect_err("one failed");
+    assert_eq!((error.failed_count(), error.task_count()), (1, 3));
+    assert_eq!(error.first().attempts(), 3);
+}

@@ -49,6 +49,10 @@ pub(super) struct Extra {
     pub(super) pid: Option<u32>,
     pub(super) stderr_tail: Option<String>,
     pub(super) usage: Option<Usage>,
+    /// When the backend began it, where that was later than its start.
+    pub(super) began: Option<Instant>,
+    /// How often it was tried, where more than once.
+    pub(super) attempts: Option<u32>,
     /// The group refused the task: it was never started.
     pub(super) was_refused: bool,
     /// Its process ended before it came to the task.
@@ -134,6 +138,27 @@ impl Ticket {
         self.extra().ended_early = true;
     }
 
+    /// How long the task may take, where that is limited.
+    #[must_use]
+    pub fn timeout(&self) -> Option<Duration> {
+        let (_, timeout) = self.extra.as_ref()?.timeout?;
+        Some(timeout)
+    }
+
+    /// For a backend with a queue of its own: the task has waited there until `at`. Its time limit and the time it took count from then.
+    pub fn began_at(&mut self, at: Instant) {
+        let extra = self.extra();
+        extra.began = Some(at);
+        if let Some((since, _)) = &mut extra.timeout {
+            *since = at;
+        }
+    }
+
+    /// Adds how often the task was tried to what a failure will say: for a backend that gives the tasks of a dead process to another.
+    pub fn set_attempts(&mut self, attempts: u32) {
+        self.extra().attempts = Some(attempts);
+    }
+
     /// Has the task's handle told of a failure.
     pub(super) fn tell(&mut self, handle: Arc<dyn TakesFailure>) {
         self.extra().failure_to = Some(handle);
@@ -165,6 +190,21 @@ impl Ticket {
             let failure = self.judge(outcome).err();
             self.close(failure);
         }
+    }
+
+    /// As [`settle`](Self::settle), and hands the outcome, as it was judged, to the caller.
+    ///
+    /// # Errors
+    ///
+    /// The failure that the group's `wait` reports, too.
+    pub fn settle_here<T>(mut self, outcome: Result<T, TaskErrorKind>) -> Result<T, TaskError> {
+        if outcome.is_ok() && !self.has_deadline && self.extra.is_none() {
+            self.leave(false);
+            return outcome.map_err(|_kind| unreachable!("it is a value"));
+        }
+        let judged = self.judge(outcome);
+        self.close(judged.as_ref().err().cloned());
+        judged
     }
 
     /// As [`settle`](Self::settle), and hands the value to whoever waits for it.
@@ -287,17 +327,20 @@ impl Ticket {
         let (name, pid) = (extra.name.clone(), extra.pid);
         let (stderr_tail, was_started) = (extra.stderr_tail.take(), !extra.was_refused);
         let (usage, ended_early) = (extra.usage, extra.ended_early);
+        let attempts = extra.attempts.unwrap_or(1);
+        let since = extra.began.map_or(seated.ticks, clock::ticks);
         Facts {
             id: seated.id,
             name,
             backend: self.tally.owner().backend,
             pid,
             site,
-            elapsed: Duration::from_nanos(now.saturating_sub(seated.ticks)),
+            elapsed: Duration::from_nanos(now.saturating_sub(since)),
             stderr_tail,
             usage,
             was_started,
             ended_early,
+            attempts,
         }
     }
 

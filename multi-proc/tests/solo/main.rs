@@ -19,6 +19,7 @@ mod host;
 mod inside;
 mod limits;
 mod output;
+mod pool;
 mod seed_faults;
 mod time;
 mod values;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         inside::TESTS,
         limits::TESTS,
         output::TESTS,
+        pool::TESTS,
         seed_faults::TESTS,
         time::TESTS,
         values::TESTS,

@@ -1,0 +1,295 @@
+//! What can be set of a pool, and what must be promised for it.
+
+#![expect(
+    unsafe_code,
+    reason = "workers are forked: a promise of the caller's, given once, here"
+)]
+
+use super::Pool;
+use super::board::Board;
+use super::books::Hand;
+use super::hub::{Hub, PoolEvent, Settings};
+use super::lanes::Lanes;
+use crate::builder::{GRACE, STUCK_AFTER, check_kernel};
+use crate::function::{Image, Key};
+use crate::hook;
+use crate::limits::Limits;
+use crate::reap::{self, Reaper};
+use crate::terms::Terms;
+use multi_core::ledger::Ledger;
+use multi_core::{BuildError, CancelToken, Event, GroupOptions, Result};
+use std::fmt;
+use std::num::NonZero;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+/// Jobs that wait beside those that run: for each worker so many, …
+const QUEUE_PER_WORKER: usize = 4;
+/// … and so many at least: a queue that short jobs do not run dry while their parent is waking up.
+const QUEUE_MIN: usize = 60;
+/// A worker is killed for another's sake, or by chance, once; twice is bad luck; a job that three workers died in kills workers.
+const ATTEMPTS: u32 = 3;
+/// Address space only, until a job needs it.
+const BYTES_MAX: usize = 64 << 20;
+/// multi-chan's channels have 4 096 rows.
+const WORKERS_MAX: usize = 2048;
+const QUEUE_MAX: usize = 1 << 20;
+
+/// What can be set of a [`Pool`]; [`fork`](Self::fork) makes it.
+///
+/// ```
+/// use multi_proc::Pool;
+/// use std::time::Duration;
+///
+/// let builder = Pool::builder()
+///     .name("thumbnails")
+///     .workers(2)
+///     .queue(16)
+///     .attempts(2)
+///     .recycle_after(1_000)
+///     .task_timeout(Duration::from_secs(10));
+/// // SAFETY: this program has one thread.
+/// let pool = unsafe { builder.fork() }?;
+/// assert_eq!(pool.call(|name: String| Ok(name.len()), "multi".to_owned())?, 5);
+/// # Ok::<(), multi_proc::BoxError>(())
+/// ```
+#[must_use = "a builder does nothing until it makes a pool"]
+pub struct PoolBuilder {
+    options: GroupOptions,
+    workers: Option<usize>,
+    queue: Option<usize>,
+    attempts: u32,
+    grace: Duration,
+    stuck_after: Duration,
+    limits: Option<Limits>,
+    settings: Settings,
+}
+
+impl PoolBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            options: GroupOptions::new(),
+            workers: None,
+            queue: None,
+            attempts: ATTEMPTS,
+            grace: GRACE,
+            stuck_after: STUCK_AFTER,
+            limits: None,
+            settings: Settings {
+                args_bytes_max: BYTES_MAX,
+                value_bytes_max: BYTES_MAX,
+                recycle_jobs: None,
+                recycle_bytes: None,
+                in_worker: None,
+            },
+        }
+    }
+
+    /// How many workers there are: as many as processors that this program may use, unless set.
+    pub fn workers(mut self, count: usize) -> Self {
+        self.workers = Some(count);
+        self
+    }
+
+    /// How many jobs may wait beside those that run: 4 for each worker and 60 at least, unless set. Who has one more waits.
+    pub fn queue(mut self, jobs: usize) -> Self {
+        self.queue = Some(jobs);
+        self
+    }
+
+    /// How many workers may die in one job before it fails, with the last one's reason: 3 unless set. 1 is for jobs that must not be done
+    /// twice; 0 counts as 1.
+    pub fn attempts(mut self, attempts: u32) -> Self {
+        self.attempts = attempts.max(1);
+        self
+    }
+
+    /// Replaces each worker after so many jobs: against what leaks.
+    pub fn recycle_after(mut self, jobs: u64) -> Self {
+        self.settings.recycle_jobs = Some(jobs.max(1));
+        self
+    }
+
+    /// Replaces each worker that holds more than so much memory after a job. It is asked after each job, for about 2 µs.
+    pub fn recycle_above(mut self, resident_bytes: u64) -> Self {
+        self.settings.recycle_bytes = Some(resident_bytes);
+        self
+    }
+
+    /// How many bytes the arguments of a job may take: 64 MiB unless set. Reserved as address space for each job that may wait or run.
+    pub fn args_bytes_max(mut self, bytes: usize) -> Self {
+        self.settings.args_bytes_max = bytes;
+        self
+    }
+
+    /// How many bytes the value of a job may take: as for [`args_bytes_max`](Self::args_bytes_max).
+    pub fn value_bytes_max(mut self, bytes: usize) -> Self {
+        self.settings.value_bytes_max = bytes;
+        self
+    }
+
+    /// How long a worker that is to end has between SIGTERM and SIGKILL: 1 s unless set.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// How long a worker may take to begin, before it is reported as stuck: see [`Builder::stuck_after`](crate::Builder::stuck_after).
+    pub fn stuck_after(mut self, after: Duration) -> Self {
+        self.stuck_after = after;
+        self
+    }
+
+    /// Holds every worker to `limits`. A job whose worker goes beyond one, each time it is tried, fails with the limit's name.
+    ///
+    /// ```
+    /// use multi_proc::{Limits, Pool};
+    ///
+    /// let limits = Limits::new().memory_bytes_max(64 << 20);
+    /// // SAFETY: this program has one thread.
+    /// let pool = unsafe { Pool::builder().workers(1).limits(limits).fork() }?;
+    /// let error = pool.call(|bytes: usize| Ok(vec![1_u8; bytes].len()), 1 << 30).unwrap_err();
+    /// assert!(error.to_string().contains("memory_bytes_max 64 MiB"), "{error}");
+    /// # Ok::<(), multi_proc::BoxError>(())
+    /// ```
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = Some(limits);
+        self
+    }
+
+    /// Has every worker call `prepare` before its first job: to load a model, open a connection, drop privileges. What it leaves in
+    /// statics, jobs find there. A worker whose `prepare` fails is replaced; if the first ones all fail, the jobs do, with its error.
+    ///
+    /// ```
+    /// use multi_proc::Pool;
+    /// use std::sync::OnceLock;
+    ///
+    /// static TABLE: OnceLock<Vec<u64>> = OnceLock::new();
+    /// let builder = Pool::builder().workers(1).in_worker(|| {
+    ///     TABLE.get_or_init(|| (0..100).map(|n| n * n).collect());
+    ///     Ok(())
+    /// });
+    /// // SAFETY: this program has one thread.
+    /// let pool = unsafe { builder.fork() }?;
+    /// assert_eq!(pool.call(|n: usize| Ok(TABLE.get().ok_or("no table")?[n]), 9)?, 81);
+    /// assert!(TABLE.get().is_none(), "in the worker, not here");
+    /// # Ok::<(), multi_proc::BoxError>(())
+    /// ```
+    pub fn in_worker(mut self, prepare: impl Fn() -> Result + Send + Sync + 'static) -> Self {
+        self.settings.in_worker = Some(Box::new(prepare));
+        self
+    }
+
+    /// Makes the pool, whose workers are forked copies of this process, now and whenever one is replaced.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Builder::fork`](crate::Builder::fork), for what jobs and the initialiser do in place of tasks, as long as the pool lives:
+    /// workers that died are replaced by forks on the threads that wait for the pool or give it jobs.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] where an option makes no sense, or the system has no process, shared memory or descriptors left.
+    pub unsafe fn fork(self) -> Result<Pool, BuildError> {
+        self.options.check()?;
+        let workers = self
+            .workers
+            .unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get));
+        let queue = self
+            .queue
+            .unwrap_or_else(|| (QUEUE_PER_WORKER * workers).max(QUEUE_MIN));
+        for (what, count, least, most) in [
+            ("workers", workers, 1, WORKERS_MAX),
+            ("queue", queue, 0, QUEUE_MAX),
+        ] {
+            if count < least || count > most {
+                return Err(BuildError::new(format!(
+                    "{what} {count} cannot be; give {least} to {most}"
+                )));
+            }
+        }
+        check_kernel()?;
+        hook::install();
+        let jobs = workers + queue;
+        let (args_max, value_max) = (self.settings.args_bytes_max, self.settings.value_bytes_max);
+        let board = Board::new(workers, jobs, args_max, value_max);
+        let board = board.map_err(|error| {
+            BuildError::new(format!(
+                "no shared memory for {jobs} jobs with args_bytes_max {args_max} and value_bytes_max {value_max}: {error}; lower \
+                 them or the queue, or raise the limit of address space (ulimit -v)"
+            ))
+        })?;
+        let lanes = Lanes::new(workers, jobs)
+            .map_err(|error| BuildError::new(format!("no channel to the workers: {error}")))?;
+        let key = Key::new().map_err(|error| BuildError::new(format!("no random key: {error}")))?;
+        // Once before any fork: it takes the loader's lock.
+        Image::here();
+        let reaper = Reaper::new(reap::Settings {
+            grace: self.grace,
+            stuck_after: self.stuck_after,
+            value_bytes_max: 0,
+            in_child: None,
+            terms: self.limits.map(|limits| {
+                Arc::new(Terms {
+                    limits,
+                    ..Terms::default()
+                })
+            }),
+        })
+        .map_err(|error| {
+            BuildError::new(format!(
+                "no descriptor to watch workers by: {error}; raise ulimit -n"
+            ))
+        })?;
+        let maker = Arc::clone(&reaper);
+        let crew = Ledger::new(
+            "pool",
+            GroupOptions::new(),
+            Arc::clone(&reaper) as _,
+            move || maker.new_token(),
+        )?;
+        let hub = Arc::new(Hub::new(board, lanes, key, self.settings, reaper, crew));
+        let event = || -> Arc<dyn Event> {
+            Arc::new(PoolEvent {
+                hub: Arc::clone(&hub),
+                job: None,
+            })
+        };
+        // Calls tell their failures to the caller, and to nobody else.
+        let of_calls = self.options.clone().fail_fast(false).limit(usize::MAX);
+        let calls = Ledger::new("pool", of_calls, event(), CancelToken::new)?;
+        let maker = Arc::clone(&hub);
+        let tasks = Ledger::new("pool", self.options, event(), move || maker.new_token())?;
+        hub.hire();
+        let pool = Pool::new(Arc::clone(&hub), tasks, calls, self.attempts);
+        let mut books = hub.lock();
+        if !books
+            .crew
+            .iter()
+            .any(|hand| matches!(hand, Hand::At { .. }))
+            && let Some(reason) = books.last_false_start.take()
+        {
+            let why = format!(
+                "no worker could be started: {}",
+                super::crew::describe(&reason)
+            );
+            drop(books);
+            return Err(BuildError::new(why));
+        }
+        drop(books);
+        Ok(pool)
+    }
+}
+
+multi_core::builder_face!(PoolBuilder);
+
+impl fmt::Debug for PoolBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PoolBuilder")
+            .field("options", &self.options)
+            .field("workers", &self.workers)
+            .field("queue", &self.queue)
+            .finish_non_exhaustive()
+    }
+}

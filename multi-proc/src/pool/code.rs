@@ -1,0 +1,125 @@
+//! From an order in shared memory to a function that runs.
+//!
+//! An order is sealed with a key that only the parent and its workers hold, in private memory: a worker that finds other numbers there,
+//! because somebody wrote over them, refuses instead of jumping to them.
+
+#![expect(
+    unsafe_code,
+    reason = "a number becomes a function again, under a seal"
+)]
+
+use super::board::{Order, Sheet};
+use crate::function::{FunctionError, FunctionId, Key, Outlet};
+use crate::report;
+use multi_core::{BoxError, Result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::io::{self, Write as _};
+
+/// Where the function of a job leaves what it returned.
+pub(super) struct Out<'a> {
+    sheet: Sheet<'a>,
+    value_bytes_max: usize,
+}
+
+impl<'a> Out<'a> {
+    pub(super) fn new(sheet: Sheet<'a>, value_bytes_max: usize) -> Self {
+        Self {
+            sheet,
+            value_bytes_max,
+        }
+    }
+
+    /// The job's code panicked instead.
+    pub(super) fn take_panic(&mut self, kind: multi_core::TaskErrorKind) {
+        flush();
+        report::write_panicked(&mut self.sheet, kind);
+    }
+
+    /// There is nothing to run: somebody wrote over it.
+    pub(super) fn refuse(&mut self, why: BoxError) {
+        self.take::<()>(Err(why));
+    }
+}
+
+impl Outlet for Out<'_> {
+    fn take<T: Serialize>(&mut self, returned: Result<T>) {
+        flush();
+        report::write_outcome(&mut self.sheet, self.value_bytes_max, returned);
+    }
+}
+
+/// Before the report: what the job printed is out when it counts as done.
+fn flush() {
+    drop(io::stdout().flush());
+}
+
+/// The order to run `function`.
+///
+/// # Errors
+///
+/// The function cannot be named to another process.
+pub(super) fn order<A, T>(key: &Key, function: fn(A) -> Result<T>) -> Result<Order, FunctionError>
+where
+    A: DeserializeOwned,
+    T: Serialize,
+{
+    let id = FunctionId::of::<Out<'_>, A, T>(function)?;
+    Ok(Order {
+        function: id.to_words(),
+        seal: id.seal::<Out<'_>>(key),
+    })
+}
+
+/// For a worker: carries out an order that lay in shared memory.
+pub(super) fn carry_out(key: &Key, order: Order, args: &[u8], out: &mut Out<'_>) {
+    let id = FunctionId::from_words(order.function);
+    if id.seal::<Out<'_>>(key) != order.seal {
+        return out.refuse("its place in the pool's shared memory was overwritten".into());
+    }
+    // SAFETY: the seal says that `order` made it, for `Out`, in this process or in the one that it is a forked copy of.
+    if let Err(error) = unsafe { id.call(args, out) } {
+        out.refuse(error.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool::board::Board;
+    use crate::slot::Kind;
+
+    fn double(n: u32) -> Result<u32> {
+        Ok(2 * n)
+    }
+
+    fn value_of(scribble: impl Fn(&mut Order)) -> (Kind, Vec<u8>) {
+        let (key, board) = (Key::new().unwrap(), Board::new(1, 1, 1, 1).unwrap());
+        let mut order = order(&key, double).unwrap();
+        scribble(&mut order);
+        board.set_order(0, order);
+        let mut out = Out::new(board.value_paper(0), 1000);
+        carry_out(&key, board.order(0), &[21], &mut out);
+        let mut copied = Vec::new();
+        let (kind, bytes) = board.copy_value(0, &mut copied).unwrap();
+        (kind, bytes.to_vec())
+    }
+
+    #[test]
+    fn order_is_carried_out() {
+        assert_eq!(value_of(|_| ()), (Kind::Value, vec![42]));
+    }
+
+    #[test]
+    fn scribbled_order_is_refused() {
+        let scribbles: [fn(&mut Order); 4] = [
+            |order| order.function[0] ^= 1,
+            |order| order.function[1] += 16,
+            |order| order.seal ^= 1,
+            |order| (order.function, order.seal) = ([0; 2], 0),
+        ];
+        for scribble in scribbles {
+            assert_eq!(value_of(scribble).0, Kind::Failure);
+        }
+    }
+}

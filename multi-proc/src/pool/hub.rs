@@ -1,0 +1,491 @@
+//! What a pool is made of, on both sides of the fork, and how the parent waits.
+//!
+//! Nothing here has a thread of its own. Whoever waits for a job looks after the workers as well: collects those who died, gives their
+//! jobs to others, hires new ones.
+
+use super::board::Board;
+use super::books::{Awaits, Books, Ended, Entry, Seat, Terms};
+use super::lanes::Lanes;
+use super::luck::Luck;
+use super::word::Phase;
+use crate::function::Key;
+use crate::reap::Reaper;
+use crate::report;
+use multi_core::ledger::Ledger;
+use multi_core::{CancelToken, Event, Result, TaskErrorKind};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A first sleep, on the job's word alone: as long as most jobs take that are worth measuring. Then the sleeper watches the workers as
+/// well, at three system calls more.
+const NAP: Duration = Duration::from_millis(2);
+/// How often a message that found its lane full is sent again.
+const RESEND: Duration = Duration::from_millis(1);
+/// Jobs after which a caller that never had to wait long looks at the workers in passing: 3 µs each time.
+const LOOK_EVERY: u64 = 256;
+
+/// What a pool's builder set for its workers.
+pub(super) struct Settings {
+    pub(super) args_bytes_max: usize,
+    pub(super) value_bytes_max: usize,
+    pub(super) recycle_jobs: Option<u64>,
+    pub(super) recycle_bytes: Option<u64>,
+    pub(super) in_worker: Option<Prepare>,
+}
+
+/// What a worker does before its first job.
+pub(super) type Prepare = Box<dyn Fn() -> Result + Send + Sync>;
+
+/// A pool's parts. Workers have a copy of it; what is shared between them and the parent are the board and the lanes.
+pub(super) struct Hub {
+    pub(super) board: Board,
+    pub(super) lanes: Lanes,
+    /// Seals orders.
+    pub(super) key: Key,
+    pub(super) settings: Settings,
+    /// The workers as tasks: watched, signalled and collected as a group's.
+    pub(super) reaper: Arc<Reaper>,
+    pub(super) crew: Ledger,
+    /// The time that workers' clocks count from.
+    origin: Instant,
+    books: Mutex<Books>,
+    luck: Luck,
+    /// Of this round of the pool.
+    token: Mutex<Option<CancelToken>>,
+}
+
+/// Why no job can be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoRoom {
+    Full,
+    Closed,
+    Cancelled,
+}
+
+impl Hub {
+    pub(super) fn new(
+        board: Board,
+        lanes: Lanes,
+        key: Key,
+        settings: Settings,
+        reaper: Arc<Reaper>,
+        crew: Ledger,
+    ) -> Self {
+        let books = Mutex::new(Books::new(board.workers, board.jobs));
+        Self {
+            board,
+            lanes,
+            key,
+            settings,
+            reaper,
+            crew,
+            origin: Instant::now(),
+            books,
+            luck: Luck::new(),
+            token: Mutex::new(None),
+        }
+    }
+
+    /// Refuses to work in a process that is not the pool's.
+    #[track_caller]
+    pub(super) fn check_owner(&self) {
+        let owner = self.reaper.owner;
+        assert!(owner.is_here(), "{}", owner.complaint("this pool"));
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn elapsed_ns(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn time_of(&self, ns: u64) -> Option<Instant> {
+        self.origin.checked_add(Duration::from_nanos(ns))
+    }
+
+    /// Wakes the parent's threads that are in `ppoll`.
+    pub(super) fn ring(&self) {
+        self.reaper.ring();
+    }
+
+    /// The token of a new round.
+    pub(super) fn new_token(&self) -> CancelToken {
+        let token = CancelToken::new();
+        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = Some(token.clone());
+        token
+    }
+
+    pub(super) fn is_cancelled(&self) -> bool {
+        let token = self.token.lock().unwrap_or_else(PoisonError::into_inner);
+        token.as_ref().is_some_and(CancelToken::is_cancelled)
+    }
+
+    /// Takes a job number out of stock.
+    pub(super) fn take(self: &Arc<Self>) -> Result<Blank, NoRoom> {
+        let mut books = self.lock();
+        if books.is_closed {
+            return Err(NoRoom::Closed);
+        }
+        let job = books.stock.pop().ok_or(NoRoom::Full)?;
+        let is_look_due = books.counts.started.is_multiple_of(LOOK_EVERY);
+        drop(books);
+        let blank = Blank {
+            hub: Arc::clone(self),
+            job,
+            is_used: false,
+        };
+        if is_look_due {
+            self.reaper.sweep();
+            self.tend();
+        }
+        Ok(blank)
+    }
+
+    /// As [`take`](Self::take), waiting for one: for ever, or until the time is up or the round is cancelled.
+    pub(super) fn take_waiting(self: &Arc<Self>, until: Option<Instant>) -> Result<Blank, NoRoom> {
+        loop {
+            let key = self.reaper.key();
+            match self.take() {
+                Err(NoRoom::Full) => {}
+                done => return done,
+            }
+            if self.is_cancelled() {
+                return Err(NoRoom::Cancelled);
+            }
+            if until.is_some_and(|until| Instant::now() >= until) {
+                return Err(NoRoom::Full);
+            }
+            self.lock().room_waiters += 1;
+            self.wait_for_any(key, until);
+            self.lock().room_waiters -= 1;
+        }
+    }
+
+    /// Encodes a job's arguments where its worker finds them.
+    pub(super) fn write_args<A: Serialize>(
+        &self,
+        job: usize,
+        args: &A,
+    ) -> Result<(), TaskErrorKind> {
+        let bytes_max = self.settings.args_bytes_max;
+        let mut paper = self.board.args_paper(job);
+        report::put(&mut paper, crate::slot::Kind::Value, args, bytes_max).map_err(|error| {
+            let size = postcard::experimental::serialized_size(args);
+            match (error, size) {
+                (postcard::Error::SerializeBufferFull, Ok(bytes)) => {
+                    TaskErrorKind::LimitExceeded(format!(
+                        "its arguments take {bytes} bytes, where args_bytes_max is {bytes_max}"
+                    ))
+                }
+                (error, _) => TaskErrorKind::Start(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    format!("its arguments cannot be encoded: {error}"),
+                )),
+            }
+        })
+    }
+
+    /// Lets workers have a job whose arguments and order are written.
+    pub(super) fn start(self: &Arc<Self>, mut blank: Blank, terms: Terms, entry: Entry) {
+        blank.is_used = true;
+        let job = blank.job;
+        let mut books = self.lock();
+        books.counts.started += 1;
+        books.timed += usize::from(terms.timeout.is_some());
+        let serial = books.seats[job].serial;
+        books.seats[job] = Seat {
+            serial,
+            entry,
+            order: terms,
+            ..Seat::default()
+        };
+        drop(books);
+        self.board.word(job).queue();
+        self.send(job, terms);
+        if let Some(timeout) = terms.timeout {
+            self.keep_time_from(Instant::now(), timeout);
+        }
+    }
+
+    /// Tells a worker of a job that waits for one.
+    pub(super) fn send(&self, job: usize, terms: Terms) {
+        if terms.priority != super::lanes::Priority::Usual {
+            self.board.open_lanes();
+        }
+        if self.lanes.send(terms.priority, job).is_err() {
+            self.lock().unsent.push(job);
+        }
+    }
+
+    /// Sends again what found its lane full.
+    pub(super) fn send_again(&self) {
+        let mut books = self.lock();
+        if books.unsent.is_empty() {
+            return;
+        }
+        let unsent = std::mem::take(&mut books.unsent);
+        let terms: Vec<_> = unsent.iter().map(|job| books.seats[*job].order).collect();
+        drop(books);
+        for (job, terms) in unsent.into_iter().zip(terms) {
+            self.send(job, terms);
+        }
+    }
+
+    /// The number that tells this job from others with the same place.
+    pub(super) fn serial(&self, job: usize) -> u64 {
+        self.lock().seats[job].serial
+    }
+
+    fn is_done(&self, job: usize) -> bool {
+        self.board.word(job).phase() == Phase::Done
+    }
+
+    /// Waits until a job is done, or `until`; returns whether it is. Gives up where the job `is_taken` by another thread, since its place
+    /// may then be another job's.
+    pub(super) fn wait_done(
+        self: &Arc<Self>,
+        job: usize,
+        until: Option<Instant>,
+        is_taken: impl Fn() -> bool,
+    ) -> bool {
+        let is_done = || self.is_done(job);
+        if self.luck.look(is_done) {
+            return true;
+        }
+        let left = |until: Instant| until.saturating_duration_since(Instant::now());
+        let nap = until.map_or(NAP, |until| left(until).min(NAP));
+        self.board.word(job).sleep(nap);
+        loop {
+            if is_done() {
+                return true;
+            }
+            if until.is_some_and(|until| left(until).is_zero()) {
+                return false;
+            }
+            let key = self.reaper.key();
+            self.tend();
+            if is_taken() {
+                return false;
+            }
+            self.watch(key, until, &is_done);
+        }
+    }
+
+    /// Waits until some job is done, the key is old, or `until`. May return early for no reason.
+    pub(super) fn wait_for_any(self: &Arc<Self>, key: u64, until: Option<Instant>) {
+        let is_over = || self.board.has_done() || self.reaper.key() != key;
+        if !self.luck.look(|| self.board.has_done()) {
+            let armed = self.board.arm_bell();
+            if !is_over() {
+                let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+                let nap = left.map_or(NAP, |left| left.min(NAP));
+                self.board.sleep_on_bell(armed, nap);
+            }
+        }
+        self.tend();
+        if self.reaper.key() == key {
+            self.watch(key, until, &is_over);
+        }
+    }
+
+    /// Sleeps on the workers and on the bell; then does what is to be done.
+    fn watch(self: &Arc<Self>, key: u64, until: Option<Instant>, is_over: &dyn Fn() -> bool) {
+        self.board.arm_poll();
+        if is_over() {
+            return;
+        }
+        let wake_at = [until, self.next_time()].into_iter().flatten().min();
+        self.reaper.round(Some(key), wake_at);
+        self.tend();
+    }
+
+    /// When something is to be done beside what wakes a watcher anyway.
+    fn next_time(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let books = self.lock();
+        let resend = (!books.unsent.is_empty()).then(|| now + RESEND);
+        let hire = if books.has_vacancy() {
+            books.hire_at
+        } else {
+            None
+        };
+        let limit = self.next_limit(&books, now);
+        [resend, hire, limit].into_iter().flatten().min()
+    }
+
+    /// Does whatever is to be done: workers to hire, jobs to cancel, to end, to send again, to take note of.
+    pub(super) fn tend(self: &Arc<Self>) {
+        self.hire();
+        if self.is_cancelled() {
+            self.cancel_jobs();
+        }
+        self.end_late_jobs();
+        self.send_again();
+        self.sweep();
+    }
+
+    /// Settles the jobs that are done and that nobody waits for in `call`; tells everybody if there were any.
+    pub(super) fn sweep(&self) {
+        let mut any = false;
+        self.board.take_done(|job| {
+            any = true;
+            self.collect(job);
+        });
+        if any {
+            self.notify();
+        }
+    }
+
+    /// Settles a job if it is done and nobody else does.
+    pub(super) fn collect(&self, job: usize) {
+        if !self.is_done(job) {
+            // Its bit was set late, by a worker that was slow to say so: the place is another job's by now.
+            return;
+        }
+        let mut books = self.lock();
+        let seat = &mut books.seats[job];
+        match std::mem::take(&mut seat.entry) {
+            Entry::Handle(awaits) => {
+                let ended = seat.take_ended(self.run_of(job));
+                drop(books);
+                awaits.settle(self, job, ended);
+                self.put_back(job);
+            }
+            other => seat.entry = other,
+        }
+    }
+
+    /// For the thread in `call`, whose job is done.
+    pub(super) fn collect_own(&self, job: usize) -> Ended {
+        let run = self.run_of(job);
+        self.lock().seats[job].take_ended(run)
+    }
+
+    fn run_of(&self, job: usize) -> Option<(u32, Instant)> {
+        let (pid, began_ns) = self.board.run(job)?;
+        Some((pid, self.time_of(began_ns)?))
+    }
+
+    /// Reads what came of a job that is done.
+    pub(super) fn outcome<T: DeserializeOwned>(
+        &self,
+        job: usize,
+        verdict: Option<TaskErrorKind>,
+    ) -> Result<T, TaskErrorKind> {
+        if let Some(verdict) = verdict {
+            return Err(verdict);
+        }
+        let mut copied = Vec::new();
+        // A value's own `Deserialize` may panic; whoever looks after the pool must not.
+        multi_core::panic::catch(|| {
+            let payload = self.board.copy_value(job, &mut copied);
+            report::read_payload(payload, self.settings.value_bytes_max)
+        })
+        .and_then(|outcome| outcome)
+    }
+
+    /// Puts a job's number back in stock.
+    pub(super) fn put_back(&self, job: usize) {
+        self.board.wipe(job);
+        let mut books = self.lock();
+        let seat = &mut books.seats[job];
+        seat.serial += 1;
+        seat.entry = Entry::Nobody;
+        let was_timed = seat.order.timeout.take().is_some();
+        books.timed -= usize::from(was_timed);
+        books.counts.finished += 1;
+        books.stock.push(job);
+        if books.room_waiters > 0 {
+            drop(books);
+            self.notify();
+        }
+    }
+}
+
+/// A job number in the parent's hands; back in stock when dropped, unless the job was started.
+pub(super) struct Blank {
+    hub: Arc<Hub>,
+    pub(super) job: usize,
+    is_used: bool,
+}
+
+impl Drop for Blank {
+    fn drop(&mut self) {
+        if !self.is_used {
+            self.hub.board.wipe(self.job);
+            self.hub.lock().stock.push(self.job);
+            self.hub.notify();
+        }
+    }
+}
+
+impl Hub {
+    /// Makes whoever waits look again.
+    pub(super) fn notify(&self) {
+        self.reaper.notify();
+        self.board.ring_bell(|| self.ring());
+    }
+
+    /// Whether a job is still to be settled.
+    fn awaits(&self, job: usize, serial: u64) -> bool {
+        let books = self.lock();
+        let seat = &books.seats[job];
+        seat.serial == serial && matches!(seat.entry, Entry::Handle(_))
+    }
+}
+
+/// What a pool's ledgers and handles wait on.
+#[derive(Debug)]
+pub(super) struct PoolEvent {
+    pub(super) hub: Arc<Hub>,
+    /// One job, whose value a handle waits for; else any.
+    pub(super) job: Option<(usize, u64)>,
+}
+
+impl Event for PoolEvent {
+    fn key(&self) -> u64 {
+        self.hub.reaper.key()
+    }
+
+    fn wait(&self, key: u64, until: Option<Instant>) {
+        self.hub.check_owner();
+        match self.job {
+            Some((job, serial)) if self.hub.awaits(job, serial) => {
+                let is_taken = || !self.hub.awaits(job, serial);
+                if self.hub.wait_done(job, until, is_taken) {
+                    self.hub.collect(job);
+                }
+            }
+            _ => self.hub.wait_for_any(key, until),
+        }
+    }
+
+    fn notify(&self) {
+        // A copy of the lock in a child may be held for ever, and nobody there waits for the parent's jobs.
+        if !self.hub.reaper.owner.is_here() {
+            return;
+        }
+        if self.job.is_none() && self.hub.is_cancelled() {
+            self.hub.cancel_jobs();
+        }
+        self.hub.notify();
+    }
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for dyn Awaits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Awaits").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,156 @@
+//! A worker's life: jobs, one after another, until there will be no more.
+
+use super::board::{Board, Post};
+use super::code::{self, Out};
+use super::hub::Hub;
+use super::lanes::Priority;
+use super::word::{Claim, Wake};
+use crate::sys;
+use multi_chan::SlotRef;
+use multi_core::{Result, panic};
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+
+const PAGE_BYTES: u64 = 4096;
+
+/// For a forked child: works as number `index` of the crew. Returns when it has had its share of jobs or the pool closes.
+///
+/// # Errors
+///
+/// What the initialiser returned; a channel that cannot be read.
+pub(super) fn work(hub: &Hub, index: usize) -> Result {
+    let row = hub.board.row(index);
+    if let Some(prepare) = &hub.settings.in_worker {
+        prepare()?;
+    }
+    let worker = Worker {
+        hub,
+        index,
+        pid: sys::pid(),
+        memory: hub.settings.recycle_bytes.map(Memory::new),
+    };
+    row.set_post(Post::Ready);
+    let mut args = Vec::new();
+    while let Some((job, began_ns)) = worker.next_job()? {
+        worker.run(job, began_ns, &mut args);
+        let jobs = row.count_job();
+        let is_due = hub.settings.recycle_jobs.is_some_and(|most| jobs >= most);
+        if is_due || worker.memory.as_ref().is_some_and(Memory::is_over) {
+            break;
+        }
+    }
+    row.set_post(Post::Leaving);
+    Ok(())
+}
+
+struct Worker<'a> {
+    hub: &'a Hub,
+    index: usize,
+    pid: u32,
+    memory: Option<Memory>,
+}
+
+impl Worker<'_> {
+    fn board(&self) -> &Board {
+        &self.hub.board
+    }
+
+    /// Waits for a job and claims it; none once the pool is closed.
+    fn next_job(&self) -> Result<Option<(usize, u64)>> {
+        let lanes = &self.hub.lanes;
+        loop {
+            // Empty, closed: the wait below finds out which.
+            let ready = Priority::ALL
+                .into_iter()
+                .filter(|_| self.board().has_lanes())
+                .find_map(|priority| lanes.receiver(priority).try_recv_ref().ok());
+            let message = match ready {
+                Some(message) => message,
+                None => match lanes.receiver(Priority::Usual).recv_ref() {
+                    Ok(message) => message,
+                    Err(error) if error.is_closed() || error.is_disconnected() => return Ok(None),
+                    Err(error) => return Err(error.into()),
+                },
+            };
+            // After a nudge, or an old message, from the first lane again.
+            if let Some(job) = self.take(message) {
+                return Ok(Some(job));
+            }
+        }
+    }
+
+    /// Claims the job that a message names. The message is acknowledged after that, so that a worker killed in between loses nothing: it
+    /// comes again, and then names a job that somebody has.
+    fn take(&self, message: SlotRef<'_, u32>) -> Option<(usize, u64)> {
+        let job = *message as usize;
+        // A nudge names no job.
+        if job >= self.board().jobs {
+            return None;
+        }
+        let began_ns = self.hub.elapsed_ns();
+        self.board().row(self.index).set_began(began_ns);
+        match self.board().word(job).claim(self.index) {
+            Claim::Yours => Some((job, began_ns)),
+            Claim::Gone => None,
+        }
+    }
+
+    fn run(&self, job: usize, began_ns: u64, args: &mut Vec<u8>) {
+        let board = self.board();
+        board.set_run(job, self.pid, began_ns);
+        let mut out = Out::new(board.value_paper(job), self.hub.settings.value_bytes_max);
+        // The report too: encoding a value, or asking an error for its text, runs code of the job's, which may panic.
+        let ended = panic::catch(|| match board.copy_args(job, args) {
+            Some(args) => code::carry_out(&self.hub.key, board.order(job), args, &mut out),
+            None => out.refuse("its arguments' place in the shared memory was overwritten".into()),
+        });
+        if let Err(panicked) = ended {
+            out.take_panic(panicked);
+        }
+        let word = board.word(job);
+        if word.finish(self.index) == Wake::Sleeper {
+            word.wake();
+        }
+        board.announce(job, || self.hub.ring());
+    }
+}
+
+/// Watches how much memory the worker holds.
+struct Memory {
+    statm: Option<File>,
+    most: u64,
+}
+
+impl Memory {
+    fn new(most: u64) -> Self {
+        Self {
+            // Opened here: in a worker, whose own it then is.
+            statm: File::open("/proc/self/statm").ok(),
+            most,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.resident().is_some_and(|bytes| bytes > self.most)
+    }
+
+    fn resident(&self) -> Option<u64> {
+        let mut text = [0; 128];
+        let len = self.statm.as_ref()?.read_at(&mut text, 0).ok()?;
+        let text = str::from_utf8(&text[..len]).ok()?;
+        let pages: u64 = text.split_ascii_whitespace().nth(1)?.parse().ok()?;
+        Some(pages * PAGE_BYTES)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resident_memory_is_known() {
+        let bytes = Memory::new(0).resident().unwrap();
+        assert!(bytes > 100_000 && bytes < 1 << 40, "{bytes}");
+        assert!(Memory::new(0).is_over() && !Memory::new(1 << 40).is_over());
+    }
+}

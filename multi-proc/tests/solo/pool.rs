@@ -1,0 +1,570 @@
+//! Pools: values, failures, deaths, limits, and what is left when they are gone.
+
+use crate::support::{Residue, Test, sys};
+use crate::tests;
+use multi_proc::{Pool, PoolBuilder, Priority, TaskErrorKind, TaskOptions};
+use std::collections::BTreeSet;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+pub(crate) const TESTS: &[Test] = &tests![
+    values_of_any_size_come_home,
+    errors_panics_and_exits_are_told_to_the_caller_alone,
+    job_that_kills_its_workers_is_given_up_with_the_last_reason,
+    job_of_a_killed_worker_is_done_by_another,
+    workers_killed_while_nobody_looks_are_replaced,
+    time_limit_of_a_job_costs_one_worker_and_no_other_job,
+    time_limit_of_a_job_is_kept_while_nobody_waits,
+    time_limit_does_not_count_the_wait_for_a_worker,
+    full_queue_gives_arguments_back_and_waits_no_longer_than_told,
+    urgent_jobs_come_first_and_low_ones_last,
+    urgent_job_of_a_killed_worker_is_not_forgotten,
+    workers_are_recycled_after_their_share,
+    workers_that_hold_too_much_memory_are_recycled,
+    initialiser_runs_once_per_worker,
+    broken_initialiser_fails_the_jobs_with_its_error,
+    arguments_and_values_beyond_their_limit_fail_that_job_alone,
+    cancel_takes_jobs_back_and_ends_the_running_one,
+    shutdown_does_what_was_asked_for_first,
+    shutdown_now_ends_what_runs,
+    map_keeps_the_order_and_stops_at_a_failure,
+    unordered_values_come_as_they_are_ready,
+    threads_share_a_pool,
+    pool_in_a_child_refuses_and_names_both,
+    idle_pool_leaves_nothing_behind,
+    ten_thousand_jobs_leave_nothing_behind,
+    order_of_deaths_does_not_double_a_job,
+];
+
+#[expect(unsafe_code, reason = "pools of forked workers")]
+fn build(builder: PoolBuilder) -> Pool {
+    // SAFETY: the tests' other threads hold no lock that a job takes.
+    unsafe { builder.grace(Duration::from_millis(100)).fork() }.unwrap()
+}
+
+fn pool(workers: usize) -> Pool {
+    build(Pool::builder().workers(workers))
+}
+
+fn pid(_: ()) -> multi_proc::Result<u32> {
+    Ok(std::process::id())
+}
+
+fn sleep(ms: u64) -> multi_proc::Result<u64> {
+    std::thread::sleep(Duration::from_millis(ms));
+    Ok(ms)
+}
+
+fn die(signal: i32) -> multi_proc::Result<u64> {
+    sys::raise(signal);
+    sleep(60_000)
+}
+
+fn hang(_: ()) -> multi_proc::Result<()> {
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Looks until `is_so`; the watchdog of the tests ends a look that is in vain.
+fn until(mut is_so: impl FnMut() -> bool) {
+    while !is_so() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn values_of_any_size_come_home() {
+    let pool = pool(2);
+    for len in [0, 1, 900, 959, 960, 961, 5_000, 70_000, 300_000, 3_000_000] {
+        let text = "x".repeat(len);
+        let back = pool
+            .call(|text: String| Ok(text + "!"), text.clone())
+            .unwrap();
+        assert_eq!(back, text + "!", "{len} bytes");
+    }
+    let pair = pool
+        .call(|(a, b): (u8, Vec<u64>)| Ok((b, a)), (7, vec![1, 2]))
+        .unwrap();
+    assert_eq!(pair, (vec![1, 2], 7));
+}
+
+fn errors_panics_and_exits_are_told_to_the_caller_alone() {
+    let mut pool = pool(2);
+    let error = pool
+        .call(
+            |n: u32| -> multi_proc::Result { Err(format!("no {n}"))? },
+            7,
+        )
+        .unwrap_err();
+    assert!(error.to_string().ends_with("): no 7"), "{error}");
+    assert!(error.to_string().contains("(pool, pid ") && error.attempts() == 1);
+    let error = pool
+        .call(|n: u32| -> multi_proc::Result { panic!("oh {n}") }, 8)
+        .unwrap_err();
+    assert!(
+        error.is_panicked() && error.to_string().contains("oh 8"),
+        "{error}"
+    );
+    let error = pool
+        .jobs()
+        .attempts(1)
+        .call(
+            |code: i32| -> multi_proc::Result { std::process::exit(code) },
+            9,
+        )
+        .unwrap_err();
+    assert!(matches!(error.kind(), TaskErrorKind::Exited(9)), "{error}");
+    assert!(!error.to_string().contains("attempts"), "{error}");
+    pool.wait().unwrap();
+    drop(pool.spawn_fn(|()| -> multi_proc::Result { Err("told by wait")? }, ()));
+    assert!(
+        pool.wait()
+            .unwrap_err()
+            .to_string()
+            .contains("told by wait")
+    );
+    assert_eq!(pool.status().deaths, 1);
+}
+
+fn job_that_kills_its_workers_is_given_up_with_the_last_reason() {
+    let pool = build(Pool::builder().workers(2).attempts(4));
+    let error = pool.call(die, sys::SIGKILL).unwrap_err();
+    assert_eq!(error.attempts(), 4);
+    assert!(
+        matches!(error.kind(), TaskErrorKind::Signaled { signal: 9, .. }),
+        "{error}"
+    );
+    assert!(
+        error
+            .to_string()
+            .contains("killed by SIGKILL, the last of 4 attempts"),
+        "{error}"
+    );
+    assert!(error.pid().is_some());
+    assert_eq!(pool.call(sleep, 0).unwrap(), 0);
+    let status = pool.status();
+    assert_eq!(
+        (status.deaths, status.retried, status.workers),
+        (4, 3, 2),
+        "{status:?}"
+    );
+}
+
+fn job_of_a_killed_worker_is_done_by_another() {
+    let pool = pool(2);
+    let handle = pool.spawn_fn(
+        |()| {
+            sleep(30)?;
+            Ok(std::process::id())
+        },
+        (),
+    );
+    until(|| pool.status().running == 1);
+    for pid in pool.worker_pids() {
+        sys::kill(pid, sys::SIGKILL);
+    }
+    let by = handle.join().unwrap();
+    assert!(pool.worker_pids().contains(&by));
+    assert_eq!(pool.status().retried, 1);
+    assert_eq!(pool.status().workers, 2);
+}
+
+fn workers_killed_while_nobody_looks_are_replaced() {
+    let pool = pool(3);
+    let before: BTreeSet<u32> = pool.worker_pids().into_iter().collect();
+    for pid in &before {
+        sys::kill(*pid, sys::SIGKILL);
+    }
+    let by = pool.call(pid, ()).unwrap();
+    assert!(!before.contains(&by));
+    until(|| pool.status().workers == 3);
+    let after: BTreeSet<u32> = pool.worker_pids().into_iter().collect();
+    assert!(before.is_disjoint(&after) && after.len() == 3);
+}
+
+fn time_limit_of_a_job_costs_one_worker_and_no_other_job() {
+    let mut pool = pool(2);
+    let options = TaskOptions::new().timeout(Duration::from_millis(50));
+    let slow = pool.spawn_fn_with(options, hang, ());
+    let others: Vec<_> = (0..20).map(|n| pool.spawn_fn(sleep, n % 5)).collect();
+    assert!(slow.join().unwrap_err().is_timed_out());
+    for (n, other) in (0..).zip(others) {
+        assert_eq!(other.join().unwrap(), n % 5);
+    }
+    assert_eq!(pool.wait().unwrap_err().failed_count(), 1);
+    let status = pool.status();
+    assert_eq!(
+        (status.deaths, status.retried, status.workers),
+        (1, 0, 2),
+        "{status:?}"
+    );
+}
+
+fn time_limit_of_a_job_is_kept_while_nobody_waits() {
+    let mut pool = pool(1);
+    let pid = pool.worker_pids()[0];
+    let options = TaskOptions::new().timeout(Duration::from_millis(30));
+    let handle = pool.spawn_fn_with(options, hang, ());
+    // Until the clock's thread has had it ended and collected.
+    until(|| !sys::exists(pid));
+    assert!(handle.join().unwrap_err().is_timed_out());
+    assert!(pool.wait().is_err());
+}
+
+fn time_limit_does_not_count_the_wait_for_a_worker() {
+    let mut pool = pool(1);
+    drop(pool.spawn_fn(sleep, 150));
+    let options = TaskOptions::new().timeout(Duration::from_millis(100));
+    assert_eq!(pool.spawn_fn_with(options, sleep, 1).join().unwrap(), 1);
+    pool.wait().unwrap();
+}
+
+fn full_queue_gives_arguments_back_and_waits_no_longer_than_told() {
+    let mut pool = build(Pool::builder().workers(1).queue(2));
+    let handles: Vec<_> = (0..3).map(|_| pool.spawn_fn(sleep, 100)).collect();
+    let refused = pool.jobs().try_spawn_fn(sleep, 5).unwrap_err();
+    assert!(refused.is_full() && !refused.is_cancelled());
+    assert_eq!(refused.into_args(), 5);
+    let start = Instant::now();
+    let limit = Duration::from_millis(10);
+    let refused = pool.jobs().spawn_fn_timeout(limit, sleep, 6);
+    // On a slow machine the first job may be over by then.
+    if let Err(refused) = refused {
+        assert!(refused.is_full() && start.elapsed() >= limit);
+    }
+    // Waits for room.
+    assert_eq!(pool.spawn_fn(sleep, 7).join().unwrap(), 7);
+    for handle in handles {
+        assert_eq!(handle.join().unwrap(), 100);
+    }
+    pool.wait().unwrap();
+}
+
+fn urgent_jobs_come_first_and_low_ones_last() {
+    let mut pool = pool(1);
+    let busy = pool.spawn_fn(sleep, 100);
+    until(|| pool.status().running == 1);
+    let start_time = |_: ()| Ok(now());
+    let priorities = [Priority::Low, Priority::Usual, Priority::High];
+    let handles =
+        priorities.map(|priority| pool.jobs().priority(priority).spawn_fn(start_time, ()));
+    let [low, usual, high] = handles.map(|handle| handle.join().unwrap());
+    assert!(high < usual && usual < low, "{high} {usual} {low}");
+    busy.join().unwrap();
+    // Workers that sleep hear of every lane.
+    for priority in priorities {
+        std::thread::sleep(Duration::from_millis(5));
+        assert!(pool.jobs().priority(priority).call(start_time, ()).unwrap() > low);
+    }
+    pool.wait().unwrap();
+}
+
+/// Nanoseconds since this worker first asked.
+fn now() -> u64 {
+    static ORIGIN: OnceLock<Instant> = OnceLock::new();
+    ORIGIN.get_or_init(Instant::now).elapsed().as_nanos() as u64
+}
+
+fn urgent_job_of_a_killed_worker_is_not_forgotten() {
+    let pool = pool(2);
+    for priority in [Priority::High, Priority::Low] {
+        let handle = pool.jobs().priority(priority).spawn_fn(sleep, 30);
+        until(|| pool.status().running == 1 || handle.is_finished());
+        for pid in pool.worker_pids() {
+            sys::kill(pid, sys::SIGKILL);
+        }
+        assert_eq!(handle.join().unwrap(), 30);
+    }
+}
+
+fn workers_are_recycled_after_their_share() {
+    let pool = build(Pool::builder().workers(2).recycle_after(5));
+    let pids: Vec<u32> = (0..40).map(|_| pool.call(pid, ()).unwrap()).collect();
+    for pid in &pids {
+        let jobs = pids.iter().filter(|other| *other == pid).count();
+        assert!(jobs <= 5, "{pid} did {jobs}");
+    }
+    let status = pool.status();
+    assert!(status.recycled >= 6 && status.deaths == 0, "{status:?}");
+}
+
+fn workers_that_hold_too_much_memory_are_recycled() {
+    static HOARD: OnceLock<Vec<u8>> = OnceLock::new();
+    let pool = build(Pool::builder().workers(1).recycle_above(150 << 20));
+    let first = pool.call(pid, ()).unwrap();
+    assert_eq!(pool.call(pid, ()).unwrap(), first);
+    let hoard = |_: ()| {
+        HOARD.get_or_init(|| vec![1; 200 << 20]);
+        Ok(std::process::id())
+    };
+    assert_eq!(pool.call(hoard, ()).unwrap(), first);
+    assert_ne!(pool.call(pid, ()).unwrap(), first);
+    assert_eq!(pool.status().recycled, 1);
+}
+
+fn initialiser_runs_once_per_worker() {
+    static TOLD: OnceLock<u32> = OnceLock::new();
+    let builder = Pool::builder()
+        .workers(2)
+        .in_worker(|| TOLD.set(std::process::id()).map_err(|_| "twice".into()));
+    let pool = build(builder);
+    for _ in 0..20 {
+        let told = pool
+            .call(|()| Ok(TOLD.get() == Some(&std::process::id())), ())
+            .unwrap();
+        assert!(told);
+    }
+    assert_eq!(pool.status().deaths, 0);
+}
+
+fn broken_initialiser_fails_the_jobs_with_its_error() {
+    let mut pool = build(
+        Pool::builder()
+            .workers(2)
+            .in_worker(|| Err("no licence".into())),
+    );
+    for _ in 0..2 {
+        let error = pool.call(sleep, 1).unwrap_err();
+        assert!(
+            error.is_start() && error.to_string().contains("no licence"),
+            "{error}"
+        );
+    }
+    let error = pool.spawn_fn(sleep, 1).join().unwrap_err();
+    assert!(error.is_start(), "{error}");
+    assert!(pool.wait().is_err());
+}
+
+fn arguments_and_values_beyond_their_limit_fail_that_job_alone() {
+    let mut pool = build(
+        Pool::builder()
+            .workers(1)
+            .args_bytes_max(1_000)
+            .value_bytes_max(2_000),
+    );
+    let echo = |text: String| Ok(text.clone() + &text);
+    let error = pool.call(echo, "x".repeat(1_000)).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("take 1002 bytes, where args_bytes_max is 1000"),
+        "{error}"
+    );
+    let error = pool
+        .call(|text: String| Ok(text.repeat(3)), "x".repeat(900))
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("value_bytes_max is 2000"),
+        "{error}"
+    );
+    assert_eq!(pool.call(echo, "x".repeat(900)).unwrap().len(), 1_800);
+    let error = pool.spawn_fn(echo, "x".repeat(1_000)).join().unwrap_err();
+    assert!(
+        matches!(error.kind(), TaskErrorKind::LimitExceeded(_)),
+        "{error}"
+    );
+    assert!(pool.wait().is_err());
+}
+
+fn cancel_takes_jobs_back_and_ends_the_running_one() {
+    let mut pool = pool(1);
+    let running = pool.spawn_fn(hang, ());
+    let waiting: Vec<_> = (0..5).map(|n| pool.spawn_fn(sleep, n)).collect();
+    until(|| pool.status().running == 1);
+    pool.cancel();
+    assert!(running.join().unwrap_err().is_cancelled());
+    for handle in waiting {
+        assert!(handle.join().unwrap_err().is_cancelled());
+    }
+    assert!(pool.call(sleep, 1).unwrap_err().is_cancelled());
+    assert!(pool.spawn_fn(sleep, 1).join().unwrap_err().is_cancelled());
+    assert!(
+        pool.jobs()
+            .try_spawn_fn(sleep, 1)
+            .unwrap_err()
+            .is_cancelled()
+    );
+    assert!(pool.wait().unwrap_err().is_cancelled());
+    assert_eq!(pool.call(sleep, 1).unwrap(), 1, "the next round works");
+}
+
+fn shutdown_does_what_was_asked_for_first() {
+    let pool = pool(2);
+    let pids = pool.worker_pids();
+    let handles: Vec<_> = (0..20).map(|n| pool.spawn_fn(sleep, n)).collect();
+    pool.shutdown().unwrap();
+    for (n, handle) in (0..).zip(handles) {
+        assert!(handle.is_finished());
+        assert_eq!(handle.join().unwrap(), n);
+    }
+    assert!(pids.iter().all(|pid| !sys::exists(*pid)));
+}
+
+fn shutdown_now_ends_what_runs() {
+    let pool = pool(1);
+    let pids = pool.worker_pids();
+    let running = pool.spawn_fn(hang, ());
+    let waiting = pool.spawn_fn(sleep, 1);
+    until(|| pool.status().running == 1);
+    let error = pool.shutdown_timeout(Duration::ZERO).unwrap_err();
+    assert!(error.failed_count() == 2 && error.is_cancelled(), "{error}");
+    assert!(running.join().unwrap_err().is_cancelled());
+    assert!(waiting.join().unwrap_err().is_cancelled());
+    assert!(pids.iter().all(|pid| !sys::exists(*pid)));
+}
+
+fn map_keeps_the_order_and_stops_at_a_failure() {
+    let pool = build(Pool::builder().workers(2).queue(4));
+    let squares = pool.map(|n: u64| Ok(n * n), 0..500).unwrap();
+    assert!(squares.iter().zip(0..).all(|(square, n)| *square == n * n));
+    assert_eq!(pool.map(|n: u64| Ok(n), []).unwrap(), [0; 0]);
+    let error = pool
+        .map(
+            |n: u64| {
+                if n < 40 {
+                    Ok(n)
+                } else {
+                    Err(format!("{n} is too many"))?
+                }
+            },
+            0..100_000,
+        )
+        .unwrap_err();
+    assert!(error.to_string().contains("40 is too many"), "{error}");
+    assert!(pool.status().finished < 2_000, "no more were begun");
+}
+
+fn unordered_values_come_as_they_are_ready() {
+    let pool = pool(2);
+    let order: Vec<usize> = pool
+        .map_unordered(sleep, [300, 1])
+        .map(|(index, _)| index)
+        .collect();
+    assert_eq!(order, [1, 0]);
+    let mut seen = BTreeSet::new();
+    for (index, value) in pool.map_unordered(
+        |n: usize| {
+            if n.is_multiple_of(7) {
+                Err("seven")?
+            } else {
+                Ok(n)
+            }
+        },
+        0..1_000,
+    ) {
+        assert!(seen.insert(index));
+        assert_eq!(value.ok(), (index % 7 != 0).then_some(index));
+    }
+    assert_eq!(seen.len(), 1_000);
+    // Dropped in the middle: the rest runs on, and nothing is left in the way.
+    let mut some = pool.map_unordered(sleep, 0..50);
+    assert!(some.next().is_some());
+    drop(some);
+    assert_eq!(pool.call(sleep, 0).unwrap(), 0);
+}
+
+fn threads_share_a_pool() {
+    let pool = build(Pool::builder().workers(2).queue(1));
+    std::thread::scope(|scope| {
+        for thread in 0..4_u64 {
+            let pool = &pool;
+            scope.spawn(move || {
+                for n in 0..200 {
+                    let job = thread * 1_000 + n;
+                    if n % 3 == 0 {
+                        assert_eq!(
+                            pool.spawn_fn(|n: u64| Ok(n + 1), job).join().unwrap(),
+                            job + 1
+                        );
+                    } else {
+                        assert_eq!(pool.call(|n: u64| Ok(n + 1), job).unwrap(), job + 1);
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(pool.status().finished, 800);
+}
+
+fn pool_in_a_child_refuses_and_names_both() {
+    let pool = std::sync::Arc::new(pool(1));
+    let here = std::process::id();
+    let mut group = crate::support::group();
+    let copy = std::sync::Arc::clone(&pool);
+    group.go(move || {
+        copy.call(sleep, 1)?;
+        Ok(())
+    });
+    let error = group.wait().unwrap_err().to_string();
+    assert!(
+        error.contains(&format!("this pool belongs to process {here}")),
+        "{error}"
+    );
+    assert_eq!(pool.call(sleep, 1).unwrap(), 1);
+}
+
+/// What the kernel holds for this process, once the clock of earlier tests has stopped.
+fn residue() -> Residue {
+    let is_clock = |task: std::io::Result<std::fs::DirEntry>| {
+        let name = std::fs::read_to_string(task.unwrap().path().join("comm"));
+        name.is_ok_and(|name| name.trim() == "multi-clock")
+    };
+    until(|| !std::fs::read_dir("/proc/self/task").unwrap().any(is_clock));
+    Residue::count()
+}
+
+fn idle_pool_leaves_nothing_behind() {
+    let once = || {
+        let pool = pool(2);
+        pool.call(sleep, 0).unwrap();
+        drop(pool);
+        drop(self::pool(1));
+    };
+    once();
+    let before = residue();
+    for _ in 0..20 {
+        once();
+    }
+    assert_eq!(residue(), before);
+}
+
+fn ten_thousand_jobs_leave_nothing_behind() {
+    let pool = pool(2);
+    let round = |jobs: u64| {
+        for (index, value) in pool.map_unordered(|n: u64| Ok(n + 1), 0..jobs) {
+            assert_eq!(value.unwrap(), index as u64 + 1);
+        }
+    };
+    round(500);
+    let before = residue();
+    round(10_000);
+    assert_eq!(residue(), before);
+}
+
+fn order_of_deaths_does_not_double_a_job() {
+    // Workers die in every fifth job the first time somebody runs it: what they did before is done again, and counts once.
+    let pool = build(Pool::builder().workers(2).attempts(2));
+    let folder = tempdir();
+    let jobs: Vec<(String, u64)> = (0..100).map(|n| (folder.clone(), n)).collect();
+    let mut sum = 0;
+    for (_, value) in pool.map_unordered(die_once, jobs) {
+        sum += value.unwrap();
+    }
+    assert_eq!(sum, 4_950);
+    let status = pool.status();
+    assert_eq!((status.retried, status.deaths), (20, 20), "{status:?}");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+fn die_once((folder, n): (String, u64)) -> multi_proc::Result<u64> {
+    if n % 5 == 0 && std::fs::File::create_new(format!("{folder}/{n}")).is_ok() {
+        sys::raise(sys::SIGKILL);
+    }
+    Ok(n)
+}
+
+fn tempdir() -> String {
+    let folder = std::env::temp_dir().join(format!("multi-pool-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    folder.to_str().unwrap().to_owned()
+}
