@@ -161,9 +161,10 @@ macro_rules! sending {
                 .map_err(|why| SendTimeoutError::new((), why))
         }
 
-        /// Sends all `values` in order, waiting for room; cheaper than one by one.
+        /// Sends all `values` in order, waiting for room; much cheaper than one by one.
         ///
-        /// Values of other senders may come between them.
+        /// Values of other senders may come between them. Runs of up to 128 values become visible at once: if this process is
+        /// killed in the middle of one, none of it was sent.
         ///
         /// # Errors
         /// As [`send`](Self::send); [`SendBatchError::sent`] tells how many went through.
@@ -265,7 +266,8 @@ macro_rules! receiving {
 
         /// Waits for a value, then fills the front of `values` with what is there; returns how many.
         ///
-        /// Returns 0 only for an empty `values`.
+        /// Returns 0 only for an empty `values`. Values that are being received when this process is killed die with it, as in
+        /// [`recv`](Self::recv).
         ///
         /// # Errors
         /// As [`recv`](Self::recv); nothing was received then.

@@ -24,14 +24,14 @@
 //! ring's length rounded up to a power of two. A **stamp** is
 //!
 //! ```text
-//!   63                31 30         15 14        3 2     0
-//!  ┌────────────────────┬─────────────┬───────────┬───────┐
-//!  │ lap (33 bits)      │ row's owner │ owner row │ state │
-//!  └────────────────────┴─────────────┴───────────┴───────┘
+//!   63                31 30         28 27         15 14        3 2     0
+//!  ┌────────────────────┬─────────────┬─────────────┬───────────┬───────┐
+//!  │ lap (33 bits)      │ run, as log │ row's owner │ owner row │ state │
+//!  └────────────────────┴─────────────┴─────────────┴───────────┴───────┘
 //! ```
 //!
-//! The index is the slot's own, so a stamp need not hold it; laps are compared for equality only
-//! and may wrap. A row's owners are counted (`Row::tenure`), so that a claim by one is never taken for a claim by the
+//! Run, owner and row are 0 but for BUSY and TAKING. The index is the slot's own, so a stamp need not hold it; laps are compared
+//! the shorter way round and may wrap. A row's owners are counted (`Row::tenure`), so that a claim by one is never taken for a claim by the
 //! next. None of this is trusted when read back: see [`Geometry::split`].
 
 use crate::Error;
@@ -46,11 +46,16 @@ pub(crate) const ROWS: usize = 1 << ROW_BITS;
 
 const ROW_BITS: u32 = 12;
 /// So many owners a row must have had before a claim looks like one of an earlier owner.
-const TENURE_BITS: u32 = 16;
+const TENURE_BITS: u32 = 13;
 pub(crate) const OWNER_BITS: u32 = ROW_BITS + TENURE_BITS;
 const STATE_BITS: u32 = 3;
-const LAP_SHIFT: u32 = OWNER_BITS + STATE_BITS;
+const RUN_BITS: u32 = 3;
+const RUN_SHIFT: u32 = OWNER_BITS + STATE_BITS;
+const LAP_SHIFT: u32 = RUN_SHIFT + RUN_BITS;
 pub(crate) const LAP_MASK: u64 = u64::MAX >> LAP_SHIFT;
+
+/// Slots that one exchange claims at most.
+pub(crate) const RUN_MAX: usize = 1 << ((1 << RUN_BITS) - 1);
 
 /// The largest alignment a value may ask for: a page, which is what a mapping guarantees.
 pub(crate) const ALIGN_MAX: usize = 4096;
@@ -192,15 +197,39 @@ pub(crate) struct Stamp {
     pub(crate) lap: u64,
     pub(crate) owner: Owner,
     pub(crate) state: State,
+    /// How many slots from this one on were claimed with it, as a logarithm.
+    run_log: u32,
 }
 
 impl Stamp {
+    #[inline]
     pub(crate) fn new(lap: u64, owner: Owner, state: State) -> Stamp {
-        Stamp { lap, owner, state }
+        Stamp::of_run(lap, owner, state, 0)
     }
 
+    /// The stamp of the first of `1 << run_log` slots that are claimed together.
+    #[inline]
+    pub(crate) fn of_run(lap: u64, owner: Owner, state: State, run_log: u32) -> Stamp {
+        debug_assert!(1 << run_log <= RUN_MAX);
+        Stamp {
+            lap,
+            owner,
+            state,
+            run_log,
+        }
+    }
+
+    #[inline]
     pub(crate) fn bits(self) -> u64 {
-        self.lap << LAP_SHIFT | u64::from(self.owner) << STATE_BITS | self.state as u64
+        self.lap << LAP_SHIFT
+            | u64::from(self.run_log) << RUN_SHIFT
+            | u64::from(self.owner) << STATE_BITS
+            | self.state as u64
+    }
+
+    /// How many slots were claimed together, this one being the first.
+    pub(crate) fn run_len(self) -> usize {
+        1 << self.run_log
     }
 
     /// Takes a stamp apart; `None` is a state that no participant ever writes.
@@ -216,7 +245,8 @@ impl Stamp {
             _ => return None,
         };
         let owner = (bits >> STATE_BITS) as Owner & OWNER_MASK;
-        Some(Stamp::new(bits >> LAP_SHIFT, owner, state))
+        let run_log = (bits >> RUN_SHIFT) as u32 & ((1 << RUN_BITS) - 1);
+        Some(Stamp::of_run(bits >> LAP_SHIFT, owner, state, run_log))
     }
 }
 
@@ -396,9 +426,12 @@ impl Geometry {
         1 << (self.lap_shift + LAP_MASK.count_ones() - 1).min(i64::BITS - 3)
     }
 
-    /// True where the shared tail or head is moved on.
-    pub(crate) fn is_milestone(&self, position: u64) -> bool {
-        position & self.milestones as u64 == 0
+    /// True if the shared tail or head is moved on somewhere in the `count` positions from this one, all of one lap.
+    #[inline]
+    pub(crate) fn has_milestone(&self, position: u64, count: usize) -> bool {
+        let last = position.wrapping_add(count as u64 - 1);
+        // The last milestone up to there.
+        last & !(self.milestones as u64) >= position
     }
 
     /// True if `position` comes after `other`.
@@ -447,7 +480,7 @@ mod tests {
         let count = |len| {
             let geometry = Geometry::new::<u64>(len, Delivery::AtMostOnce).unwrap();
             (0..len as u64)
-                .filter(|&i| geometry.is_milestone(i))
+                .filter(|&i| geometry.has_milestone(i, 1))
                 .count()
         };
         assert_eq!([1, 3, 15].map(count), [1, 3, 15]);
@@ -465,8 +498,11 @@ mod tests {
 
     #[test]
     fn stamps_survive_a_round_trip_and_bad_states_are_refused() {
-        let stamp = Stamp::new(LAP_MASK, OWNER_MASK, State::Sealed);
-        assert_eq!(Stamp::read(stamp.bits()), Some(stamp));
+        for (owner, run_log) in [(0, 0), (0, 7), (OWNER_MASK, 0), (1, 5)] {
+            let stamp = Stamp::of_run(LAP_MASK, owner, State::Sealed, run_log);
+            assert_eq!(Stamp::read(stamp.bits()), Some(stamp));
+            assert_eq!(stamp.run_len(), 1 << run_log);
+        }
         assert_eq!(Stamp::read(0), Some(Stamp::new(0, 0, State::Free)));
         assert!(Stamp::read(7).is_none());
         assert_eq!(lap_after(LAP_MASK), 0);

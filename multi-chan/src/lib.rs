@@ -79,6 +79,7 @@
     )
 )]
 
+mod batch;
 #[cfg(not(loom))]
 mod builder;
 #[cfg(not(loom))]
@@ -118,7 +119,9 @@ mod ring;
 mod robust;
 #[cfg(not(loom))]
 mod select;
+mod slots;
 pub mod spsc;
+mod sweep;
 mod sync;
 #[cfg(not(loom))]
 mod sys;

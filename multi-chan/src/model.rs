@@ -454,3 +454,5 @@ fn a_dead_receivers_claim_gives_the_slot_back() {
 
 #[path = "model_death.rs"]
 mod death;
+#[path = "model_runs.rs"]
+mod runs;

@@ -4,20 +4,12 @@
 //! therefore says whose it is from its first instant, and if that process is dead any survivor can
 //! undo the claim with one exchange. The states and the proofs are in `README.md`.
 
-#![expect(
-    unsafe_code,
-    reason = "slots are plain memory, written by whoever claimed them"
-)]
+#![expect(unsafe_code, reason = "a view of a mapping goes to other threads")]
 
 use crate::kill::{self, KillPoint};
-use crate::layout::{
-    CountedSlot, Geometry, Header, Owner, Place, Slot, Stamp, State, lap_after, lap_before, row_of,
-};
-use crate::message::copy;
+use crate::layout::{Geometry, Owner, Place, RUN_MAX, Slot, Stamp, State, lap_after, lap_before};
 use crate::plain::Plain;
-use crate::sync::{
-    AcqRel, Acquire, AtomicU32, AtomicU64, Relaxed, Release, SeqCst, fence, order_before_post,
-};
+use crate::sync::{AcqRel, Acquire, Relaxed, Release, SeqCst, order_before_post};
 use crate::trail::Hint;
 use std::fmt;
 use std::marker::PhantomData;
@@ -76,10 +68,36 @@ impl Claim {
     }
 }
 
+/// Slots in a row that this process has claimed together; see *Runs* in `README.md`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Run {
+    pub(crate) first: Claim,
+    pub(crate) len: usize,
+}
+
+impl Run {
+    /// The claim of one of the slots; the first is 0.
+    #[inline]
+    pub(crate) fn nth(self, nth: usize) -> Claim {
+        debug_assert!(nth < self.len);
+        let Claim {
+            position,
+            owner,
+            place,
+        } = self.first;
+        Claim::at(
+            position.wrapping_add(nth as u64),
+            owner,
+            place.index + nth,
+            place.lap,
+        )
+    }
+}
+
 /// Why one attempt at one position led nowhere.
 pub(crate) enum Miss<R> {
-    /// The position is used up: the next one, then.
-    Passed,
+    /// The position is used up, and so many in all: the one after them, then.
+    Passed(usize),
     /// Somebody was faster: look again.
     Beaten,
     /// The slot is laps ahead: this position is used up, and all before the named one.
@@ -135,10 +153,14 @@ impl<T: Plain> Ring<T> {
         }
     }
 
-    pub(crate) fn header(&self) -> &Header {
-        // SAFETY: `new`'s caller promised a mapping that begins with a header; its fields are
-        // atomics, for which zero bytes are valid.
-        unsafe { self.base.cast::<Header>().as_ref() }
+    #[inline]
+    pub(crate) fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    #[inline]
+    pub(crate) fn base(&self) -> NonNull<u8> {
+        self.base
     }
 
     /// Claims the next free slot for the row `owner`, to be published or withdrawn.
@@ -147,10 +169,10 @@ impl<T: Plain> Ring<T> {
         let tail = &self.header().tail.0;
         let mut position = hint.get();
         loop {
-            match self.seize_room(owner, position) {
-                Ok(claim) => {
+            match self.seize_room(owner, position, 1) {
+                Ok(run) => {
                     hint.set(self.geometry().after(position, 1));
-                    return Ok(claim);
+                    return Ok(run.first);
                 }
                 Err(miss) => match self.after_miss(tail, hint, position, miss, Refused::Corrupt) {
                     Ok(next) => position = next,
@@ -167,7 +189,7 @@ impl<T: Plain> Ring<T> {
     #[inline]
     pub(crate) fn publish(&self, claim: Claim) {
         self.show(claim);
-        if self.geometry().is_milestone(claim.position) {
+        if self.geometry().has_milestone(claim.position, 1) {
             let next = self.geometry().after(claim.position, 1);
             self.raise(&self.header().tail.0, next);
             kill::reached(KillPoint::TailMoved);
@@ -194,37 +216,6 @@ impl<T: Plain> Ring<T> {
         Ok(claim)
     }
 
-    /// Puts in as many of `values` as there is room for, in a row, moving the tail once.
-    pub(crate) fn push_batch(
-        &self,
-        owner: Owner,
-        values: &[T],
-        hint: &Hint,
-    ) -> Result<usize, Refused> {
-        let tail = &self.header().tail.0;
-        let mut position = hint.get();
-        let mut count = 0;
-        while count < values.len().min(self.geometry().ring_len) {
-            match self.seize_room(owner, position) {
-                Ok(claim) => {
-                    self.write(claim, &values[count]);
-                    self.show(claim);
-                    count += 1;
-                    position = self.geometry().after(position, 1);
-                }
-                Err(miss) if count == 0 => {
-                    position = self.after_miss(tail, hint, position, miss, Refused::Corrupt)?;
-                }
-                Err(_) => break,
-            }
-        }
-        if count > 0 {
-            hint.set(position);
-            self.raise(tail, position);
-        }
-        Ok(count)
-    }
-
     /// Claims the next value for the row `owner`, to be read and then freed.
     #[inline(always)]
     pub(crate) fn claim_value(&self, owner: Owner, hint: &Hint) -> Result<Claim, Nothing> {
@@ -236,10 +227,10 @@ impl<T: Plain> Ring<T> {
         let head = &self.header().head.0;
         let mut position = hint.get();
         loop {
-            match self.seize_value(owner, position) {
-                Ok(claim) => {
+            match self.seize_value(owner, position, 1) {
+                Ok(run) => {
                     hint.set(self.geometry().after(position, 1));
-                    return Ok(claim);
+                    return Ok(run.first);
                 }
                 Err(miss) => match self.after_miss(head, hint, position, miss, Nothing::Corrupt) {
                     Ok(next) => position = next,
@@ -256,7 +247,7 @@ impl<T: Plain> Ring<T> {
     #[inline]
     pub(crate) fn free(&self, claim: Claim) {
         self.clear(claim);
-        if self.geometry().is_milestone(claim.position) {
+        if self.geometry().has_milestone(claim.position, 1) {
             let next = self.geometry().after(claim.position, 1);
             self.raise(&self.header().head.0, next);
             kill::reached(KillPoint::HeadMoved);
@@ -270,37 +261,6 @@ impl<T: Plain> Ring<T> {
         let value = self.read(claim);
         self.free(claim);
         Ok(value)
-    }
-
-    /// Fills the front of `values` with what is there, moving the head once.
-    pub(crate) fn pop_batch(
-        &self,
-        owner: Owner,
-        values: &mut [T],
-        hint: &Hint,
-    ) -> Result<usize, Nothing> {
-        let head = &self.header().head.0;
-        let mut position = hint.get();
-        let mut count = 0;
-        while count < values.len().min(self.geometry().ring_len) {
-            match self.seize_value(owner, position) {
-                Ok(claim) => {
-                    values[count] = self.read(claim);
-                    self.clear(claim);
-                    count += 1;
-                    position = self.geometry().after(position, 1);
-                }
-                Err(miss) if count == 0 => {
-                    position = self.after_miss(head, hint, position, miss, Nothing::Corrupt)?;
-                }
-                Err(_) => break,
-            }
-        }
-        if count > 0 {
-            hint.set(position);
-            self.raise(head, position);
-        }
-        Ok(count)
     }
 
     /// Ends a closed channel at the head if nothing is left in it; true once it has ended.
@@ -340,10 +300,10 @@ impl<T: Plain> Ring<T> {
         // before this one may not have moved the head yet (or be dead): nobody shall find it two
         // laps behind.
         self.raise(head, position);
-        let Ok(claim) = self.seize_value(sent.owner, position) else {
+        let Ok(taken) = self.seize_value(sent.owner, position, 1) else {
             return false;
         };
-        self.clear(claim);
+        self.clear(taken.first);
         self.raise(head, self.geometry().after(position, 1));
         true
     }
@@ -371,159 +331,22 @@ impl<T: Plain> Ring<T> {
         self.geometry().distance(head, self.true_tail()) + self.returned_count()
     }
 
-    /// Undoes every claim with the row `row`, whose process is dead; returns how many there were.
-    ///
-    /// May run in several processes at once and die at any step: each claim is undone by one
-    /// exchange, and a claim undone twice is undone once. `still_his` says whether the row still
-    /// names the dead process: another survivor may have finished and the row have a new owner.
-    ///
-    /// `before_free` sees the index and the stamp of each slot that a dead receiver had, before it is freed:
-    /// what the value stands for is freed first. It may be called by several survivors for one slot, and late.
-    #[cold]
-    pub(crate) fn sweep(
-        &self,
-        row: u16,
-        still_his: impl Fn() -> bool,
-        before_free: impl Fn(usize, u64),
-    ) -> usize {
-        let mut undone = 0;
-        for (index, slot, bits) in self.used_slots() {
-            let Some(stamp) = Stamp::read(bits) else {
-                continue;
-            };
-            if row_of(stamp.owner) != row {
-                continue;
-            }
-            let after = match stamp.state {
-                State::Busy => Stamp::new(stamp.lap, 0, State::Skip),
-                State::Taking if self.redelivers() => Stamp::new(stamp.lap, 0, State::Returned),
-                State::Taking => Stamp::new(lap_after(stamp.lap), 0, State::Free),
-                State::Free | State::Full | State::Skip | State::Sealed | State::Returned => {
-                    continue;
-                }
-            };
-            // The stamp was read first. A new owner of the row writes its claims after its name, so if
-            // the name is still the dead one's, so was the stamp; and it says which of the row's owners it is, so the
-            // exchange below cannot meet a newer claim, not even of the same message in the same lap.
-            if !still_his() {
-                break;
-            }
-            if stamp.state == State::Taking && !self.redelivers() {
-                before_free(index, bits);
-            }
-            // AcqRel: stands in for the dead owner's publish or free, which were Release.
-            // Relaxed on failure: another survivor did it.
-            if slot
-                .stamp
-                .compare_exchange(bits, after.bits(), AcqRel, Relaxed)
-                .is_ok()
-            {
-                undone += 1;
-                kill::reached(KillPoint::Undone);
-                if stamp.state == State::Taking && !self.redelivers() {
-                    // Relaxed: a statistic.
-                    self.header().gate.0.dropped.fetch_add(1, Relaxed);
-                }
-            }
-        }
-        if self.redelivers() {
-            // Even if nothing was undone: the dead process may have given a message back and not yet said so,
-            // or another survivor may have died just there.
-            self.announce_returned();
-        }
-        undone
-    }
-
-    /// The slots that have ever been claimed, with their stamps; oldest first, as far as the tail is known.
-    pub(crate) fn used_slots(&self) -> impl Iterator<Item = (usize, &Slot, u64)> {
-        // Acquire: pairs with the Release in `raise`. In a later lap the head may be a lap behind, the tail is not.
-        let tail = self.header().tail.0.load(Acquire);
-        let lap_mask = (1 << self.geometry.lap_shift) - 1;
-        let first_lap = tail <= lap_mask;
-        let ring_len = self.geometry.ring_len;
-        let start = if first_lap {
-            0
-        } else {
-            (tail & lap_mask) as usize
-        };
-        (0..ring_len)
-            .map(move |step| {
-                let index = (start + step) % ring_len;
-                let slot = self.slot(index);
-                // Acquire: pairs with the exchanges and stores of whoever had the slot last.
-                (index, slot, slot.stamp.load(Acquire))
-            })
-            // In the first lap slots are claimed in order, so nobody has been at this one or beyond:
-            // the rest of a large ring stays untouched memory.
-            .take_while(move |&(_, _, bits)| !(first_lap && bits == 0))
-    }
-
-    /// The stamp of slot `index` as it is now.
-    pub(crate) fn stamp_bits(&self, index: usize) -> u64 {
-        // Acquire: pairs with the store that published or freed the slot.
-        self.slot(index).stamp.load(Acquire)
-    }
-
-    /// The first words of the value in slot `index`, if the slot holds the stamp `bits` all the while.
-    ///
-    /// For survivors, who have no claim on the slot: what they read may be written over as they read it.
-    pub(crate) fn glance<const N: usize>(&self, index: usize, bits: u64) -> Option<[u64; N]> {
-        // Relaxed: the fence below stands between these reads and the second look at the stamp.
-        let words = std::array::from_fn(|nth| self.word(index, nth).load(Relaxed));
-        // Acquire: pairs with the fence in `write_words`: if any word was written after a later claim,
-        // the look that follows sees that claim.
-        fence(Acquire);
-        // Relaxed: ordered by the fence.
-        (self.slot(index).stamp.load(Relaxed) == bits).then_some(words)
-    }
-
-    /// Writes the first words of the value of a slot claimed by `claim_room`, so that survivors may `glance`; before
-    /// anything else of the value is written.
-    #[inline]
-    pub(crate) fn write_words<const N: usize>(&self, claim: Claim, words: [u64; N]) {
-        // Release: our claim comes before whatever we write. Pairs with the fence in `glance`.
-        fence(Release);
-        for (nth, word) in words.into_iter().enumerate() {
-            // Relaxed: published with the slot.
-            self.word(claim.place.index, nth).store(word, Relaxed);
-        }
-    }
-
-    /// The first words of the value of a slot claimed by `claim_value`, each read once.
-    #[inline]
-    pub(crate) fn read_words<const N: usize>(&self, claim: Claim) -> [u64; N] {
-        // Relaxed: the claim has seen the publish.
-        std::array::from_fn(|nth| self.word(claim.place.index, nth).load(Relaxed))
-    }
-
-    #[cfg(not(loom))]
-    #[inline]
-    fn word(&self, index: usize, nth: usize) -> &AtomicU64 {
-        let offset = self.geometry.value_offset + nth * size_of::<u64>();
-        assert!(offset + size_of::<u64>() <= self.geometry.stride);
-        debug_assert!(index < self.geometry.ring_len);
-        let offset = self.geometry.slots_offset + index * self.geometry.stride + offset;
-        // SAFETY: inside the slot, by the assertions.
-        let word = unsafe { self.base.add(offset) };
-        // SAFETY: values begin at a word's alignment at least; any bytes are a valid atomic.
-        unsafe { word.cast::<AtomicU64>().as_ref() }
-    }
-
-    #[cfg(loom)]
-    fn word(&self, index: usize, nth: usize) -> &AtomicU64 {
-        &self.slot(index).words[nth]
-    }
-
-    /// Claims the slot at `position` for sending.
+    /// Claims the slot at `position` for sending, and up to `wanted` in all that follow it.
     #[inline(always)]
-    fn seize_room(&self, owner: Owner, position: u64) -> Result<Claim, Miss<Refused>> {
+    pub(crate) fn seize_room(
+        &self,
+        owner: Owner,
+        position: u64,
+        wanted: usize,
+    ) -> Result<Run, Miss<Refused>> {
         let (place, slot) = self.at(position).ok_or(Miss::Over(Refused::Corrupt))?;
         // Acquire: pairs with the Release that freed the slot in `clear`: its reader is done.
         let bits = slot.stamp.load(Acquire);
         if bits != Stamp::new(place.lap, 0, State::Free).bits() {
             return Err(self.why_not_filled(position, place, slot, bits));
         }
-        let busy = Stamp::new(place.lap, owner, State::Busy).bits();
+        let run_log = self.run_log(place, bits, wanted);
+        let busy = Stamp::of_run(place.lap, owner, State::Busy, run_log).bits();
         // SeqCst: as Release, our name in the table comes before our claim (pairs with the Acquire load
         // in `sweep`); and in the one order of SeqCst operations the claim comes before our look at
         // the event: pairs with the fence in `Event::arm`.
@@ -537,27 +360,19 @@ impl<T: Plain> Ring<T> {
         }
         order_before_post();
         kill::reached(KillPoint::Claimed);
-        Ok(Claim {
-            position,
-            owner,
-            place,
+        Ok(Run {
+            first: Claim {
+                position,
+                owner,
+                place,
+            },
+            len: 1 << run_log,
         })
-    }
-
-    /// Writes the value of a slot that was claimed by `claim_room`.
-    #[inline]
-    pub(crate) fn write(&self, claim: Claim, value: &T) {
-        #[cfg(loom)]
-        self.slot(claim.place.index).watch.with_mut(|_| ());
-        // SAFETY: the exchange in `seize_room` gave this slot to the claim's holder alone until its stamp
-        // is stored; the pointer lies inside the mapping, since `at` checked the index, and is
-        // aligned by the geometry.
-        unsafe { copy::write_value(self.value(claim), value) };
     }
 
     /// Publishes a claimed slot.
     #[inline]
-    fn show(&self, claim: Claim) {
+    pub(crate) fn show(&self, claim: Claim) {
         if self.redelivers() {
             // Relaxed: published with the stamp, as the value is.
             self.attempts_word(claim).store(0, Relaxed);
@@ -569,16 +384,22 @@ impl<T: Plain> Ring<T> {
         kill::reached(KillPoint::Published);
     }
 
-    /// Claims the value at `position`.
+    /// Claims the value at `position`, and up to `wanted` in all that follow it.
     #[inline(always)]
-    fn seize_value(&self, owner: Owner, position: u64) -> Result<Claim, Miss<Nothing>> {
+    pub(crate) fn seize_value(
+        &self,
+        owner: Owner,
+        position: u64,
+        wanted: usize,
+    ) -> Result<Run, Miss<Nothing>> {
         let (place, slot) = self.at(position).ok_or(Miss::Over(Nothing::Corrupt))?;
         // Acquire: pairs with the Release store in `show`: the value is whole.
         let bits = slot.stamp.load(Acquire);
         if bits != Stamp::new(place.lap, 0, State::Full).bits() {
             return Err(self.why_not_emptied(position, place, slot, bits));
         }
-        let taking = Stamp::new(place.lap, owner, State::Taking).bits();
+        let run_log = self.run_log(place, bits, wanted);
+        let taking = Stamp::of_run(place.lap, owner, State::Taking, run_log).bits();
         // SeqCst: as Release, a rendezvous sender sees what we did before (`is_untaken`), and a survivor
         // our name before our claim (`sweep`); both load with Acquire. And as in `seize_room`, the claim
         // comes before our look at the event: pairs with the fence in `Event::arm`.
@@ -592,26 +413,43 @@ impl<T: Plain> Ring<T> {
         }
         order_before_post();
         kill::reached(KillPoint::Taken);
-        Ok(Claim {
-            position,
-            owner,
-            place,
+        Ok(Run {
+            first: Claim {
+                position,
+                owner,
+                place,
+            },
+            len: 1 << run_log,
         })
     }
 
-    /// Copies out the value of a slot that was claimed by `claim_value`.
-    #[inline]
-    pub(crate) fn read(&self, claim: Claim) -> T {
-        #[cfg(loom)]
-        self.slot(claim.place.index).watch.with_mut(|_| ());
-        // SAFETY: the exchange in `seize_value` gave this slot to the claim's holder alone until its stamp
-        // is stored, and the Acquire load there saw the sender's publish.
-        unsafe { copy::read_value(self.value(claim)) }
+    /// The length of a run that may be claimed at `place`, whose stamp is `bits`, as a logarithm: no more than `wanted`,
+    /// and as far as slots of the same lap hold the same.
+    #[inline(always)]
+    fn run_log(&self, place: Place, bits: u64, wanted: usize) -> u32 {
+        if wanted < 2 {
+            // Known while compiling, where one slot is claimed.
+            return 0;
+        }
+        let most = wanted
+            .min(self.geometry.ring_len - place.index)
+            .min(RUN_MAX);
+        let most = 1 << most.ilog2();
+        // Acquire: for each slot what the look at the first one is for that.
+        let is_alike = |nth: &usize| self.slot(place.index + nth).stamp.load(Acquire) == bits;
+        (1 + (1..most).take_while(is_alike).count()).ilog2()
+    }
+
+    /// The slots of the run that the stamp of slot `index` speaks of; `None` if they lead out of the ring, which only a
+    /// corrupt mapping can say.
+    pub(crate) fn run_len(&self, index: usize, stamp: Stamp) -> Option<usize> {
+        let len = stamp.run_len();
+        (len <= self.geometry.ring_len - index).then_some(len)
     }
 
     /// Frees a slot whose value was claimed.
     #[inline]
-    fn clear(&self, claim: Claim) {
+    pub(crate) fn clear(&self, claim: Claim) {
         let free = Stamp::new(lap_after(claim.place.lap), 0, State::Free).bits();
         // Release: our reading is done. Pairs with the Acquire load in `seize_room`.
         self.slot(claim.place.index).stamp.store(free, Release);
@@ -635,9 +473,10 @@ impl<T: Plain> Ring<T> {
                 // Free and yet not the bits that say so: it names an owner.
                 State::Free => Miss::Over(Refused::Corrupt),
                 State::Sealed => Miss::Over(Refused::Sealed),
-                State::Busy | State::Full | State::Taking | State::Skip | State::Returned => {
-                    Miss::Passed
-                }
+                State::Busy | State::Taking => self
+                    .run_len(place.index, stamp)
+                    .map_or(Miss::Over(Refused::Corrupt), Miss::Passed),
+                State::Full | State::Skip | State::Returned => Miss::Passed(1),
             };
         }
         if stamp.lap == lap_before(place.lap) {
@@ -687,14 +526,17 @@ impl<T: Plain> Ring<T> {
             State::Free => Miss::Over(Nothing::Empty),
             State::Busy => Miss::Over(Nothing::Pending { owner: stamp.owner }),
             State::Sealed => Miss::Over(Nothing::Sealed),
-            State::Taking | State::Returned => Miss::Passed,
+            State::Taking => self
+                .run_len(place.index, stamp)
+                .map_or(Miss::Over(Nothing::Corrupt), Miss::Passed),
+            State::Returned => Miss::Passed(1),
             State::Skip => {
                 if !self.step_over(lap_after(place.lap), slot, bits) {
                     return Miss::Beaten;
                 }
                 // Room that no receive will tell the senders of.
                 self.header().freed.0.post_all();
-                Miss::Passed
+                Miss::Passed(1)
             }
         }
     }
@@ -708,52 +550,5 @@ impl<T: Plain> Ring<T> {
         slot.stamp
             .compare_exchange(bits, free, AcqRel, Relaxed)
             .is_ok()
-    }
-
-    /// Writes over a stamp, as no participant would.
-    #[cfg(test)]
-    pub(crate) fn scribble(&self, index: usize, bits: u64) {
-        // Relaxed: a test on one thread.
-        self.slot(index).stamp.store(bits, Relaxed);
-    }
-
-    pub(crate) fn geometry(&self) -> &Geometry {
-        &self.geometry
-    }
-
-    #[inline]
-    pub(crate) fn at(&self, position: u64) -> Option<(Place, &Slot)> {
-        let place = self.geometry.split(position)?;
-        Some((place, self.slot(place.index)))
-    }
-
-    #[inline]
-    pub(crate) fn slot(&self, index: usize) -> &Slot {
-        debug_assert!(index < self.geometry.ring_len);
-        let offset = self.geometry.slots_offset + index * self.geometry.stride;
-        // SAFETY: `index` is below `ring_len`, so the offset lies inside the mapping.
-        let slot = unsafe { self.base.add(offset) };
-        // SAFETY: the geometry aligns slots; a slot's head is an atomic, valid for any bytes.
-        unsafe { slot.cast::<Slot>().as_ref() }
-    }
-
-    /// The attempts of a claimed slot.
-    pub(crate) fn attempts_word(&self, claim: Claim) -> &AtomicU32 {
-        assert!(self.geometry.redelivers);
-        let slot = NonNull::from(self.slot(claim.place.index)).cast::<CountedSlot>();
-        let slot = self.base.map_addr(|_| slot.addr()).cast::<CountedSlot>();
-        // SAFETY: where messages come back, the geometry begins every slot with a `CountedSlot`, whose fields
-        // are atomics.
-        &unsafe { slot.as_ref() }.attempts
-    }
-
-    /// The value of a claimed slot; the claim's holder alone may touch it.
-    #[inline]
-    pub(crate) fn value(&self, claim: Claim) -> NonNull<T> {
-        let offset = self.geometry.slots_offset
-            + claim.place.index * self.geometry.stride
-            + self.geometry.value_offset;
-        // SAFETY: a claim's index is below `ring_len`, so value and offset lie inside the mapping.
-        unsafe { self.base.add(offset) }.cast()
     }
 }

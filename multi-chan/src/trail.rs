@@ -3,7 +3,7 @@
 //! Slots are claimed in order, and a stamp tells whether its slot's turn has passed. So whoever knows
 //! *any* earlier position finds the tail (or the head) by walking on. Two things shorten the walk. Each
 //! handle remembers where it was last ([`Hint`], private memory). And the shared words `tail` and
-//! `head` are raised at milestones (`Geometry::is_milestone`): they may be behind, by more than a lap if
+//! `head` are raised at milestones (`Geometry::has_milestone`): they may be behind, by more than a lap if
 //! participants died there, but never ahead, and never move back.
 
 use crate::layout::{Geometry, Place, Stamp, State, laps_ahead};
@@ -56,10 +56,10 @@ impl<T: Plain> Ring<T> {
     ) -> Result<u64, R> {
         let behind = matches!(miss, Miss::Behind);
         let next = match miss {
-            Miss::Passed => {
-                let next = self.geometry().after(position, 1);
+            Miss::Passed(count) => {
+                let next = self.geometry().after(position, count);
                 // Whoever claimed the milestone may be slow to raise the word, or dead.
-                if self.geometry().is_milestone(position) {
+                if self.geometry().has_milestone(position, count) {
                     self.raise(word, next);
                 }
                 next
@@ -145,7 +145,10 @@ impl<T: Plain> Ring<T> {
                 break;
             };
             position = match laps_ahead(stamp.lap, place.lap) {
-                0 if passed(stamp.state) => self.geometry().after(position, 1),
+                0 if passed(stamp.state) => match self.run_len(place.index, stamp) {
+                    Some(len) => self.geometry().after(position, len),
+                    None => break,
+                },
                 1.. => match self.another_lap::<()>(position, place, stamp) {
                     Miss::Ahead(next) => next,
                     _ => break,

@@ -160,7 +160,25 @@ pub(crate) unsafe fn read_value<T: Plain>(from: NonNull<T>) -> T {
     unsafe { value.assume_init() }
 }
 
-/// The same into a vector, behind what it holds.
+/// The same to where the value is wanted.
+///
+/// # Safety
+/// As [`read_value`].
+#[inline]
+pub(crate) unsafe fn read_value_to<T: Plain>(from: NonNull<T>, value: &mut T) {
+    if const { size_of::<T>() <= WHOLE_MAX } {
+        // SAFETY: the caller's promise.
+        *value = unsafe { read_value(from) };
+        return;
+    }
+    let bytes = (&raw mut *value).cast::<MaybeUninit<u8>>();
+    // SAFETY: the bytes of `value`, which are not read through this slice; what is written there is initialised.
+    let bytes = unsafe { slice::from_raw_parts_mut(bytes, size_of::<T>()) };
+    // SAFETY: the caller's promise.
+    unsafe { read(from.cast(), bytes) };
+}
+
+/// As [`read`] into a vector, behind what it holds.
 ///
 /// # Safety
 /// As [`read`] for `bytes` bytes.

@@ -125,8 +125,8 @@ fn send_batch(play: &Play, who: usize, count: usize) {
     }
 }
 
-fn recv_batch(play: &Play) {
-    let mut batch = [Message::default(); 3];
+fn recv_batch(play: &Play, most: usize) {
+    let mut batch = vec![Message::default(); most];
     rx(play, |rx| {
         let count = rx.recv_batch(&mut batch).unwrap_or(0);
         let mut last = [0; SENDERS];
@@ -177,6 +177,12 @@ pub(crate) fn scenes() -> Vec<Scene<Ours>> {
             name: "send a batch that is too long",
             act: |play, who| send_batch(play, who, 5),
             ..Scene::quiet(2)
+        },
+        Scene {
+            name: "send a batch of twelve in a ring of 20",
+            filled: 2,
+            act: |play, who| send_batch(play, who, 12),
+            ..Scene::quiet(20)
         },
         Scene {
             name: "rendezvous send, receiver asleep",
@@ -248,7 +254,7 @@ pub(crate) fn scenes() -> Vec<Scene<Ours>> {
         Scene {
             name: "receive a batch",
             filled: 3,
-            act: |play, _| recv_batch(play),
+            act: |play, _| recv_batch(play, 3),
             in_hand: 3,
             waits_as: Receiver,
             ..Scene::quiet(3)
@@ -257,10 +263,18 @@ pub(crate) fn scenes() -> Vec<Scene<Ours>> {
             name: "receive a batch, senders asleep",
             filled: 3,
             sleepers: Some((Sender, 2)),
-            act: |play, _| recv_batch(play),
+            act: |play, _| recv_batch(play, 3),
             in_hand: 3,
             waits_as: Receiver,
             ..Scene::quiet(3)
+        },
+        Scene {
+            name: "receive a batch of twelve in a ring of 20",
+            filled: 14,
+            act: |play, _| recv_batch(play, 12),
+            in_hand: 12,
+            waits_as: Receiver,
+            ..Scene::quiet(20)
         },
         Scene {
             name: "rendezvous receive, sender asleep",
