@@ -6,6 +6,7 @@
 )]
 
 use crate::group::Group;
+use crate::interrupt::{Interrupt, Watch};
 use crate::limits::Limits;
 use crate::reap::{Reaper, Settings};
 use crate::stdio::{Input, Output};
@@ -30,6 +31,7 @@ const VALUE_BYTES_MAX: usize = 64 << 20;
 pub struct Builder {
     options: GroupOptions,
     settings: Settings,
+    interrupt: Option<Arc<Watch>>,
 }
 
 impl Builder {
@@ -43,6 +45,7 @@ impl Builder {
                 in_child: None,
                 terms: None,
             },
+            interrupt: None,
         }
     }
 
@@ -64,6 +67,14 @@ impl Builder {
     /// each running task, used as memory only where a value needs it.
     pub fn value_bytes_max(mut self, bytes: usize) -> Self {
         self.settings.value_bytes_max = bytes;
+        self
+    }
+
+    /// Has Ctrl-C stop this group: its tasks are asked to stop at the first signal that `interrupt` counts, and killed at the second. This is
+    /// the group's [`cancel_token`](Self::cancel_token), too.
+    pub fn interrupt(mut self, interrupt: &Interrupt) -> Self {
+        self.options = self.options.cancel_token(interrupt.token());
+        self.interrupt = Some(Arc::clone(interrupt.watch()));
         self
     }
 
@@ -164,6 +175,9 @@ impl Builder {
                  limits of address space and open files (ulimit -v, ulimit -n)"
             ))
         })?;
+        if let Some(interrupt) = &self.interrupt {
+            interrupt.register(&reaper);
+        }
         let event = Arc::clone(&reaper);
         let maker = Arc::clone(&reaper);
         let ledger = Ledger::new("proc", self.options, event, move || maker.new_token())?;

@@ -70,12 +70,18 @@
 //! What a task prints goes where its parent's output goes, or nowhere, to a file, line by line to a function, or, the end of it, into the
 //! task's error: [`Output`], [`Input`].
 //!
+//! # Ctrl-C
+//!
+//! Without further ado, a terminal's SIGINT ends parent and children together. With an [`Interrupt`], the first one asks the tasks to
+//! stop and lets `wait` report, the second kills them, the third ends the program.
+//!
 //! # How it works
 //!
 //! `start.rs` forks, `child.rs` is the child's life, `report.rs` what it says at its end, in a slot of `slot.rs`; `reap.rs` watches and
 //! collects, by whoever waits, and `outcome.rs` says what came of the task; `limits/` holds a child to its limits and tells which one
 //! it died of; `capture.rs` reads what tasks print: there is no thread of ours, except a clock where a time limit must be kept, or a
-//! pipe emptied, while nobody waits. A pool is `pool/`, with a `README.md` of its own. The unsafe code is in `sys.rs` and `sys/`, `slot.rs`, `identity.rs`, `pool/board.rs` and `code.rs`, where a child is given a word
+//! pipe emptied, while nobody waits, and one for Ctrl-C where that is asked for. A pool is `pool/`, with a `README.md` of its own. The
+//! unsafe code is in `sys.rs` and `sys/`, `slot.rs`, `identity.rs`, `pool/board.rs` and `code.rs`, where a child is given a word
 //! for its signal handlers (`limits/hold.rs`), and at the fork itself.
 //!
 //! # Trade-offs
@@ -105,6 +111,7 @@ mod function;
 mod group;
 mod hook;
 mod identity;
+mod interrupt;
 mod limits;
 mod live;
 mod outcome;
@@ -123,6 +130,7 @@ pub use builder::Builder;
 pub use cancel::shared_token;
 pub use group::{Group, Spawner};
 pub use identity::{child_seed, process_serial};
+pub use interrupt::Interrupt;
 pub use limits::Limits;
 pub use multi_core::prelude::*;
 pub use outcome::Measured;

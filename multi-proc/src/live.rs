@@ -66,6 +66,15 @@ impl Live {
             }
             Sent::Term { .. } | Sent::Kill => (sys::SIGKILL, Sent::Kill),
         };
+        self.send(signal, sent);
+    }
+
+    /// Sends the last signal, whatever was sent before.
+    pub(crate) fn kill(&mut self) {
+        self.send(sys::SIGKILL, Sent::Kill);
+    }
+
+    fn send(&mut self, signal: i32, sent: Sent) {
         self.sent = sent;
         // Somebody else may have collected our child right after the fork, and its number gone to a stranger before the pidfd was
         // opened. A process that cannot be signalled has ended.

@@ -159,6 +159,20 @@ impl Reaper {
         self.lock().usage
     }
 
+    /// How many children run.
+    pub(crate) fn running(&self) -> usize {
+        self.lock().live.len()
+    }
+
+    /// Sends every child SIGKILL; returns how many there were. Whoever waits collects them.
+    pub(crate) fn kill_all(&self) -> usize {
+        let mut state = self.lock();
+        for live in &mut state.live {
+            live.kill();
+        }
+        state.live.len()
+    }
+
     /// Takes a child into the books: from here on it is watched.
     pub(crate) fn adopt(&self, forked: Forked, mut task: Box<dyn Settles>) {
         let Forked {

@@ -13,9 +13,11 @@ use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::time::Duration;
 
 pub(crate) mod image;
+mod interrupt;
 mod limits;
 mod pipes;
 
+pub(crate) use interrupt::*;
 pub(crate) use limits::*;
 pub(crate) use pipes::*;
 

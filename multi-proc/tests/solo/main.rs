@@ -17,6 +17,7 @@ mod support;
 mod death;
 mod host;
 mod inside;
+mod interrupt;
 mod limits;
 mod output;
 mod pool;
@@ -29,13 +30,14 @@ use std::time::Duration;
 
 fn main() -> ExitCode {
     support::sys::no_core_files();
-    if support::play(&[death::SCENES, inside::SCENES].concat()) {
+    if support::play(&[death::SCENES, inside::SCENES, interrupt::SCENES].concat()) {
         return ExitCode::SUCCESS;
     }
     let tests = [
         death::TESTS,
         host::TESTS,
         inside::TESTS,
+        interrupt::TESTS,
         limits::TESTS,
         output::TESTS,
         pool::TESTS,

@@ -25,6 +25,28 @@ pub(crate) fn say(text: &str) {
     unsafe { libc::write(2, text.as_ptr().cast(), text.len()) };
 }
 
+/// `write` to standard output without a lock.
+pub(crate) fn say_out(text: &str) {
+    // SAFETY: reads within `text`.
+    unsafe { libc::write(1, text.as_ptr().cast(), text.len()) };
+}
+
+/// `kill`, kill(2), of every process of a group.
+pub(crate) fn kill_group(group: u32, signal: i32) {
+    // SAFETY: takes numbers only.
+    let result = unsafe { libc::kill(-(group as i32), signal) };
+    assert_eq!(result, 0, "kill(-{group}, {signal})");
+}
+
+/// `sigaction`, sigaction(2): what handles `signal`, as a number.
+pub(crate) fn handler(signal: i32) -> usize {
+    // SAFETY: an all-zero sigaction is a valid one.
+    let mut action = unsafe { std::mem::zeroed::<libc::sigaction>() };
+    // SAFETY: asks only; `action` has room for the answer.
+    unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) };
+    action.sa_sigaction
+}
+
 /// `kill`, kill(2): by number, for children that were not collected yet.
 pub(crate) fn kill(pid: u32, signal: i32) {
     // SAFETY: takes numbers only.
