@@ -147,6 +147,17 @@ pub(crate) enum Watch {
     Dead,
 }
 
+/// What the words of some rows tell to who is about to sleep on them.
+#[derive(Clone, Copy, Debug, Default)]
+#[must_use = "who sleeps without looking round misses a death"]
+pub(crate) struct Marks {
+    /// There was something new, which has been passed on: the caller has to look round.
+    pub(crate) told: bool,
+    /// A process is marked and has threads left. They may be given wakes and die before they pass them on, so the
+    /// caller looks again soon, until it has ended.
+    pub(crate) dying: bool,
+}
+
 /// What everybody on the roll shares.
 #[derive(Debug)]
 #[repr(C, align(64))]
@@ -380,16 +391,27 @@ impl Roll {
         ((range as usize).min(ROLL_LEN), word)
     }
 
-    /// The words of the rows `rows`, to sleep on; `None` if one of them had something to tell, which has
-    /// been passed on: the caller has to look round.
-    pub(crate) fn lives(&self, rows: Range<usize>, words: &mut WaitWords) -> Option<()> {
-        let mut told = false;
-        for row in &self.rows[rows.start.min(ROLL_LEN)..rows.end.min(ROLL_LEN)] {
-            told |= row.notice();
+    /// Adds the words of the rows `rows`, to sleep on, and says what they tell.
+    ///
+    /// Not the word of `me`, the calling process: its threads would be woken by its death, and die with it.
+    pub(crate) fn lives(&self, rows: Range<usize>, me: Process, words: &mut WaitWords) -> Marks {
+        let mut marks = Marks::default();
+        for index in rows.start.min(ROLL_LEN)..rows.end.min(ROLL_LEN) {
+            if index == me.index() {
+                continue;
+            }
+            let row = &self.rows[index];
+            marks.told |= row.notice();
             // Acquire: what was there before the word became what we sleep on is seen.
-            words.push(row.word.word(), row.word.word().load(Acquire));
+            let word = row.word.word().load(Acquire);
+            words.push(row.word.word(), word);
+            if word & sys::OWNER_DIED != 0 {
+                // Acquire: pairs with the Release in `begin`.
+                let claim = Claim::read(row.claim.load(Acquire));
+                marks.dying |= claim.state == ALIVE && !self.bury(row, claim, word, Duration::ZERO);
+            }
         }
-        (!told).then_some(())
+        marks
     }
 
     /// Passes on what any word tells.
@@ -491,8 +513,9 @@ impl Roll {
             ALIVE => {
                 // Acquire: what the process wrote before the kernel marked its word is seen.
                 let word = row.word.word().load(Acquire);
-                (word & sys::TID != 0 && word & sys::OWNER_DIED == 0)
-                    || !self.bury(row, claim, word)
+                let marked = word & sys::OWNER_DIED != 0;
+                let patience = if marked { DYING } else { Duration::ZERO };
+                (word & sys::TID != 0 && !marked) || !self.bury(row, claim, word, patience)
             }
             _ => false,
         }
@@ -546,16 +569,11 @@ impl Roll {
 
     /// Asks the kernel whether a process without a held word has ended, and if so marks its row.
     #[cold]
-    fn bury(&self, row: &Row, claim: Claim, word: u32) -> bool {
+    fn bury(&self, row: &Row, claim: Claim, word: u32, patience: Duration) -> bool {
         // Relaxed: published before the ALIVE that the caller has acquired.
         let pid = row.pid.load(Relaxed);
         // Relaxed: as above.
         let identity = row.identity.load(Relaxed);
-        let patience = if word & sys::OWNER_DIED != 0 {
-            DYING
-        } else {
-            Duration::ZERO
-        };
         let ended = match sys::pidfd_open(pid) {
             Ok(pidfd) => {
                 let reused =
@@ -578,6 +596,29 @@ impl Roll {
             }
         }
         ended
+    }
+
+    /// Puts what is not as it was at first into words.
+    #[cfg(feature = "kill-points")]
+    pub(crate) fn tell(&self, text: &mut impl std::fmt::Write) -> std::fmt::Result {
+        writeln!(text, "roll: {:?}", self.head)?;
+        for (index, row) in self.rows.iter().enumerate() {
+            // Acquire: as in `is_alive`.
+            let bits = row.claim.load(Acquire);
+            if bits == 0 {
+                // Rows are taken lowest first.
+                break;
+            }
+            // Acquire: as in `lives`.
+            let word = row.word.word().load(Acquire);
+            let Claim { number, state, .. } = Claim::read(bits);
+            writeln!(
+                text,
+                "  {index}: number {number} state {state} word {word:#x} {:?} vacated {:?}",
+                row.pid, row.vacated
+            )?;
+        }
+        Ok(())
     }
 
     fn row(&self, process: Process) -> &'static Row {

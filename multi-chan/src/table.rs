@@ -181,6 +181,11 @@ impl Core {
         u64::from(place.number()) == me >> 32 && me != 0 && place.owner() == owner
     }
 
+    #[cfg(feature = "kill-points")]
+    pub(crate) fn bare_ring(&self) -> &Ring<()> {
+        &self.ring
+    }
+
     pub(crate) fn arena(&self) -> Option<&Arena> {
         self.arena.as_ref()
     }

@@ -4,11 +4,12 @@
 //! range. Where they are too many for one call, threads of this process watch the lives, a block of
 //! rows each, and the sleeper sleeps on the one word that they change. The proof is in `README.md`.
 
-use crate::robust::{BLOCK, Process, Roll, Watch};
+use crate::robust::{BLOCK, Marks, Process, Roll, Watch};
 use crate::sync::{AcqRel, Acquire, AtomicU32, AtomicU64, Relaxed, Release};
 use crate::sys::{self, WaitWord, WaitWords};
 use crate::table::Core;
 use crate::wait::{ALL, Event, Ticket};
+use std::mem;
 use std::thread;
 use std::time::Duration;
 
@@ -96,7 +97,7 @@ pub(crate) fn sleep(bells: &[Bell<'_>], limit: Option<Duration>) {
 enum Lives {
     /// By the words it sleeps on.
     Slept,
-    /// Not at all.
+    /// Not of all, so it looks again soon.
     Unheard,
     /// There was one just now: it has to look round.
     Told,
@@ -105,21 +106,23 @@ enum Lives {
 /// Adds the words by which a sleeper on `core` hears of deaths.
 fn lives(core: &Core, words: &mut WaitWords) -> Lives {
     let roll = core.roll();
-    let me = Process::from_bits(core.me());
-    if let Some(me) = me {
-        roll.keep_held(me);
-    }
+    // Whose own death is not marked must not be given the kernel's word of another's: nobody would pass it on.
+    let Some(me) = Process::from_bits(core.me()).filter(|_| roll.may_hold()) else {
+        return Lives::Unheard;
+    };
+    roll.keep_held(me);
     // Before the look at the lives: whoever enters beyond the range wakes us.
     let (range, range_word) = roll.range();
     if !words.add(range_word) {
         return Lives::Unheard;
     }
     if words.room() >= range {
-        match roll.lives(0..range, words) {
-            Some(()) => Lives::Slept,
-            None => Lives::Told,
+        match roll.lives(0..range, me, words) {
+            Marks { told: true, .. } => Lives::Told,
+            Marks { dying: true, .. } => Lives::Unheard,
+            _ => Lives::Slept,
         }
-    } else if let Some(deaths) = me.and_then(|me| roll.watchers().of(roll, me, range))
+    } else if let Some(deaths) = roll.watchers().of(roll, me, range)
         && words.add(deaths)
     {
         Lives::Slept
@@ -165,7 +168,7 @@ impl Watchers {
                 .compare_exchange(started, whole + count + 1, AcqRel, Relaxed)
             {
                 Ok(_) => {
-                    if !start(roll, count as usize) {
+                    if !start(roll, me, count as usize) {
                         // Relaxed: somebody tries again at the next sleep; until then sleepers poll.
                         self.started.fetch_sub(1, Relaxed);
                         return None;
@@ -182,12 +185,12 @@ fn whole_mask() -> u64 {
     u64::from(u32::MAX) << 32
 }
 
-fn start(roll: &'static Roll, block: usize) -> bool {
+fn start(roll: &'static Roll, me: Process, block: usize) -> bool {
     let builder = thread::Builder::new()
         .name("multi-chan".to_owned())
         .stack_size(STACK_BYTES);
     // Signals are the program's own: none of its handlers shall run in our thread.
-    sys::without_signals(|| builder.spawn(move || watch(roll, block)).is_ok())
+    sys::without_signals(|| builder.spawn(move || watch(roll, me, block)).is_ok())
 }
 
 /// Watches the rows of one block for as long as the process lives.
@@ -195,12 +198,17 @@ fn start(roll: &'static Roll, block: usize) -> bool {
     clippy::infinite_loop,
     reason = "the thread of a closure that returns nothing"
 )]
-fn watch(roll: &'static Roll, block: usize) {
+fn watch(roll: &'static Roll, me: Process, block: usize) {
     let rows = block * BLOCK..(block + 1) * BLOCK;
     let mut before: Option<WaitWords> = None;
+    let mut was_dying = false;
     loop {
         let mut words = WaitWords::new();
-        let told = roll.lives(rows.clone(), &mut words).is_none();
+        let Marks { told, dying } = roll.lives(rows.clone(), me, &mut words);
+        if mem::replace(&mut was_dying, dying) && !dying {
+            // Its threads watched other blocks, too.
+            roll.pass_on();
+        }
         let changed = before.is_none_or(|before| before.as_slice() != words.as_slice());
         if told || changed {
             let deaths = &roll.watchers().deaths;
@@ -209,7 +217,8 @@ fn watch(roll: &'static Roll, block: usize) {
             deaths.fetch_add(1, Release);
             sys::futex_wake(deaths, ALL);
         }
-        before = match sys::futex_waitv(words.as_slice(), None) {
+        let limit = dying.then_some(LOOK_ROUND_POLLING);
+        before = match sys::futex_waitv(words.as_slice(), limit) {
             Ok(None) => Some(words),
             // Woken: whatever the words say now, something happened.
             Ok(Some(_)) => None,

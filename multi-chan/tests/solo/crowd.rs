@@ -1,12 +1,13 @@
 //! More participants than one sleeper can watch by itself.
 
-use crate::support::{Child, Random, fork, linger, pause};
+use crate::support::{Child, Random, fork, linger, pause, stay_on_one_processor};
 use multi_chan::{Select, channel};
 use std::time::{Duration, Instant};
 
 crate::tests![
     a_crowd_sleeps_at_no_cost_and_hears_of_each_death,
     a_sleeper_hears_of_who_came_later_and_died,
+    a_killed_process_whose_threads_sleep_is_heard_of,
 ];
 
 /// More than two blocks of the roll.
@@ -107,5 +108,47 @@ fn a_sleeper_hears_of_who_came_later_and_died() {
             start.elapsed() < Duration::from_secs(5),
             "told by the belt only"
         );
+    }
+}
+
+/// A thread that sleeps may be given the kernel's word of its own process's death, and dies before it can pass it on.
+fn a_killed_process_whose_threads_sleep_is_heard_of() {
+    // With many on the roll, each process that sleeps has threads that watch it.
+    for others in [0, 130] {
+        let others: Vec<Child> = (0..others).map(|_| fork(|| linger())).collect();
+        for _ in 0..3 {
+            let (tx, rx) = channel::<u64>(1).unwrap();
+            let (_idle_tx, idle) = channel::<u64>(1).unwrap();
+            let (awake_tx, awake) = channel::<u64>(2).unwrap();
+            let sender = fork(|| {
+                // Its threads end one after another then.
+                stay_on_one_processor();
+                let _tx = tx.clone();
+                std::thread::scope(|scope| {
+                    for _ in 0..2 {
+                        scope.spawn(|| idle.recv());
+                    }
+                    pause(20);
+                    awake_tx.send(1).unwrap();
+                    linger();
+                });
+            });
+            assert_eq!(awake.recv(), Ok(1));
+            let receiver = fork(|| {
+                awake_tx.send(2).unwrap();
+                assert!(rx.recv().unwrap_err().is_disconnected());
+            });
+            assert_eq!(awake.recv(), Ok(2));
+            drop((tx, rx));
+            pause(50);
+            let start = Instant::now();
+            sender.kill();
+            receiver.join();
+            assert!(
+                start.elapsed() < Duration::from_secs(5),
+                "told by the belt only"
+            );
+        }
+        others.into_iter().for_each(Child::kill);
     }
 }

@@ -4,12 +4,13 @@ use crate::support::{Child, fork, pause};
 use multi_chan::KillPoint::{
     self, Armed, Bumped, Buried, Claimed, Freed, HeadMoved, Published, TailMoved, Taken, Undone,
 };
-use multi_chan::{Receiver, Sender, channel, kill_at};
+use multi_chan::{Exposed, Receiver, Sender, channel, kill_at};
 
 crate::tests![
     a_sender_killed_at_each_step_holds_up_nobody,
     a_receiver_killed_at_each_step_costs_its_own_message_at_most,
     a_survivor_killed_while_burying_is_survived,
+    the_state_in_words_shows_what_a_dead_sender_left,
 ];
 
 const ROUNDS: usize = 10;
@@ -121,4 +122,17 @@ fn a_survivor_killed_while_burying_is_survived() {
             }
         }
     }
+}
+
+fn the_state_in_words_shows_what_a_dead_sender_left() {
+    let (tx, rx) = channel::<u64>(3).unwrap();
+    dying_sender(&tx, Claimed, 1).killed();
+    let state = tx.state();
+    assert!(state.contains("state: Busy"), "{state}");
+    assert!(state.contains("lives: false"), "{state}");
+    tx.send(2).unwrap();
+    assert_eq!(rx.recv(), Ok(2));
+    let state = tx.state();
+    assert!(!state.contains("state: Busy"), "{state}");
+    assert!(!state.contains("lives: false"), "{state}");
 }

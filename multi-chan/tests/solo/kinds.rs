@@ -4,7 +4,9 @@ use crate::ledger::{Message, SENDERS};
 use crate::scenes::{Ours, rx, tx};
 use crate::stage::{Scene, Side, Stage, Subject, Tried};
 use crate::support::wait_readable;
-use multi_chan::{Builder, BytesReceiver, BytesSender, Delivery, Receiver, Select, bytes, spsc};
+use multi_chan::{
+    Builder, BytesReceiver, BytesSender, Delivery, Exposed, Receiver, Select, bytes, spsc,
+};
 use std::cell::RefCell;
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -259,6 +261,13 @@ impl Subject for OneToOne {
         }
     }
 
+    fn state(&self) -> String {
+        match self.tx.borrow().as_ref() {
+            Some(tx) => tx.state(),
+            None => "its sender is dropped here".to_owned(),
+        }
+    }
+
     fn len(&self) -> usize {
         self.rx.borrow().len()
     }
@@ -323,6 +332,10 @@ impl<const BYTES: usize> Subject for Letters<BYTES> {
         }
     }
 
+    fn state(&self) -> String {
+        self.tx.state()
+    }
+
     fn len(&self) -> usize {
         self.tx.len()
     }
@@ -378,6 +391,10 @@ impl Subject for Polled {
         }
     }
 
+    fn state(&self) -> String {
+        self.0.state()
+    }
+
     fn len(&self) -> usize {
         self.0.len()
     }
@@ -407,6 +424,10 @@ impl Subject for Again {
 
     fn recv(&self, limit: Option<Duration>) -> Tried<Message> {
         self.0.recv(limit)
+    }
+
+    fn state(&self) -> String {
+        self.0.state()
     }
 
     fn len(&self) -> usize {

@@ -3,7 +3,7 @@
 use crate::ledger::{Message, SENDERS};
 use crate::stage::{Scene, Side, Stage, Subject, Tried};
 use crate::support::{bare_clone, fork};
-use multi_chan::{Receiver, Sender, channel};
+use multi_chan::{Exposed, Receiver, Sender, channel};
 use std::cell::RefCell;
 use std::time::Duration;
 
@@ -68,6 +68,13 @@ impl Subject for Ours {
                 Err(error) if error.is_timeout() => Tried::NotNow,
                 Err(error) => over(error.is_closed() || error.is_disconnected(), &error),
             },
+        }
+    }
+
+    fn state(&self) -> String {
+        match self.tx.borrow().as_ref() {
+            Some(tx) => tx.state(),
+            None => "its sender is dropped here".to_owned(),
         }
     }
 

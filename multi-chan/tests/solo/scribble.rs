@@ -119,6 +119,10 @@ impl Exposed for Plain {
     fn memory(&self) -> (std::ptr::NonNull<u8>, usize) {
         self.0.memory()
     }
+
+    fn state(&self) -> String {
+        self.0.state()
+    }
 }
 
 fn scribbles_over_a_channel_give_errors_only() {
@@ -152,6 +156,10 @@ struct Bytes(BytesSender, BytesReceiver);
 impl Exposed for Bytes {
     fn memory(&self) -> (std::ptr::NonNull<u8>, usize) {
         self.0.memory()
+    }
+
+    fn state(&self) -> String {
+        self.0.state()
     }
 }
 

@@ -52,6 +52,11 @@ pub(crate) trait Subject {
     /// True once nobody can send any more.
     fn is_closed(&self) -> bool;
 
+    /// All of the shared state in words, for who has to explain a hang; nothing where hangs are expected.
+    fn state(&self) -> String {
+        String::new()
+    }
+
     /// Bytes in use beside the ring, when it is empty.
     fn left_over(&self) -> usize {
         0
@@ -301,6 +306,7 @@ fn rest<S: Subject>(stage: &Stage<S>, mut crew: Vec<Member>, last: &mut [u64; SE
         }
         late |= now - moved > LATE;
         if now - began > S::HUNG {
+            tell_of_hang(stage, &crew);
             return Outcome::Hung;
         }
         let waits = |side| crew.iter().any(|member| member.side == side);
@@ -326,6 +332,24 @@ fn rest<S: Subject>(stage: &Stage<S>, mut crew: Vec<Member>, last: &mut [u64; SE
             Tried::NotNow | Tried::Over => thread::yield_now(),
         }
     }
+}
+
+/// Puts what a hang looks like into words: who is left and where each of its threads sleeps, and all shared state.
+fn tell_of_hang<S: Subject>(stage: &Stage<S>, crew: &[Member]) {
+    let state = stage.subject.state();
+    if state.is_empty() {
+        return;
+    }
+    println!("hung: this is process {}", std::process::id());
+    for member in crew {
+        let role = if member.is_victim {
+            "victim"
+        } else {
+            "survivor"
+        };
+        println!("{role}, {:?}: {}", member.side, member.child.whereabouts());
+    }
+    println!("{state}");
 }
 
 /// Takes what is left, sees whether the channel is whole, and adds up.

@@ -150,6 +150,19 @@ fn usage() -> libc::rusage {
     usage
 }
 
+/// Has this process and its threads run on the processor that it runs on now, and no other.
+pub(crate) fn stay_on_one_processor() {
+    // SAFETY: zero bytes are an empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: takes nothing.
+    let here = unsafe { libc::sched_getcpu() };
+    // SAFETY: a set, and a number that the kernel gave.
+    unsafe { libc::CPU_SET(usize::try_from(here).unwrap(), &mut set) };
+    // SAFETY: a set that outlives the call.
+    let done = unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) };
+    assert_eq!(done, 0);
+}
+
 /// Stops this process until it is sent SIGCONT.
 pub(crate) fn stop() {
     // SAFETY: takes a number.
@@ -243,6 +256,19 @@ impl Child {
 
     pub(crate) fn pid(&self) -> i32 {
         self.pid
+    }
+
+    /// Each thread of the child, what it is doing, and the system call it is in.
+    pub(crate) fn whereabouts(&self) -> String {
+        let mut text = format!("process {}", self.pid);
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid));
+        for task in tasks.into_iter().flatten().flatten() {
+            let read = |name| std::fs::read_to_string(task.path().join(name)).unwrap_or_default();
+            for name in ["comm", "stat", "wchan", "syscall"] {
+                text = format!("{text}\n    {}", read(name).trim());
+            }
+        }
+        text
     }
 
     /// True once the child is a zombie: dead and not reaped.
