@@ -63,7 +63,11 @@ pub(crate) struct Gate<S> {
     senders: WaitQueue<S>,
     receivers: WaitQueue<S>,
     /// Who waits for a receiver to appear.
-    lookouts: Vec<Lookout>,
+    #[expect(
+        clippy::box_collection,
+        reason = "a word in the millions of channels that have none"
+    )]
+    lookouts: Option<Box<Vec<Lookout>>>,
     is_closed: bool,
 }
 
@@ -108,7 +112,7 @@ impl<T, S: Seat<T>> Core<T, S> {
                 len: 0,
                 senders: WaitQueue::new(),
                 receivers: WaitQueue::new(),
-                lookouts: Vec::new(),
+                lookouts: None,
                 is_closed: false,
             },
             buffer: VecDeque::new(),
@@ -232,17 +236,19 @@ impl<S> Gate<S> {
     /// Waits for a receiver to appear, or for the channel to be closed.
     pub(crate) fn look_out(&mut self, lookout: Lookout) {
         debug_assert!(!self.is_closed && self.receiver().is_none());
-        self.lookouts.push(lookout);
+        self.lookouts.get_or_insert_default().push(lookout);
     }
 
     /// Whether somebody is to be told of a receiver that was queued, or of the end.
     pub(crate) fn has_lookouts(&self) -> bool {
-        !self.lookouts.is_empty()
+        self.lookouts.is_some()
     }
 
     /// Who is to be told, all of them, before the lock is free.
     pub(crate) fn take_lookouts(&mut self) -> Vec<Lookout> {
-        std::mem::take(&mut self.lookouts)
+        self.lookouts
+            .take()
+            .map_or_else(Vec::new, |lookouts| *lookouts)
     }
 
     /// A sender's seat, if it is in the queue.

@@ -8,97 +8,121 @@ pub(crate) struct Ticket(u64);
 
 /// Waiters in order of arrival. Lives under a lock of its owner.
 ///
+/// Most queues never hold more than one waiter, and there may be millions of them, one for each stage of a pipeline: who has waited
+/// longest lies in the queue itself, where whoever wakes it looks anyway, and memory is allocated for a second one.
+///
 /// A waiter that leaves early turns its entry into a gap, found by binary search since tickets ascend; gaps are never at
 /// either end.
 #[derive(Debug)]
 pub(crate) struct WaitQueue<W> {
-    entries: VecDeque<(u64, Option<W>)>,
+    /// `None` if nobody waits.
+    first: Option<(u64, W)>,
+    /// Those behind the first; the last one is no gap.
+    #[expect(
+        clippy::box_collection,
+        reason = "a word where there is no second waiter"
+    )]
+    rest: Option<Box<VecDeque<(u64, Option<W>)>>>,
     next: u64,
 }
 
 impl<W> WaitQueue<W> {
     pub(crate) const fn new() -> Self {
         Self {
-            entries: VecDeque::new(),
+            first: None,
+            rest: None,
             next: 0,
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.first.is_none()
     }
 
     /// Joins at the end.
     pub(crate) fn push(&mut self, waiter: W) -> Ticket {
         let ticket = self.next;
         self.next += 1;
-        if self.entries.capacity() == 0 {
-            // Most queues never hold more than one, and there may be millions of them: one for each stage of a pipeline.
-            self.entries.reserve_exact(1);
+        if self.first.is_none() {
+            self.first = Some((ticket, waiter));
+        } else {
+            let rest = self.rest.get_or_insert_default();
+            rest.push_back((ticket, Some(waiter)));
         }
-        self.entries.push_back((ticket, Some(waiter)));
         Ticket(ticket)
     }
 
     /// Who has waited longest.
     pub(crate) fn front(&self) -> Option<&W> {
-        self.entries.front().and_then(|(_, waiter)| waiter.as_ref())
+        self.first.as_ref().map(|(_, waiter)| waiter)
     }
 
     /// Who came last.
     pub(crate) fn back(&self) -> Option<&W> {
-        self.entries.back().and_then(|(_, waiter)| waiter.as_ref())
+        let last = self.rest.as_ref().and_then(|rest| rest.back());
+        match last {
+            Some((_, waiter)) => waiter.as_ref(),
+            None => self.front(),
+        }
     }
 
     /// Takes who has waited longest. The caller now owes it an unpark.
     pub(crate) fn pop(&mut self) -> Option<W> {
-        let (_, waiter) = self.entries.pop_front()?;
-        while let Some((_, None)) = self.entries.front() {
-            self.entries.pop_front();
+        let (_, waiter) = self.first.take()?;
+        if let Some(rest) = &mut self.rest {
+            // Over the gaps.
+            while let Some((ticket, waiter)) = rest.pop_front() {
+                if let Some(waiter) = waiter {
+                    self.first = Some((ticket, waiter));
+                    break;
+                }
+            }
         }
-        debug_assert!(waiter.is_some(), "no gap at the front");
-        waiter
+        Some(waiter)
     }
 
     /// Takes everybody out. The numbers go on from where they are: a waiter that was taken and then wants to leave early must not find
     /// its number on somebody who came later.
     pub(crate) fn take_all(&mut self) -> Self {
         Self {
-            entries: std::mem::take(&mut self.entries),
+            first: self.first.take(),
+            rest: self.rest.take(),
             next: self.next,
         }
     }
 
     /// A waiter that is in the queue; `None` if somebody has taken it.
     pub(crate) fn get_mut(&mut self, ticket: Ticket) -> Option<&mut W> {
-        let index = self
-            .entries
-            .binary_search_by_key(&ticket.0, |(t, _)| *t)
-            .ok()?;
-        self.entries[index].1.as_mut()
+        if !self.is_first(ticket) {
+            return self.behind(ticket)?.as_mut();
+        }
+        self.first.as_mut().map(|(_, waiter)| waiter)
     }
 
     /// Leaves early. `None` if somebody has taken the waiter already: then an unpark is on its way to it.
     pub(crate) fn remove(&mut self, ticket: Ticket) -> Option<W> {
-        if self
-            .entries
-            .front()
-            .is_some_and(|(first, _)| *first == ticket.0)
-        {
+        if self.is_first(ticket) {
             return self.pop();
         }
-        let index = self
-            .entries
-            .binary_search_by_key(&ticket.0, |(t, _)| *t)
-            .ok()?;
-        let waiter = self.entries[index].1.take();
-        while let Some((_, None)) = self.entries.front() {
-            self.entries.pop_front();
-        }
-        while let Some((_, None)) = self.entries.back() {
-            self.entries.pop_back();
+        let waiter = self.behind(ticket)?.take();
+        if let Some(rest) = &mut self.rest {
+            while let Some((_, None)) = rest.back() {
+                rest.pop_back();
+            }
         }
         waiter
+    }
+
+    fn is_first(&self, ticket: Ticket) -> bool {
+        let first = self.first.as_ref();
+        first.is_some_and(|(first, _)| *first == ticket.0)
+    }
+
+    /// The entry of a waiter that is not the first.
+    fn behind(&mut self, ticket: Ticket) -> Option<&mut Option<W>> {
+        let rest = self.rest.as_mut()?;
+        let index = rest.binary_search_by_key(&ticket.0, |(t, _)| *t).ok()?;
+        Some(&mut rest[index].1)
     }
 }
 
