@@ -296,7 +296,7 @@ impl TaskError {
                 Some("give it more time, or let it watch its cancel token")
             }
             TaskErrorKind::Lost if self.inner.pid.is_some() => Some(
-                "nothing else in the program may collect its processes (waitpid(-1), an ignored SIGCHLD)",
+                "nothing else may collect the program's processes (waitpid(-1), an ignored SIGCHLD) or end its zygote",
             ),
             TaskErrorKind::LimitExceeded(_) => Some("raise the limit, or give the task less to do"),
             _ => None,

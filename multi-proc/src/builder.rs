@@ -5,16 +5,20 @@
     reason = "forking a closure is a promise of the caller's, given once, here"
 )]
 
+use crate::functions::{self, FnGroup, Setting};
 use crate::group::Group;
 use crate::interrupt::{Interrupt, Watch};
 use crate::limits::Limits;
 use crate::reap::{Reaper, Settings};
+use crate::slot::Reach;
 use crate::stdio::{Input, Output};
 use crate::terms::Terms;
 use crate::{hook, sys};
 use multi_core::ledger::Ledger;
 use multi_core::{BuildError, GroupOptions};
+use std::ffi::OsString;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -32,6 +36,7 @@ pub struct Builder {
     options: GroupOptions,
     settings: Settings,
     interrupt: Option<Arc<Watch>>,
+    program: Setting,
 }
 
 impl Builder {
@@ -46,6 +51,7 @@ impl Builder {
                 terms: None,
             },
             interrupt: None,
+            program: Setting::default(),
         }
     }
 
@@ -159,6 +165,114 @@ impl Builder {
     ///
     /// [`BuildError`] where an option makes no sense, or the system has no shared memory or no descriptors left.
     pub unsafe fn fork(self) -> Result<Group, BuildError> {
+        self.check_not_executing("fork")?;
+        let (ledger, reaper) = self.make("proc", Reach::Forked)?;
+        Ok(Group::new_in(ledger, reaper))
+    }
+
+    /// Makes a group whose tasks are functions, in processes that a zygote forks: a copy of this program as it was when
+    /// [`init`](crate::init) was called, or is now if it was not.
+    ///
+    /// Such a process has nothing of what the program did since: no lock that a thread holds, no secret, no descriptor, no gigabyte to be
+    /// copied. Environment, working directory, signal handlers and descriptors are those of that early moment. It is the
+    /// zygote's child, so that nobody here can collect it by mistake; it ends with the zygote, and the zygote with this process.
+    ///
+    /// ```
+    /// fn main() -> multi_proc::Result {
+    ///     multi_proc::init();
+    ///     let busy = std::thread::spawn(|| std::thread::sleep(std::time::Duration::from_millis(5)));
+    ///     let mut group = multi_proc::Group::builder().zygote()?;
+    ///     assert_eq!(group.call(|n: u8| Ok(n + 1), 1)?, 2);
+    ///     group.wait()?;
+    ///     busy.join().unwrap();
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] where there is no zygote and none can be made, because the program has several threads by now; where an option makes no
+    /// sense (what [`in_child`](Self::in_child) captures does not exist there); and as for [`fork`](Self::fork).
+    pub fn zygote(self) -> Result<FnGroup, BuildError> {
+        self.check_not_executing("zygote")?;
+        self.check_functions()?;
+        functions::make_zygote(|name| self.make(name, Reach::Passed))
+    }
+
+    /// Makes a group whose tasks are functions, in processes that execute this program again: [`init`](crate::init), the first call of its `main`,
+    /// then calls the function instead of returning.
+    ///
+    /// Such a process inherits the standard streams, the working directory and the limits of this one, of its environment
+    /// a short list of variables ([`env_clear`](Self::env_clear)), and no other descriptor. It executes the very file that this process does, also where
+    /// another lies under its name by now. It costs what it takes to start the program, some milliseconds.
+    ///
+    /// ```
+    /// fn main() -> multi_proc::Result {
+    ///     multi_proc::init();
+    ///     let mut group = multi_proc::Group::builder().env("MODE", "slow").spawn()?;
+    ///     assert_eq!(group.call(|name: String| Ok(std::env::var(name)?), "MODE".to_owned())?, "slow");
+    ///     Ok(group.wait()?)
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] where `init` was not called, an option makes no sense (what [`in_child`](Self::in_child) captures does not exist there), or as
+    /// for [`fork`](Self::fork).
+    pub fn spawn(self) -> Result<FnGroup, BuildError> {
+        self.check_functions()?;
+        let program = self.program.clone();
+        functions::make_executing(&program, |name| self.make(name, Reach::Passed))
+    }
+
+    /// Has processes that are executed start with `name` set to `value`.
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.program.env.push((name.into(), Some(value.into())));
+        self
+    }
+
+    /// Passes `name` on to processes that are executed, if it is set here when the group is made.
+    pub fn env_pass(mut self, name: impl Into<OsString>) -> Self {
+        self.program.env.push((name.into(), None));
+        self
+    }
+
+    /// Passes nothing of the environment on to processes that are executed but what [`env`](Self::env) and [`env_pass`](Self::env_pass) name.
+    /// Otherwise they have, where they are set here, `HOME`, `LANG`, `LC_ALL`, `LD_LIBRARY_PATH`, `PATH`, `RUST_BACKTRACE`, `TMPDIR`, `TZ` and `USER`.
+    pub fn env_clear(mut self) -> Self {
+        self.program.is_env_clear = true;
+        self
+    }
+
+    /// Executes this file instead of the program's own: a copy of it with other privileges, say. It must be the same build, and says so
+    /// where it is not.
+    pub fn program(mut self, path: impl Into<PathBuf>) -> Self {
+        self.program.program = Some(path.into());
+        self
+    }
+
+    fn check_not_executing(&self, how: &str) -> Result<(), BuildError> {
+        if self.program.is_plain() {
+            return Ok(());
+        }
+        Err(BuildError::new(format!(
+            "env, env_pass, env_clear and program are for processes that are executed, which those of {how}() are not; make the group by \
+             spawn(), or leave them out"
+        )))
+    }
+
+    fn check_functions(&self) -> Result<(), BuildError> {
+        if self.settings.in_child.is_none() {
+            return Ok(());
+        }
+        Err(BuildError::new(
+            "in_child takes a closure of this process, which processes that are not forked from it do not have; do its work in the function, \
+             or make the group by fork()",
+        ))
+    }
+
+    /// The books and the reaper of a group.
+    fn make(self, name: &'static str, reach: Reach) -> Result<(Ledger, Arc<Reaper>), BuildError> {
         // Wrong options are refused before anything is made.
         self.options.check()?;
         if let Some(terms) = &self.settings.terms {
@@ -169,7 +283,7 @@ impl Builder {
         check_kernel()?;
         hook::install();
         let bytes = self.settings.value_bytes_max;
-        let reaper = Reaper::new(self.settings).map_err(|error| {
+        let reaper = Reaper::reaching(self.settings, reach).map_err(|error| {
             BuildError::new(format!(
                 "no shared memory for the outcomes of tasks, with value_bytes_max {bytes}: {error}; lower it, or raise the \
                  limits of address space and open files (ulimit -v, ulimit -n)"
@@ -180,8 +294,8 @@ impl Builder {
         }
         let event = Arc::clone(&reaper);
         let maker = Arc::clone(&reaper);
-        let ledger = Ledger::new("proc", self.options, event, move || maker.new_token())?;
-        Ok(Group::new_in(ledger, reaper))
+        let ledger = Ledger::new(name, self.options, event, move || maker.new_token())?;
+        Ok((ledger, reaper))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::identity::Owner;
 use crate::reap::Reaper;
-use crate::slot::{Region, Word};
+use crate::slot::{Reach, Region, Word};
 use crate::sys;
 use multi_core::{CancelToken, CancelWord};
 use std::io;
@@ -83,7 +83,7 @@ impl SharedWord {
 ///
 /// The system has no shared memory left for it.
 pub fn shared_token() -> io::Result<CancelToken> {
-    let shared = Region::new(0)?.take_word()?;
+    let shared = Region::new(0, Reach::Forked)?.take_word()?;
     let word = SharedWord {
         place: Place::Shared(shared),
         owner: Owner::here(),

@@ -8,7 +8,7 @@ use crate::slot::{Slot, Stage};
 use crate::sys::{self, Disposition, SignalMask};
 use crate::terms::Terms;
 use multi_core::{Result, panic};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::io::{self, Write as _};
 
 /// What a child has to know of the moment it was forked in.
@@ -24,7 +24,7 @@ pub(crate) struct Birth<'a> {
 }
 
 /// The signals that ask a program to end and that the parent handles with functions of its own.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Handled {
     term: bool,
     int: bool,
@@ -66,6 +66,15 @@ where
     F: FnOnce() -> Result<T>,
 {
     hook::enter_child();
+    let value_bytes_max = birth.settings.value_bytes_max;
+    let work = |slot: &mut Slot| finish(slot, value_bytes_max, task());
+    run(birth, pipes, slot, work);
+    sys::exit_now(0)
+}
+
+/// Makes the process what it is to be, then has `work` run the task and [`finish`].
+#[inline]
+pub(crate) fn run(birth: &Birth<'_>, pipes: Pipes, slot: &mut Slot, work: impl FnOnce(&mut Slot)) {
     die_with_parent(birth);
     birth.signals.leave_to_parent();
     slot.set_stage(Stage::SetUp);
@@ -80,24 +89,27 @@ where
         sys::exit_now(1);
     }
 
-    let value_bytes_max = birth.settings.value_bytes_max;
     // The report too: encoding a value, or asking an error for its text, runs code of the task's, which may panic.
     let ended = panic::catch(|| {
         if let Some(in_child) = &birth.settings.in_child {
             in_child();
         }
         slot.set_stage(Stage::Running);
-        let outcome = task();
-        flush();
-        slot.set_stage(Stage::Reporting);
-        report::write(slot, value_bytes_max, outcome);
+        work(slot);
     });
     if let Err(panicked) = ended {
         flush();
         slot.set_stage(Stage::Reporting);
         report::write_panic(slot, panicked);
     }
-    sys::exit_now(0)
+}
+
+/// Reports what the task returned.
+#[inline]
+pub(crate) fn finish<T: Serialize>(slot: &mut Slot, value_bytes_max: usize, returned: Result<T>) {
+    flush();
+    slot.set_stage(Stage::Reporting);
+    report::write(slot, value_bytes_max, returned);
 }
 
 /// Before the report: what the task printed is out when it counts as done. A reader that is gone is not the task's failure.

@@ -1,4 +1,4 @@
-//! Groups of tasks as forked processes, one per task.
+//! Groups of tasks as processes, one per task: forked, a zygote's, or executed.
 //!
 //! ```
 //! // Promised: this program has one thread, see Builder::fork.
@@ -20,6 +20,30 @@
 //! A task may crash, leak, exit or hang without harm to anyone else, and it can be killed. What it returns comes home: an error as its
 //! chain of texts and its OS error code, a panic as message and place, a value by `serde` through shared memory
 //! ([`Group::spawn`]). What becomes of its process otherwise is named: exit code, signal, core dump, time limit.
+//!
+//! # Three ways to a process
+//!
+//! | | runs | start and wait | the same with 1 GiB in the parent | for |
+//! | --- | --- | --- | --- | --- |
+//! | [`Builder::fork`] | closures with whatever they capture | 1.3 | 1 500 | programs with few threads; work on data that is already there |
+//! | [`Builder::zygote`] | functions and arguments | 1.9 | 2 | programs with threads or much memory |
+//! | [`Builder::spawn`] | functions and arguments | 6 | 6 | a clean process: no memory, descriptor or variable of the parent's |
+//!
+//! The unit is a bare `fork` and `waitpid` of a small program in the same run, 0.2 ms there (2026-11, a busy 2-core machine, Linux 6.18, medians
+//! taken in turns, small pages).
+//!
+//! The first is `unsafe` at the constructor, for what the next section says. The others are safe to call, want [`init`] to be called first in
+//! `main`, and give a [`FnGroup`]:
+//!
+//! ```
+//! fn main() -> multi_proc::Result {
+//!     multi_proc::init();
+//!     let mut group = multi_proc::Group::builder().limit(4).zygote()?;
+//!     let words = ["one", "two", "three"].map(|word| group.spawn_fn(|word: String| Ok(word.len()), word.to_owned()));
+//!     assert_eq!(words.map(|len| len.join().unwrap()), [3, 3, 5]);
+//!     Ok(group.wait()?)
+//! }
+//! ```
 //!
 //! A [`Pool`] forks its processes once and has them run functions, for a small part of the price of a fork each; a job whose worker dies is
 //! done by another:
@@ -82,7 +106,8 @@
 //! it died of; `capture.rs` reads what tasks print: there is no thread of ours, except a clock where a time limit must be kept, or a
 //! pipe emptied, while nobody waits, and one for Ctrl-C where that is asked for. A pool is `pool/`, with a `README.md` of its own. The
 //! unsafe code is in `sys.rs` and `sys/`, `slot.rs`, `identity.rs`, `pool/board.rs` and `code.rs`, where a child is given a word
-//! for its signal handlers (`limits/hold.rs`), and at the fork itself.
+//! for its signal handlers (`limits/hold.rs`), and at the fork itself. `function.rs` names functions to other processes, and
+//! `functions/README.md` is the protocol of the two ways that need no promise.
 //!
 //! # Trade-offs
 //!
@@ -100,14 +125,8 @@ mod builder;
 mod cancel;
 mod capture;
 mod child;
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "what is called in other processes uses it as it lands"
-    )
-)]
 mod function;
+mod functions;
 mod group;
 mod hook;
 mod identity;
@@ -128,6 +147,7 @@ mod terms;
 
 pub use builder::Builder;
 pub use cancel::shared_token;
+pub use functions::{FnGroup, init};
 pub use group::{Group, Spawner};
 pub use identity::{child_seed, process_serial};
 pub use interrupt::Interrupt;

@@ -2,13 +2,19 @@
 
 use crate::cancel::SharedWord;
 use crate::capture::Capture;
+use crate::functions::Zygote;
 use crate::outcome::Settles;
-use crate::slot::Slot;
+use crate::slot::{Slot, Stage};
+use crate::sys::Exit;
 use crate::terms::Terms;
 use crate::{stuck, sys};
-use std::os::fd::{AsFd, OwnedFd};
+use multi_core::Usage;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// Executing and linking a program takes a few milliseconds, on a machine with better things to do a hundred times that.
+const BEGINS_WITHIN: Duration = Duration::from_secs(30);
 
 /// A child in the books of its group.
 pub(crate) struct Live {
@@ -24,7 +30,50 @@ pub(crate) struct Live {
     /// When its round was first seen to be cancelled.
     pub(crate) cancelled_at: Option<Instant>,
     pub(crate) sent: Sent,
+    pub(crate) origin: Origin,
     pub(crate) watch: stuck::Watch,
+}
+
+/// Where a child comes from, and so who collects it.
+pub(crate) enum Origin {
+    /// A copy of this process.
+    Forked,
+    /// Another execution of the program.
+    Executed {
+        /// Where it says why it cannot begin.
+        line: OwnedFd,
+        /// When it is ended if it has not come to its function by then.
+        begins_by: Option<Instant>,
+    },
+    /// The zygote's child, not ours.
+    Zygote(&'static Zygote),
+}
+
+impl Origin {
+    pub(crate) fn executed(line: OwnedFd) -> Self {
+        Self::Executed {
+            line,
+            begins_by: Instant::now().checked_add(BEGINS_WITHIN),
+        }
+    }
+
+    /// Collects a child that has ended. None where somebody else did, or nobody can any more.
+    pub(crate) fn reap(&self, pid: u32, pidfd: BorrowedFd<'_>) -> Option<(Exit, Usage)> {
+        match self {
+            Self::Forked | Self::Executed { .. } => {
+                let reaped = sys::reap(pidfd);
+                if let Err(error) = &reaped {
+                    debug_assert_eq!(
+                        error.raw_os_error(),
+                        Some(sys::ECHILD),
+                        "waitid for child {pid}"
+                    );
+                }
+                reaped.ok()
+            }
+            Self::Zygote(zygote) => zygote.collect(pid).ok(),
+        }
+    }
 }
 
 /// The signals a child was sent by us.
@@ -54,6 +103,28 @@ impl Live {
         }
     }
 
+    /// When an executed child is to have begun, as long as it has not.
+    pub(crate) fn begins_by(&self) -> Option<Instant> {
+        match (&self.origin, self.sent) {
+            (Origin::Executed { begins_by, .. }, Sent::Nothing)
+                if self.slot.stage() == Some(Stage::Forked) =>
+            {
+                *begins_by
+            }
+            _ => None,
+        }
+    }
+
+    /// Ends a child that has not begun in time; it counts as one that ended by itself before that.
+    pub(crate) fn give_up(&mut self) {
+        if let Origin::Executed { begins_by, .. } = &mut self.origin {
+            *begins_by = None;
+        }
+        if sys::is_our_child(self.pidfd.as_fd()) {
+            drop(sys::pidfd_send_signal(self.pidfd.as_fd(), sys::SIGKILL));
+        }
+    }
+
     /// Sends the next signal.
     pub(crate) fn press(&mut self, now: Instant) {
         let (signal, sent) = match self.sent {
@@ -76,9 +147,9 @@ impl Live {
 
     fn send(&mut self, signal: i32, sent: Sent) {
         self.sent = sent;
-        // Somebody else may have collected our child right after the fork, and its number gone to a stranger before the pidfd was
+        // The zygote opened the pidfd before it could collect its child. Somebody else may have collected our child right after the fork, and its number gone to a stranger before the pidfd was
         // opened. A process that cannot be signalled has ended.
-        if sys::is_our_child(self.pidfd.as_fd()) {
+        if matches!(self.origin, Origin::Zygote(_)) || sys::is_our_child(self.pidfd.as_fd()) {
             drop(sys::pidfd_send_signal(self.pidfd.as_fd(), signal));
         }
     }

@@ -119,7 +119,7 @@ impl End {
         ticket: &mut Ticket,
     ) -> Result<T, TaskErrorKind> {
         // A value's own `Deserialize` may panic; whoever waits for the group must not.
-        let outcome = panic::catch(|| report::read(&self.slot, self.ending, self.value_bytes_max))
+        let outcome = panic::catch(|| report::read(&self.slot, &self.ending, self.value_bytes_max))
             .and_then(|outcome| outcome);
         outcome.map_err(|kind| {
             if let Some(usage) = self.usage {

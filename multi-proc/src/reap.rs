@@ -10,11 +10,12 @@
 
 use crate::cancel::SharedWord;
 use crate::capture::{self, Capture, Pipes};
+use crate::functions;
 use crate::identity::Owner;
-use crate::live::{Live, Sent};
+use crate::live::{Live, Origin, Sent};
 use crate::outcome::{End, Settles};
 use crate::report::Ending;
-use crate::slot::{Region, Slot};
+use crate::slot::{Reach, Region, Slot, Stage};
 use crate::stuck;
 use crate::sys::{self, PollFd};
 use crate::terms::Terms;
@@ -44,6 +45,19 @@ pub(crate) struct Settings {
     pub(crate) in_child: Option<Arc<dyn Fn() + Send + Sync>>,
     /// Of tasks that ask for nothing themselves.
     pub(crate) terms: Option<Arc<Terms>>,
+}
+
+impl Settings {
+    /// For a process that follows the order of another's group: that one watches it.
+    pub(crate) fn of_a_stranger(value_bytes_max: usize) -> Self {
+        Self {
+            grace: Duration::ZERO,
+            stuck_after: Duration::ZERO,
+            value_bytes_max,
+            in_child: None,
+            terms: None,
+        }
+    }
 }
 
 /// A group's children.
@@ -96,11 +110,18 @@ pub(crate) struct Forked {
     pub(crate) word: Option<Arc<SharedWord>>,
     pub(crate) pipes: Pipes,
     pub(crate) terms: Option<Arc<Terms>>,
+    pub(crate) origin: Origin,
 }
 
 impl Reaper {
+    /// For children that are forked from this process.
     pub(crate) fn new(settings: Settings) -> io::Result<Arc<Self>> {
-        let region = Region::new(settings.value_bytes_max)?;
+        Self::reaching(settings, Reach::Forked)
+    }
+
+    /// For children that `reach` says.
+    pub(crate) fn reaching(settings: Settings, reach: Reach) -> io::Result<Arc<Self>> {
+        let region = Region::new(settings.value_bytes_max, reach)?;
         let wake = Arc::new(sys::eventfd()?);
         let spare = Some(sys::duplicate(wake.as_fd())?);
         Ok(Arc::new_cyclic(|me| Self {
@@ -182,6 +203,7 @@ impl Reaper {
             word,
             pipes,
             terms,
+            origin,
         } = forked;
         let capture = pipes.into_capture(task.ticket().id());
         let Some(pidfd) = pidfd else {
@@ -209,6 +231,7 @@ impl Reaper {
             capture,
             cancelled_at: None,
             sent: Sent::Nothing,
+            origin,
             watch: stuck::Watch::new(now, self.settings.stuck_after),
         };
         let mut state = self.lock();
@@ -327,7 +350,8 @@ impl Reaper {
         state.pollers += 1;
         let next = self.keep_time(&mut state, now);
         let reports = state.look_for_stuck(now, self.settings.stuck_after);
-        let next_look = state.live.iter().filter_map(|live| live.watch.next()).min();
+        let looks = |live: &Live| [live.watch.next(), live.begins_by()];
+        let next_look = state.live.iter().flat_map(looks).flatten().min();
         let wake_at = [next, next_look, until].into_iter().flatten().min();
         let (mut fds, mut serials) = std::mem::take(&mut state.scratch);
         fds.clear();
@@ -432,33 +456,36 @@ impl Reaper {
             terms,
             capture,
             sent,
+            origin,
             ..
         } = live;
         keep_tail(capture.as_deref(), &mut *task);
-        let (ending, usage) = match sys::reap(pidfd.as_fd()) {
-            Ok((exit, usage)) => {
+        let was_pressed = !matches!(sent, Sent::Nothing);
+        let (ending, usage) = match origin.reap(pid, pidfd.as_fd()) {
+            Some((exit, usage)) => {
                 let mut state = self.lock();
                 state.usage.add(usage);
                 let before = state.spent.replace(pidfd);
                 drop(state);
                 drop(before);
-                (Ending::Collected(exit), Some(usage))
+                let ending = match origin {
+                    Origin::Executed { line, .. }
+                        if !was_pressed && slot.stage() == Some(Stage::Forked) =>
+                    {
+                        Ending::NeverBegan(functions::why_it_never_began(line.as_fd(), exit))
+                    }
+                    _ => Ending::Collected(exit),
+                };
+                (ending, Some(usage))
             }
-            Err(error) => {
-                debug_assert_eq!(
-                    error.raw_os_error(),
-                    Some(sys::ECHILD),
-                    "waitid for child {pid}"
-                );
-                (Ending::Vanished, None)
-            }
+            None => (Ending::Vanished, None),
         };
         task.settle(End {
             slot,
             ending,
             usage,
             value_bytes_max: self.settings.value_bytes_max,
-            was_pressed: !matches!(sent, Sent::Nothing),
+            was_pressed,
             terms,
         });
     }
@@ -580,6 +607,11 @@ impl State {
             live.watch
                 .look(now, stuck_after, live.pid, &live.slot, &*live.task)
         };
+        for live in &mut self.live {
+            if live.begins_by().is_some_and(|by| by <= now) {
+                live.give_up();
+            }
+        }
         self.live.iter_mut().filter_map(look).collect()
     }
 }

@@ -48,11 +48,13 @@ struct Location {
 }
 
 /// What is known of a child that has ended, beside what it wrote itself.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Ending {
     Collected(Exit),
     /// Somebody else collected it.
     Vanished,
+    /// It ended before it could begin with the task, and why.
+    NeverBegan(String),
 }
 
 /// Where a payload is written: a slot, or a job of a pool.
@@ -280,7 +282,7 @@ fn cut(text: String) -> String {
 /// How the task failed: as the child wrote it, else as the kernel saw it.
 pub(crate) fn read<T: DeserializeOwned>(
     slot: &Slot,
-    ending: Ending,
+    ending: &Ending,
     value_bytes_max: usize,
 ) -> Result<T, TaskErrorKind> {
     if slot.stage() == Some(Stage::Done) {
@@ -288,15 +290,16 @@ pub(crate) fn read<T: DeserializeOwned>(
         return read_payload(slot.payload(), value_bytes_max);
     }
     Err(match ending {
-        Ending::Collected(Exit::Code(code)) => TaskErrorKind::Exited(code),
+        Ending::Collected(Exit::Code(code)) => TaskErrorKind::Exited(*code),
         Ending::Collected(Exit::Signal {
             signal,
             core_dumped,
         }) => TaskErrorKind::Signaled {
-            signal,
-            core_dumped,
+            signal: *signal,
+            core_dumped: *core_dumped,
         },
         Ending::Vanished => TaskErrorKind::Lost,
+        Ending::NeverBegan(why) => TaskErrorKind::Start(io::Error::other(why.clone())),
     })
 }
 
@@ -319,7 +322,7 @@ pub(crate) fn read_payload<T: DeserializeOwned>(
             Ok(failure) => failure.into_kind::<T>(value_bytes_max),
             Err(error) => damaged(error.to_string()),
         }),
-        None => Err(damaged(
+        Some((Kind::Arguments, _)) | None => Err(damaged(
             "its place in the shared memory was overwritten".into(),
         )),
     }

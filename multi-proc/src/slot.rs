@@ -11,6 +11,9 @@
 //! Spills are address space, not memory: a page exists once a child has written to it, and is given back with the slot.
 //! Chunks double in size and live as long as a slot or a word of their region does.
 //!
+//! The memory of a group that forks is anonymous: its children have it. Where children are not forked from this process it lies in memory
+//! files instead, one to a chunk: a child is given the file and a [`Whereabouts`], and maps its own slot.
+//!
 //! The words of cancel tokens lie beside the slots (in the first chunk, then in pages of their own) and are never used twice: a token may
 //! be held by any process, for longer than the group knows.
 
@@ -20,10 +23,12 @@
 )]
 
 use crate::identity::Owner;
-use crate::sys;
+use crate::sys::{self, memory};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io;
 use std::mem::size_of;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::slice;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -82,13 +87,35 @@ pub(crate) enum Stage {
 pub(crate) enum Kind {
     Value = 1,
     Failure = 2,
+    /// On the way to a child.
+    Arguments = 3,
 }
 
 /// The mappings of one group and the slots in them that nobody uses.
 pub(crate) struct Region {
     owner: Owner,
     spill_bytes: usize,
+    reach: Reach,
     state: Mutex<State>,
+}
+
+/// Who can come to the memory of a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Processes forked from this one since it was made.
+    Forked,
+    /// Any process that is given the file and a [`Whereabouts`].
+    Passed,
+    /// This is such a process, with one slot of another's region.
+    Borrowed,
+}
+
+/// Where a slot lies in the file of its chunk.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Whereabouts {
+    header_at: u64,
+    spill_at: u64,
+    spill_bytes: u64,
 }
 
 struct State {
@@ -104,6 +131,8 @@ struct State {
 struct Chunk {
     at: NonNull<u8>,
     bytes: usize,
+    /// What is mapped, where that can be passed on.
+    file: Option<Arc<OwnedFd>>,
 }
 
 #[derive(Clone, Copy)]
@@ -178,7 +207,7 @@ unsafe impl Sync for Slot {}
 
 impl Region {
     /// Maps the first chunk, with room for payloads of `payload_bytes_max`.
-    pub(crate) fn new(payload_bytes_max: usize) -> io::Result<Arc<Self>> {
+    pub(crate) fn new(payload_bytes_max: usize, reach: Reach) -> io::Result<Arc<Self>> {
         let too_large =
             || io::Error::new(io::ErrorKind::InvalidInput, "larger than an address space");
         let spill_bytes = payload_bytes_max
@@ -192,19 +221,76 @@ impl Region {
             free: Vec::new(),
             words: Vec::new(),
         };
-        state.grow(spill_bytes)?;
+        state.grow(spill_bytes, reach)?;
         Ok(Arc::new(Self {
             owner: Owner::here(),
             spill_bytes,
+            reach,
             state: Mutex::new(state),
         }))
+    }
+
+    /// For a process that was given a slot: maps it.
+    ///
+    /// # Errors
+    ///
+    /// There is no such place in the file, or no room for it here.
+    pub(crate) fn borrow(file: BorrowedFd<'_>, place: Whereabouts) -> io::Result<Slot> {
+        let no_such_place = || io::Error::from(io::ErrorKind::InvalidInput);
+        let [header_at, spill_at, spill_bytes] =
+            [place.header_at, place.spill_at, place.spill_bytes].map(usize::try_from);
+        let (Ok(header_at), Ok(spill_at), Ok(spill_bytes)) = (header_at, spill_at, spill_bytes)
+        else {
+            return Err(no_such_place());
+        };
+        let file_bytes = memory::len_of(file)?;
+        let is_within = |at: usize, bytes: usize| {
+            at.checked_add(bytes)
+                .is_some_and(|end| end as u64 <= file_bytes)
+        };
+        let is_whole = header_at.is_multiple_of(SLOT_BYTES)
+            && [spill_at, spill_bytes]
+                .iter()
+                .all(|n| n.is_multiple_of(PAGE_BYTES))
+            && spill_bytes >= SPILL_BYTES_MIN;
+        if !is_whole || !is_within(header_at, SLOT_BYTES) || !is_within(spill_at, spill_bytes) {
+            return Err(no_such_place());
+        }
+        let map = |offset, bytes| {
+            memory::map_file(file, offset, bytes).map(|at| Chunk {
+                at,
+                bytes,
+                file: None,
+            })
+        };
+        let in_page = header_at % PAGE_BYTES;
+        let page = map(header_at - in_page, PAGE_BYTES)?;
+        // Kept mapped also where the second fails: such a process ends.
+        let spill = map(spill_at, spill_bytes)?;
+        let place = Place {
+            // SAFETY: within the page, which holds a whole number of slots.
+            header: unsafe { page.at.add(in_page) }.cast(),
+            spill: spill.at,
+        };
+        let region = Arc::new(Self {
+            owner: Owner::here(),
+            spill_bytes,
+            reach: Reach::Borrowed,
+            state: Mutex::new(State {
+                chunks: vec![page, spill],
+                slot_chunks: 0,
+                free: Vec::new(),
+                words: Vec::new(),
+            }),
+        });
+        Ok(Slot { region, place })
     }
 
     /// A slot nobody uses, all zeroes up to its payload.
     pub(crate) fn take(self: &Arc<Self>) -> io::Result<Slot> {
         let mut state = self.lock();
         if state.free.is_empty() {
-            state.grow(self.spill_bytes)?;
+            state.grow(self.spill_bytes, self.reach)?;
         }
         match state.free.pop() {
             Some(place) => Ok(Slot {
@@ -223,6 +309,7 @@ impl Region {
             state.chunks.push(Chunk {
                 at,
                 bytes: PAGE_BYTES,
+                file: None,
             });
             state.add_words(at, PAGE_BYTES);
         }
@@ -241,15 +328,23 @@ impl Region {
 }
 
 impl State {
-    fn grow(&mut self, spill_bytes: usize) -> io::Result<()> {
+    fn grow(&mut self, spill_bytes: usize, reach: Reach) -> io::Result<()> {
         let count = FIRST_SLOTS << self.slot_chunks.min(16);
         let slots_bytes = count * SLOT_BYTES;
         let spills_bytes = spill_bytes.checked_mul(count);
         let (slots_at, bytes) = spills_bytes
             .and_then(|slots_at| Some((slots_at, slots_at.checked_add(slots_bytes)?)))
             .ok_or_else(|| io::Error::from_raw_os_error(sys::ENOMEM))?;
-        let at = sys::map_shared(bytes)?;
-        self.chunks.push(Chunk { at, bytes });
+        let (at, file) = if reach == Reach::Passed {
+            let file = memory::memory_file(bytes)?;
+            (
+                memory::map_file(file.as_fd(), 0, bytes)?,
+                Some(Arc::new(file)),
+            )
+        } else {
+            (sys::map_shared(bytes)?, None)
+        };
+        self.chunks.push(Chunk { at, bytes, file });
         self.slot_chunks += 1;
         if self.slot_chunks == 1 {
             // SAFETY: behind all spills, where there is room for `count` slots.
@@ -327,6 +422,45 @@ impl Slot {
         self.header().note.load(Ordering::Relaxed) == sys::OUT_OF_MEMORY
     }
 
+    /// The file that this slot lies in, and where: what another process needs to find it. None in a region that cannot be passed.
+    pub(crate) fn whereabouts(&self) -> Option<(Arc<OwnedFd>, Whereabouts)> {
+        let header = self.place.header.as_ptr().addr();
+        let state = self.region.lock();
+        let chunk = state.chunks.iter().find(|chunk| {
+            (chunk.at.as_ptr().addr()..chunk.at.as_ptr().addr() + chunk.bytes).contains(&header)
+        })?;
+        let offset = |at: usize| (at - chunk.at.as_ptr().addr()) as u64;
+        let place = Whereabouts {
+            header_at: offset(header),
+            spill_at: offset(self.place.spill.as_ptr().addr()),
+            spill_bytes: self.region.spill_bytes as u64,
+        };
+        Some((Arc::clone(chunk.file.as_ref()?), place))
+    }
+
+    /// Before there is a child: what it is to read. Not, where there is not so much room.
+    pub(crate) fn put(&mut self, bytes: &[u8]) -> bool {
+        let room = if bytes.len() <= INLINE_BYTES {
+            self.inline_mut()
+        } else {
+            self.spill_mut()
+        };
+        let Some(room) = room.get_mut(..bytes.len()) else {
+            return false;
+        };
+        room.copy_from_slice(bytes);
+        self.set_payload(Kind::Arguments, bytes.len());
+        true
+    }
+
+    /// For the child: what its parent put there. A copy: it is read once, and then written over.
+    pub(crate) fn taken(&self) -> Option<Vec<u8>> {
+        match self.payload() {
+            Some((Kind::Arguments, bytes)) => Some(bytes.to_vec()),
+            _ => None,
+        }
+    }
+
     /// For the child: the bytes that lie in the slot itself.
     pub(crate) fn inline_mut(&mut self) -> &mut [u8] {
         // SAFETY: the slot's own bytes behind its header.
@@ -361,6 +495,7 @@ impl Slot {
         let kind = match self.header().kind.load(Ordering::Relaxed) {
             1 => Kind::Value,
             2 => Kind::Failure,
+            3 => Kind::Arguments,
             _ => return None,
         };
         let len = usize::try_from(self.header().len.load(Ordering::Relaxed)).ok()?;
@@ -380,7 +515,7 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         // A child's copy gives nothing back: the slot is its parent's, and so is the lock.
-        if !self.region.owner.is_here() {
+        if !self.region.owner.is_here() || self.region.reach == Reach::Borrowed {
             return;
         }
         // Relaxed: whoever wrote it is dead.
@@ -414,72 +549,4 @@ impl fmt::Debug for Slot {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn slots_are_reused_and_come_back_empty() {
-        let region = Region::new(1000).unwrap();
-        let mut slot = region.take().unwrap();
-        slot.spill_mut()[5] = 7;
-        slot.set_payload(Kind::Value, 2000);
-        slot.set_stage(Stage::Done);
-        assert_eq!(slot.payload().unwrap().1[5], 7);
-        drop(slot);
-        let slot = region.take().unwrap();
-        assert_eq!(slot.stage(), Some(Stage::Forked));
-        assert_eq!(slot.payload(), None);
-        slot.set_payload(Kind::Value, 2000);
-        assert_eq!(slot.payload().unwrap().1[5], 0, "the spill was given back");
-    }
-
-    #[test]
-    fn more_slots_than_a_chunk_holds_do_not_overlap() {
-        let region = Region::new(1).unwrap();
-        let mut slots: Vec<_> = (0..100).map(|_| region.take().unwrap()).collect();
-        for (index, slot) in slots.iter_mut().enumerate() {
-            slot.inline_mut().fill(index as u8);
-            slot.spill_mut()[..10].fill(index as u8);
-        }
-        for (index, slot) in slots.iter().enumerate() {
-            slot.set_payload(Kind::Value, Slot::INLINE_MAX);
-            assert!(
-                slot.payload()
-                    .unwrap()
-                    .1
-                    .iter()
-                    .all(|byte| *byte == index as u8)
-            );
-        }
-    }
-
-    #[test]
-    fn words_are_never_used_twice() {
-        let region = Region::new(1).unwrap();
-        for _ in 0..1000 {
-            let word = region.take_word().unwrap();
-            // Relaxed: one thread.
-            assert_eq!(word.word().swap(1, Ordering::Relaxed), 0);
-            assert_eq!(word.waiters().load(Ordering::Relaxed), 0);
-        }
-        assert_eq!(region.take().unwrap().stage(), Some(Stage::Forked));
-    }
-
-    #[test]
-    fn length_that_cannot_be_is_refused() {
-        let region = Region::new(1).unwrap();
-        let slot = region.take().unwrap();
-        slot.set_payload(Kind::Failure, SPILL_BYTES_MIN);
-        assert!(slot.payload().is_some());
-        slot.set_payload(Kind::Failure, SPILL_BYTES_MIN + 1);
-        assert_eq!(slot.payload(), None);
-        slot.set_payload(Kind::Failure, usize::MAX);
-        assert_eq!(slot.payload(), None);
-    }
-
-    #[test]
-    fn size_beyond_the_address_space_is_an_error() {
-        assert!(Region::new(usize::MAX).is_err());
-        assert!(Region::new(usize::MAX / 64).is_err());
-    }
-}
+mod tests;

@@ -8,6 +8,7 @@
 use crate::capture::{self, Pipes};
 use crate::child::{self, Birth, Handled};
 use crate::identity;
+use crate::live::Origin;
 use crate::reap::{Forked, Reaper};
 use crate::sys::{self, Fork};
 use crate::terms::Terms;
@@ -70,6 +71,34 @@ where
     try_start(reaper, terms, task)
 }
 
+/// Calls `attempt` until a process is made, or there is a reason other than a shortage why not, or nobody waits any longer for that to pass.
+///
+/// # Errors
+///
+/// Why there is no process.
+pub(crate) fn patiently<T>(
+    reaper: &Reaper,
+    patience: Patience,
+    mut attempt: impl FnMut() -> io::Result<T>,
+) -> io::Result<T> {
+    let mut pause = FIRST_PAUSE;
+    for _ in 1..TRIES {
+        match attempt() {
+            Err(error) if is_shortage(&error) => {
+                if !reaper.sweep() {
+                    if patience == Patience::None {
+                        return Err(error);
+                    }
+                    reaper.wait_for_any(Instant::now() + pause);
+                    pause *= 2;
+                }
+            }
+            done => return done,
+        }
+    }
+    attempt()
+}
+
 fn is_shortage(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
@@ -115,7 +144,7 @@ where
             if let Some(held) = locks.0 {
                 held.release_in_child();
             }
-            IS_MAIN_THREAD.set(Some(true));
+            enter_main_thread();
             capture::enter_child();
             let birth = Birth {
                 settings: &reaper.settings,
@@ -140,6 +169,7 @@ where
                 word,
                 pipes,
                 terms: terms.cloned(),
+                origin: Origin::Forked,
             })
         }
         Err(error) => {
@@ -190,7 +220,7 @@ impl Held {
 }
 
 /// Opens the child's pidfd. None where the child was collected by somebody else already.
-fn watch(reaper: &Reaper, pid: u32) -> Option<OwnedFd> {
+pub(crate) fn watch(reaper: &Reaper, pid: u32) -> Option<OwnedFd> {
     loop {
         match sys::pidfd_open(pid) {
             Ok(pidfd) => return Some(pidfd),
@@ -211,7 +241,12 @@ thread_local! {
     static IS_MAIN_THREAD: Cell<Option<bool>> = const { Cell::new(None) };
 }
 
-fn is_main_thread() -> bool {
+/// For the only thread of a process that was just made.
+pub(crate) fn enter_main_thread() {
+    IS_MAIN_THREAD.set(Some(true));
+}
+
+pub(crate) fn is_main_thread() -> bool {
     IS_MAIN_THREAD.get().unwrap_or_else(|| {
         let is_main = sys::is_main_thread();
         IS_MAIN_THREAD.set(Some(is_main));

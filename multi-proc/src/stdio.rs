@@ -4,10 +4,11 @@ use crate::capture::{Pipes, Sink};
 use crate::limits::Refused;
 use crate::sys;
 use multi_core::TaskId;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 /// Where a task reads its standard input from: [`TaskBuilder::stdin`](crate::TaskBuilder::stdin).
@@ -134,6 +135,17 @@ impl Output {
     }
 }
 
+/// How a process that is not forked from this one finds one of its streams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Stream {
+    /// As it has it.
+    #[default]
+    Parent,
+    Null,
+    /// The next of the descriptors that came with its order.
+    Passed,
+}
+
 /// A task's three streams.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Stdio {
@@ -178,6 +190,54 @@ impl Stdio {
             }
         }
         Ok(pipes)
+    }
+
+    /// What a process that is not forked from this one needs to put its streams in place: how, and the descriptors.
+    pub(crate) fn passing<'a>(&'a self, pipes: &'a Pipes) -> ([Stream; 3], Vec<BorrowedFd<'a>>) {
+        let mut fds = Vec::new();
+        let mut pass = |fd: Option<BorrowedFd<'a>>| match fd {
+            Some(fd) => {
+                fds.push(fd);
+                Stream::Passed
+            }
+            None => Stream::Parent,
+        };
+        let stdin = match &self.stdin.0 {
+            From::Parent => Stream::Parent,
+            From::Null => Stream::Null,
+            From::File(file) => pass(Some(file.as_fd())),
+        };
+        let [stdout, stderr] =
+            [(&self.stdout.0, STDOUT), (&self.stderr.0, STDERR)].map(|(to, fd)| match to {
+                To::Parent => Stream::Parent,
+                To::Null => Stream::Null,
+                To::File(file) => pass(Some(file.as_fd())),
+                To::Tail(_) | To::Lines(_) => pass(pipes.writer(fd)),
+            });
+        ([stdin, stdout, stderr], fds)
+    }
+
+    /// For such a process: the streams as [`passing`](Self::passing) described them. None where descriptors are missing.
+    pub(crate) fn passed(streams: [Stream; 3], fds: Vec<OwnedFd>) -> Option<Self> {
+        let mut fds = fds.into_iter().map(File::from);
+        let [stdin, stdout, stderr] = streams;
+        let stdin = match stdin {
+            Stream::Parent => Input::inherit(),
+            Stream::Null => Input::null(),
+            Stream::Passed => Input::file(fds.next()?),
+        };
+        let mut output = |stream| {
+            Some(match stream {
+                Stream::Parent => Output::inherit(),
+                Stream::Null => Output::null(),
+                Stream::Passed => Output::file(fds.next()?),
+            })
+        };
+        Some(Self {
+            stdin,
+            stdout: output(stdout)?,
+            stderr: output(stderr)?,
+        })
     }
 
     /// For the child: puts its streams in place. `pipes` are those made before the fork.

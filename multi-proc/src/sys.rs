@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "system calls")]
 
 use multi_core::Usage;
+use serde::{Deserialize, Serialize};
 use std::arch::asm;
 use std::ffi::{c_int, c_long};
 use std::io;
@@ -12,10 +13,13 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::time::Duration;
 
+pub(crate) mod exec;
 pub(crate) mod image;
 mod interrupt;
 mod limits;
+pub(crate) mod memory;
 mod pipes;
+pub(crate) mod socket;
 
 pub(crate) use interrupt::*;
 pub(crate) use limits::*;
@@ -27,6 +31,7 @@ pub(crate) const EMFILE: i32 = libc::EMFILE;
 pub(crate) const ENFILE: i32 = libc::ENFILE;
 pub(crate) const ENOMEM: i32 = libc::ENOMEM;
 pub(crate) const ESRCH: i32 = libc::ESRCH;
+pub(crate) const SIGCHLD: i32 = libc::SIGCHLD;
 pub(crate) const SIGHUP: i32 = libc::SIGHUP;
 pub(crate) const SIGINT: i32 = libc::SIGINT;
 pub(crate) const SIGKILL: i32 = libc::SIGKILL;
@@ -226,7 +231,7 @@ pub(crate) fn poll(fds: &mut [PollFd], timeout: Option<Duration>) -> io::Result<
 }
 
 /// How a process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Exit {
     Code(i32),
     Signal { signal: i32, core_dumped: bool },
@@ -289,6 +294,23 @@ pub(crate) fn is_our_child(pidfd: BorrowedFd<'_>) -> bool {
         )
     })
     .is_ok()
+}
+
+/// `poll` of a pidfd: whether its process has ended, collected or not. Never blocks.
+pub(crate) fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
+    matches!(
+        poll(&mut [PollFd::readable(pidfd)], Some(Duration::ZERO)),
+        Ok(1..)
+    )
+}
+
+/// `kill(SIGKILL)` and `waitpid`, kill(2), wait(2): ends and collects a child that nobody else collects, by its number.
+pub(crate) fn kill_child(pid: u32) {
+    // SAFETY: takes numbers only; the number is the child's until it is collected, here.
+    unsafe { libc::kill(pid as libc::pid_t, libc::SIGKILL) };
+    // SAFETY: asks for no status.
+    let wait = || check(unsafe { libc::waitpid(pid as libc::pid_t, ptr::null_mut(), 0) });
+    drop(retry(wait));
 }
 
 fn duration(time: libc::timeval) -> Duration {

@@ -1,9 +1,10 @@
-//! The contract's rules, over forked processes and over a pool of them.
+//! The contract's rules, over processes: forked, a pool's, a zygote's, executed.
 
 mod support;
 
-use multi_core::conformance::{FnSubject, Subject};
+use multi_core::conformance::{FnSubject, Subject, Suite, run};
 use multi_core::{BuildError, CancelToken, GroupOptions};
+use std::process::ExitCode;
 use std::time::Duration;
 
 struct Proc;
@@ -68,4 +69,60 @@ impl FnSubject for Pool {
     }
 }
 
-multi_core::conformance!(Proc; functions: Pool);
+struct Zygote;
+
+impl FnSubject for Zygote {
+    const NAME: &'static str = "zygote";
+    const IS_PROCESS: bool = true;
+    type Group = multi_proc::FnGroup;
+
+    fn group(options: GroupOptions) -> Result<Self::Group, BuildError> {
+        multi_proc::Group::builder().options(options).zygote()
+    }
+
+    fn sleep(duration: Duration) {
+        std::thread::sleep(duration);
+    }
+
+    fn with_starts_refused(while_refused: &mut dyn FnMut()) -> Result<(), &'static str> {
+        let mut group = multi_proc::Group::builder().zygote().expect("a zygote");
+        let zygote = group.call(|()| Ok(support::sys::parent_pid()), ());
+        let _limited = support::sys::limit_descriptors_of(zygote.expect("a child"), 0);
+        while_refused();
+        group.wait().map_err(|_| "the zygote's child failed")
+    }
+}
+
+struct Spawned;
+
+impl FnSubject for Spawned {
+    const NAME: &'static str = "spawn";
+    const IS_PROCESS: bool = true;
+    type Group = multi_proc::FnGroup;
+
+    fn group(options: GroupOptions) -> Result<Self::Group, BuildError> {
+        multi_proc::Group::builder().options(options).spawn()
+    }
+
+    fn sleep(duration: Duration) {
+        std::thread::sleep(duration);
+    }
+
+    fn with_starts_refused(while_refused: &mut dyn FnMut()) -> Result<(), &'static str> {
+        let _limited = support::sys::refuse_forks();
+        while_refused();
+        Ok(())
+    }
+
+    const RESIDUE_GROUPS: usize = 20;
+}
+
+fn main() -> ExitCode {
+    multi_proc::init();
+    run(&[
+        Suite::of::<Proc>(),
+        Suite::of_functions::<Pool>(),
+        Suite::of_functions::<Zygote>(),
+        Suite::of_functions::<Spawned>(),
+    ])
+}

@@ -1,5 +1,5 @@
 use super::*;
-use crate::slot::Region;
+use crate::slot::{Reach, Region};
 
 const MAX: usize = 1 << 20;
 
@@ -7,10 +7,10 @@ fn round_trip<T: Serialize + DeserializeOwned>(
     returned: Result<T, BoxError>,
     max: usize,
 ) -> Result<T, TaskErrorKind> {
-    let region = Region::new(max).unwrap();
+    let region = Region::new(max, Reach::Forked).unwrap();
     let mut slot = region.take().unwrap();
     write(&mut slot, max, returned);
-    read(&slot, Ending::Vanished, max)
+    read(&slot, &Ending::Vanished, max)
 }
 
 #[test]
@@ -87,12 +87,12 @@ fn cancelled_stays_cancelled() {
 
 #[test]
 fn payload_that_is_no_payload_is_an_error() {
-    let region = Region::new(MAX).unwrap();
+    let region = Region::new(MAX, Reach::Forked).unwrap();
     let mut slot = region.take().unwrap();
     slot.inline_mut()[..4].copy_from_slice(&[0xff; 4]);
     slot.set_payload(Kind::Failure, 4);
     slot.set_stage(Stage::Done);
-    match read::<u64>(&slot, Ending::Vanished, MAX) {
+    match read::<u64>(&slot, &Ending::Vanished, MAX) {
         Err(TaskErrorKind::Returned(error)) => {
             assert!(error.to_string().contains("cannot be decoded"), "{error}");
         }
@@ -102,14 +102,14 @@ fn payload_that_is_no_payload_is_an_error() {
 
 #[test]
 fn child_that_said_nothing_is_judged_by_its_end() {
-    let region = Region::new(MAX).unwrap();
+    let region = Region::new(MAX, Reach::Forked).unwrap();
     let slot = region.take().unwrap();
     slot.set_stage(Stage::Reporting);
-    let code = read::<()>(&slot, Ending::Collected(Exit::Code(0)), MAX);
+    let code = read::<()>(&slot, &Ending::Collected(Exit::Code(0)), MAX);
     assert!(matches!(code, Err(TaskErrorKind::Exited(0))));
     let signal = read::<()>(
         &slot,
-        Ending::Collected(Exit::Signal {
+        &Ending::Collected(Exit::Signal {
             signal: 9,
             core_dumped: false,
         }),
@@ -123,7 +123,7 @@ fn child_that_said_nothing_is_judged_by_its_end() {
         })
     ));
     assert!(matches!(
-        read::<()>(&slot, Ending::Vanished, MAX),
+        read::<()>(&slot, &Ending::Vanished, MAX),
         Err(TaskErrorKind::Lost)
     ));
 }

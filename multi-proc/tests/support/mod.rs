@@ -86,7 +86,7 @@ pub(crate) fn quick() -> multi_proc::Builder {
 }
 
 /// Which scene this process is to play instead of running tests.
-const SCENE: &str = "MULTI_PROC_SCENE";
+pub(crate) const SCENE: &str = "MULTI_PROC_SCENE";
 
 /// Plays the scene this process was started for, if it was.
 pub(crate) fn play(scenes: &[Test]) -> bool {
@@ -96,6 +96,13 @@ pub(crate) fn play(scenes: &[Test]) -> bool {
     let (_, scene) = scenes.iter().find(|(scene, _)| *scene == name).unwrap();
     scene();
     true
+}
+
+/// As [`play`], if the scene is one of these.
+pub(crate) fn play_if_there(scenes: &[Test]) -> bool {
+    let name = std::env::var(SCENE);
+    let is_one = |(scene, _): &Test| name.as_deref() == Ok(*scene);
+    scenes.iter().any(is_one) && play(scenes)
 }
 
 /// This program again, to play `scene`.

@@ -109,6 +109,34 @@ pub(crate) fn stray_wait() -> Option<u32> {
     (pid > 0).then_some(pid as u32)
 }
 
+/// `waitpid(-1, WNOHANG)`, wait(2): collects any child that has ended.
+pub(crate) fn stray_look() {
+    // SAFETY: asks for no status.
+    unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) };
+}
+
+/// `dup`, dup(2): a descriptor without the close-on-exec flag, as C libraries open them.
+pub(crate) fn open_on_exec(file: &std::fs::File) -> std::fs::File {
+    use std::os::fd::{AsRawFd as _, FromRawFd as _};
+    // SAFETY: takes a number only.
+    let fd = unsafe { libc::dup(file.as_raw_fd()) };
+    assert!(fd >= 0, "dup: {}", io::Error::last_os_error());
+    // SAFETY: it was just made, and nobody else knows of it.
+    unsafe { std::fs::File::from_raw_fd(fd) }
+}
+
+/// `pthread_sigmask`, `pthread_sigmask(3)`: has this thread hold SIGTERM and SIGINT back.
+pub(crate) fn block_termination() {
+    // SAFETY: an all-zero set is an empty one.
+    let mut set = unsafe { std::mem::zeroed::<libc::sigset_t>() };
+    for signal in [SIGTERM, SIGINT] {
+        // SAFETY: a valid set and signal.
+        unsafe { libc::sigaddset(&raw mut set, signal) };
+    }
+    // SAFETY: reads `set`.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
+}
+
 /// A bare `fork` whose child does `work`; whether it had to be ended by an alarm after `patience`.
 pub(crate) fn raw_fork_hangs(patience: Duration, work: impl FnOnce()) -> bool {
     // SAFETY: none: what goes wrong in the child is what the test shows, and the alarm ends it.
@@ -220,6 +248,39 @@ pub(crate) fn limit_descriptors(count: u64) -> Limited {
         old: set_limit(libc::RLIMIT_NOFILE, count),
         was_root: false,
     }
+}
+
+/// Puts the limit of another process back when dropped.
+pub(crate) struct LimitedThere {
+    pid: u32,
+    old: libc::rlimit,
+}
+
+impl Drop for LimitedThere {
+    fn drop(&mut self) {
+        set_descriptors_of(self.pid, &raw const self.old);
+    }
+}
+
+/// Lets process `pid` have `count` descriptors, those it has already left aside.
+pub(crate) fn limit_descriptors_of(pid: u32, count: u64) -> LimitedThere {
+    let mut limit = set_descriptors_of(pid, std::ptr::null());
+    let old = limit;
+    limit.rlim_cur = count;
+    set_descriptors_of(pid, &raw const limit);
+    LimitedThere { pid, old }
+}
+
+/// `prlimit(RLIMIT_NOFILE)`, getrlimit(2): sets the limit if there is a new one, and returns the old.
+fn set_descriptors_of(pid: u32, new: *const libc::rlimit) -> libc::rlimit {
+    let mut old = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `new` is null or a limit, and `old` has room for one.
+    let result = unsafe { libc::prlimit(pid as i32, libc::RLIMIT_NOFILE, new, &raw mut old) };
+    assert_eq!(result, 0, "prlimit: {}", io::Error::last_os_error());
+    old
 }
 
 /// Has the system refuse to fork, until dropped. It never refuses the superuser, so that one becomes somebody else meanwhile.

@@ -1,0 +1,249 @@
+//! Every way for a task to end that is not its own, its parent's included.
+
+use crate::support::{self, Test, sys};
+use crate::{WAYS, groups, tests};
+use multi_proc::{Group, Result, TaskErrorKind};
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+pub(crate) const TESTS: &[Test] = &tests![
+    every_way_to_die_is_named,
+    exit_codes_of_every_value_are_kept,
+    killed_before_its_function_starts_is_told_apart,
+    time_limit_kills_that_task_alone,
+    cancelled_tasks_are_ended,
+    killed_parent_leaves_neither_task_nor_zygote,
+];
+
+pub(crate) const SCENES: &[Test] = &tests![
+    hangs_by_zygote,
+    hangs_by_spawn,
+    hangs_by_spawn_from_a_thread
+];
+
+#[expect(unconditional_recursion, reason = "the stack is to overflow")]
+fn overflow(depth: u64) -> u64 {
+    let room = std::hint::black_box([depth; 64]);
+    overflow(depth + 1) + room[usize::try_from(depth % 64).unwrap()]
+}
+
+fn every_way_to_die_is_named() {
+    type Way = (&'static str, fn(()) -> Result);
+    let ways: [Way; 10] = [
+        ("left its process with exit code 0 before it ended", |()| {
+            std::process::exit(0)
+        }),
+        ("left its process with exit code 7 before it ended", |()| {
+            sys::exit_now(7)
+        }),
+        ("killed by SIGABRT", |()| std::process::abort()),
+        ("killed by SIGSEGV", |()| {
+            // The standard library has a handler for this signal; without it the fault ends the process as it stands.
+            sys::ignore(11, false);
+            sys::segfault();
+            Ok(())
+        }),
+        ("killed by SIGKILL", |()| {
+            sys::raise(sys::SIGKILL);
+            Ok(())
+        }),
+        ("killed by SIGTERM", |()| {
+            sys::raise(sys::SIGTERM);
+            Ok(())
+        }),
+        ("killed by signal 40", |()| {
+            sys::raise(40);
+            Ok(())
+        }),
+        ("killed by SIGABRT", |()| {
+            overflow(0);
+            Ok(())
+        }),
+        ("panicked at ", |()| panic!("on purpose")),
+        ("out of luck", |()| Err("out of luck")?),
+    ];
+    for (name, mut group) in groups() {
+        for (expected, way) in ways {
+            drop(group.spawn_fn(way, ()));
+            let error = group.wait().unwrap_err();
+            let (count, error) = (error.failed_count(), error.first().clone());
+            let text = error.to_string();
+            println!("    {name:8}{expected:52} {:?}", error.kind());
+            assert_eq!(count, 1, "{text}");
+            assert!(text.contains(expected), "{text}");
+            let pid = error.pid().unwrap();
+            assert!(
+                text.contains(&format!(" ({name}, pid {pid}, started at ")),
+                "{text}"
+            );
+            assert!(!sys::exists(pid), "process {pid} was not collected");
+        }
+    }
+}
+
+fn exit_codes_of_every_value_are_kept() {
+    for (name, mut group) in groups() {
+        for code in [1, 2, 101, 127, 254, 255] {
+            drop(group.spawn_fn(|code| -> Result { sys::exit_now(code) }, code));
+            let error = group.wait().unwrap_err();
+            assert!(
+                matches!(error.first().kind(), TaskErrorKind::Exited(found) if *found == code),
+                "{name}: {error}"
+            );
+        }
+    }
+}
+
+/// Its arguments are decoded before the function begins.
+struct Killer;
+
+impl serde::Serialize for Killer {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_unit()
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Killer {
+    fn deserialize<D: serde::Deserializer<'de>>(_deserializer: D) -> Result<Self, D::Error> {
+        sys::raise(sys::SIGKILL);
+        unreachable!("survived SIGKILL")
+    }
+}
+
+fn killed_before_its_function_starts_is_told_apart() {
+    for (name, mut group) in groups() {
+        let handle = group.spawn_fn(|_killer: Killer| -> Result { panic!("it began") }, Killer);
+        let error = handle.join().unwrap_err();
+        assert!(
+            matches!(error.kind(), TaskErrorKind::Signaled { signal: 9, .. }),
+            "{name}: {error}"
+        );
+        assert!(group.wait().is_err());
+    }
+}
+
+fn hang(_: ()) -> Result {
+    loop {
+        std::thread::park();
+    }
+}
+
+fn time_limit_kills_that_task_alone() {
+    for (name, way) in WAYS {
+        let mut group = way(support::quick()).unwrap();
+        let limited = multi_proc::TaskOptions::new().timeout(Duration::from_millis(300));
+        let late = group.spawn_fn_with(limited, hang, ());
+        let other = group.spawn_fn(|n: u32| Ok(n + 1), 1);
+        assert!(late.join().unwrap_err().is_timed_out(), "{name}");
+        assert_eq!(other.join().unwrap(), 2);
+        assert_eq!(group.wait().unwrap_err().failed_count(), 1);
+    }
+}
+
+fn cancelled_tasks_are_ended() {
+    for (name, way) in WAYS {
+        let mut group = way(support::quick()).unwrap();
+        let tasks: Vec<_> = (0..3).map(|_| group.spawn_fn(hang, ())).collect();
+        group.cancel();
+        let refused = group.spawn_fn(|()| Ok(()), ());
+        for task in tasks.into_iter().chain([refused]) {
+            let error = task.join().unwrap_err();
+            assert!(error.is_cancelled(), "{name}: {error}");
+        }
+        assert!(group.wait().unwrap_err().is_cancelled());
+        assert_eq!(
+            group.call(|n: u8| Ok(n), 7).unwrap(),
+            7,
+            "the next round works"
+        );
+        assert!(group.wait().is_ok());
+    }
+}
+
+/// Says whose process it is and whose child, and hangs.
+fn say_and_hang(_: ()) -> Result {
+    // One write: a line of one process does not mix with another's.
+    sys::say(&format!("{} {}\n", std::process::id(), sys::parent_pid()));
+    hang(())
+}
+
+fn hang_in(group: &mut multi_proc::FnGroup) {
+    for _ in 0..2 {
+        drop(group.spawn_fn(say_and_hang, ()));
+    }
+    drop(group.wait());
+}
+
+fn hangs_by_zygote() {
+    hang_in(&mut Group::builder().zygote().unwrap());
+}
+
+fn hangs_by_spawn() {
+    hang_in(&mut Group::builder().spawn().unwrap());
+}
+
+fn hangs_by_spawn_from_a_thread() {
+    let mut group = Group::builder().spawn().unwrap();
+    std::thread::scope(|s| {
+        for _ in 0..2 {
+            s.spawn(|| drop(group.spawn_fn(say_and_hang, ())))
+                .join()
+                .unwrap();
+        }
+    });
+    drop(group.wait());
+}
+
+/// Starts a parent that plays `scene`, and waits until two of its tasks said their process numbers and their parents'.
+fn parent(scene: &str) -> (Child, Vec<u32>) {
+    let mut parent = support::scene(scene)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(parent.stderr.take().unwrap()).lines();
+    let mut pids: Vec<u32> = lines
+        .take(2)
+        .flat_map(|line| {
+            let line = line.unwrap();
+            let pids: Vec<u32> = line.split(' ').map(|pid| pid.parse().unwrap()).collect();
+            pids
+        })
+        .filter(|pid| *pid != parent.id())
+        .collect();
+    pids.sort_unstable();
+    pids.dedup();
+    (parent, pids)
+}
+
+/// Whether process `pid` still runs. Dead and not collected is dead: that is up to whoever inherits it.
+fn runs(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+fn killed_parent_leaves_neither_task_nor_zygote() {
+    const ROUNDS: usize = 10;
+    // By zygote, that is one of those that must end.
+    for (scene, others) in [
+        ("hangs_by_zygote", 3),
+        ("hangs_by_spawn", 2),
+        ("hangs_by_spawn_from_a_thread", 2),
+    ] {
+        for round in 0..ROUNDS {
+            let (mut parent, pids) = parent(scene);
+            assert_eq!(pids.len(), others, "{scene}: {pids:?}");
+            assert!(pids.iter().all(|pid| runs(*pid)));
+            parent.kill().unwrap();
+            parent.wait().unwrap();
+            let start = Instant::now();
+            while pids.iter().any(|pid| runs(*pid)) {
+                assert!(
+                    start.elapsed() < Duration::from_secs(10),
+                    "{scene}, round {round}: {pids:?} outlived their parent"
+                );
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        println!("    {scene}: {ROUNDS} of {ROUNDS} parents killed, nobody left");
+    }
+}
