@@ -8,8 +8,8 @@
 //! lock of this crate. A thread that does anything else, asleep or not, may be about to end the wait: then nothing is told, and
 //! [`Dump::is_stalled`] is for who knows better.
 //!
-//! Tasks that **hold each other up** for ever are told within seconds, once, whatever else goes on: they wait for a [`Mutex`](crate::sync::Mutex), or for a
-//! group without a limit, each behind one of the others. The report says who waits behind whom; [`Dump::deadlocked`] finds the same ones.
+//! Tasks that **hold each other up** for ever are told within seconds, once, whatever else goes on: they wait for a [`Mutex`](crate::sync::Mutex), a
+//! [`RwLock`](crate::sync::RwLock) or a group without a limit, each behind one of the others. The report says who waits behind whom; [`Dump::deadlocked`] finds the same ones.
 //! Nothing is told that a thread, a timer or a message could still end.
 //!
 //! [`metrics`] says in numbers what a runtime has done so far; that costs next to nothing.
@@ -217,11 +217,11 @@ impl Dump {
         !self.tasks.is_empty() && self.is_hopeless()
     }
 
-    /// Tasks that hold each other up for ever, whatever else the process does: they wait for a [`Mutex`](crate::sync::Mutex), or for a
-    /// group without a limit, each behind one of the others, and did so in `earlier`, which was made half a second before this at least. A
+    /// Tasks that hold each other up for ever, whatever else the process does: they wait for a [`Mutex`](crate::sync::Mutex), a
+    /// [`RwLock`](crate::sync::RwLock) or a group without a limit, each behind one of the others, and did so in `earlier`, which was made half a second before this at least. A
     /// monitor looks for them, too, and tells of them once on standard error.
     ///
-    /// Of waits of other kinds (for a channel, a condition, a [`RwLock`](crate::sync::RwLock)) nobody knows who could end them: who hangs on one of
+    /// Of waits of other kinds (for a channel, a condition, a `RwLock` that several read) nobody knows who could end them: who hangs on one of
     /// those is not listed.
     ///
     /// ```

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use multi_goro::diag::Dump;
-use multi_goro::sync::{Condvar, Mutex, RwLock};
-use multi_goro::{Runtime, TaskOptions, chan, scope, sleep, yield_now};
+use multi_goro::diag::{Dump, TaskReport, TaskState, WaitsFor};
+use multi_goro::sync::{Barrier, Condvar, Mutex, RwLock};
+use multi_goro::{BoxError, Runtime, TaskOptions, chan, scope, sleep, yield_now};
 
 mod common;
 use common::watchdog;
@@ -122,6 +122,146 @@ fn lock_held_while_waiting_for_tasks_that_need_it_is_found() {
     assert_eq!(found(&runtime, 2), ["?", "parent"]);
     group.detach();
     let _kept = std::mem::ManuallyDrop::new(runtime);
+}
+
+#[test]
+fn locks_for_many_are_found_where_their_holder_is_known() {
+    let _watchdog = watchdog(30);
+    let runtime = runtime();
+    let group = runtime.group();
+    let go = |name, task: Box<dyn FnOnce() -> Result<(), BoxError> + Send>| {
+        group.go_with(TaskOptions::new().name(name), task);
+    };
+    // Two who write, in two orders.
+    let (a, b) = (Arc::new(RwLock::new(())), Arc::new(RwLock::new(())));
+    let both = Arc::new(Barrier::new(2));
+    for (name, first, second) in [("1 ab", &a, &b), ("2 ba", &b, &a)] {
+        let (first, second) = (Arc::clone(first), Arc::clone(second));
+        let both = Arc::clone(&both);
+        go(
+            name,
+            Box::new(move || {
+                let _first = first.write();
+                both.wait();
+                let _second = second.write();
+                Ok(())
+            }),
+        );
+    }
+    // One who reads, and asks again behind one who waits to write.
+    let lock = Arc::new(RwLock::new(()));
+    let (again, told) = chan::<()>(0);
+    let read = Arc::clone(&lock);
+    go(
+        "3 reads",
+        Box::new(move || {
+            let _once = read.read();
+            told.recv()?;
+            drop(read.read());
+            Ok(())
+        }),
+    );
+    until(&runtime, "3 reads", WaitsFor::Receive);
+    go("4 writes", Box::new(move || Ok(drop(lock.write()))));
+    until(&runtime, "4 writes", WaitsFor::Write);
+    again.send(()).unwrap();
+    // One who writes lets a reader in before another who waits to write, and that reader needs what the other has.
+    let (lock, mutex) = (Arc::new(RwLock::new(())), Arc::new(Mutex::new(())));
+    let (end, told) = chan::<()>(0);
+    let written = Arc::clone(&lock);
+    go(
+        "lets go",
+        Box::new(move || {
+            let _written = written.write();
+            Ok(told.recv()?)
+        }),
+    );
+    until(&runtime, "lets go", WaitsFor::Receive);
+    let (read, needed) = (Arc::clone(&lock), Arc::clone(&mutex));
+    go(
+        "5 reads",
+        Box::new(move || {
+            let _read = read.read();
+            drop(needed.lock());
+            Ok(())
+        }),
+    );
+    until(&runtime, "5 reads", WaitsFor::Read);
+    go(
+        "6 writes",
+        Box::new(move || {
+            let _held = mutex.lock();
+            drop(lock.write());
+            Ok(())
+        }),
+    );
+    until(&runtime, "6 writes", WaitsFor::Write);
+    end.send(()).unwrap();
+    assert_eq!(
+        found(&runtime, 6),
+        ["1 ab", "2 ba", "3 reads", "4 writes", "5 reads", "6 writes"]
+    );
+    group.detach();
+    let _kept = std::mem::ManuallyDrop::new(runtime);
+}
+
+/// A writer was behind another that has let go since, and others read, of whom not all need what it has.
+#[test]
+fn writer_whose_lock_has_other_holders_by_now_is_not_found() {
+    let _watchdog = watchdog(60);
+    let runtime = runtime();
+    let mut group = runtime.group();
+    let (lock, mutex) = (Arc::new(RwLock::new(0)), Arc::new(Mutex::new(())));
+    let (let_go, told) = chan::<()>(0);
+    let (begin, begun) = chan::<()>(0);
+    {
+        let (lock, mutex) = (Arc::clone(&lock), Arc::clone(&mutex));
+        group.go_with(TaskOptions::new().name("wrote"), move || {
+            let written = lock.write();
+            begun.recv()?;
+            drop(written);
+            // The one that was behind us has this.
+            drop(mutex.lock());
+            Ok(())
+        });
+    }
+    until(&runtime, "wrote", WaitsFor::Receive);
+    for name in ["reads", "reads too"] {
+        let (lock, told) = (Arc::clone(&lock), told.clone());
+        group.go_with(TaskOptions::new().name(name), move || {
+            let _read = lock.read();
+            Ok(told.recv()?)
+        });
+        until(&runtime, name, WaitsFor::Read);
+    }
+    {
+        let lock = Arc::clone(&lock);
+        group.go_with(TaskOptions::new().name("writes"), move || {
+            let _held = mutex.lock();
+            *lock.write() += 1;
+            Ok(())
+        });
+    }
+    until(&runtime, "writes", WaitsFor::Write);
+    begin.send(()).unwrap();
+    until(&runtime, "wrote", WaitsFor::Mutex);
+    for _ in 0..2 {
+        let (names, dump) = look(&runtime);
+        assert_eq!(names, [""; 0], "{dump}");
+    }
+    let_go.send(()).unwrap();
+    let_go.send(()).unwrap();
+    group.wait().unwrap();
+    assert_eq!(*lock.read(), 1);
+}
+
+/// Returns once the task of that name waits so.
+fn until(runtime: &Runtime, name: &str, what: WaitsFor) {
+    let waits =
+        |task: &TaskReport| task.name() == Some(name) && task.state() == TaskState::Waiting(what);
+    while !runtime.dump().tasks().any(waits) {
+        thread::yield_now();
+    }
 }
 
 /// Who waits behind somebody that a thread, a timer, a message or another task may still let go on.

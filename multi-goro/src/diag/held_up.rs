@@ -1,6 +1,6 @@
 //! Tasks that hold each other up for ever: found from whom each is behind, and told of once, on standard error.
 //!
-//! Certain: tasks that wait for a `Mutex` or for a group without a limit, each behind one of the others (`sched/behind.rs` says why that is
+//! Certain: tasks that wait for a `Mutex`, a `RwLock` or a group without a limit, each behind one of the others (`sched/behind.rs` says why that is
 //! for ever, whatever else the process does). Only suspected, and left to [`Dump::is_stalled`] and to whoever reads a dump: everything
 //! that waits in another way, since nobody knows who has the other end of a channel, and all who wait for those.
 

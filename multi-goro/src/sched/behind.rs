@@ -4,13 +4,20 @@
 //! stays true for as long as it waits, since a mutex goes from one to the next in the order of asking, nobody in the queue gives up, and a
 //! guard does not leave its task. When the one before has got the mutex, the task is behind it still: it has to let go.
 //!
+//! Who waits for a `RwLock` is behind one other, too, but where several read, since nobody lists those:
+//!
+//! - who waits to read, behind who writes, or else behind the first who waits to write; either lets in all who wait to read when it is done;
+//! - who waits to write, behind the one before it in the queue; if it is the first, behind who writes or is alone in reading. While a
+//!   writer waits no reader joins those who hold the lock. But who has written lets in readers before the next writer: then it says of that one
+//!   that it is behind the reader let in, if there is one only, or behind nobody known.
+//!
 //! A task that waits for a group without a limit is behind each of that group's tasks that have not ended.
 //!
 //! So tasks that wait each behind one of the others wait for ever: nothing that a thread, a timer or another task does lets any of them go on.
-//! Of other waits (for a channel, a condition, a permit, a `RwLock`) it is not known who could end them, and who is behind such a one is never
-//! said to be in a deadlock.
+//! Of other waits (for a channel, a condition, a permit) it is not known who could end them, and who is behind such a one is never
+//! said to be in a deadlock. Nor could it be known for a channel: its ends go wherever the program takes them.
 //!
-//! What it costs: a number in each mutex and group, and two stores in the cell of a task that parks so. The word that links a task
+//! What it costs: a number in each lock and group, and two stores in the cell of a task that parks so. The word that links a task
 //! into an inbox is free while it is parked, and says behind whom it is.
 
 use std::num::NonZero;
@@ -100,6 +107,14 @@ impl Stamp {
     /// Behind whom the task waits.
     pub(crate) fn behind(self) -> Option<Behind> {
         Behind::from_word(self.word & BEHIND)
+    }
+}
+
+impl Header {
+    /// Says anew behind whom the task is, which waits, and stays in its queue meanwhile: so its word links it into no inbox.
+    pub(super) fn point(&self, behind: Option<Behind>) {
+        let number = self.behind() & !BEHIND;
+        self.set_behind(number | behind.map_or(0, Behind::to_word));
     }
 }
 

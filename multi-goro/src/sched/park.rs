@@ -197,6 +197,22 @@ impl Waiter {
         Identity::new(self.0.addr())
     }
 
+    /// Says anew behind whom a waiter is that has said so itself, or that nobody knows.
+    ///
+    /// # Safety
+    ///
+    /// - The waiter is in a queue whose lock the caller holds, and has been since it announced itself and said behind whom it is.
+    pub(super) unsafe fn point(self, behind: Option<Behind>) {
+        if self.mark() != 0 {
+            return;
+        }
+        // SAFETY: it waits, by the caller's promise, and so it is alive.
+        if unsafe { self.0.as_ref() }.kind.is_some() {
+            // SAFETY: the first field of a header, which is as alive.
+            unsafe { self.0.cast::<Header>().as_ref() }.point(behind);
+        }
+    }
+
     fn mark(self) -> usize {
         self.0.addr().get() & MARKS
     }
@@ -287,25 +303,33 @@ impl Waiter {
 ///
 /// `what` is what reports say of it.
 pub(crate) fn park(what: WaitsFor, deadline: Option<Instant>) -> Wake {
-    park_behind(what, None, deadline)
+    park_as(Some(what), deadline)
 }
 
-/// As [`park`], and tells reports who has to go on before the caller can.
-pub(crate) fn park_behind(
-    what: WaitsFor,
-    behind: Option<Behind>,
-    deadline: Option<Instant>,
-) -> Wake {
+/// As [`park`] without a deadline, after [`say_behind`].
+pub(super) fn park_behind() -> Wake {
+    park_as(None, None)
+}
+
+/// Tells reports that the caller is about to park, for what, and who has to go on before it can. Where that may change while it waits, to be
+/// called under the lock under which it does: see [`Waiter::point`].
+pub(super) fn say_behind(what: WaitsFor, behind: Behind) {
+    if let Some((worker, task)) = current::on_task() {
+        // SAFETY: the running task is alive.
+        worker.hold_up(unsafe { task.as_ref() }, what, behind);
+    }
+}
+
+/// `what`: none if it has been said.
+fn park_as(what: Option<WaitsFor>, deadline: Option<Instant>) -> Wake {
     let Some((worker, task)) = current::on_task() else {
         return park_thread(deadline);
     };
     // SAFETY: the running task is alive.
     let header = unsafe { task.as_ref() };
-    match behind {
-        Some(behind) if deadline.is_none() => worker.hold_up(header, what, behind),
-        _ => header
-            .status
-            .waits(what, deadline.is_some(), worker.tick.get()),
+    if let Some(what) = what {
+        let tick = worker.tick.get();
+        header.status.waits(what, deadline.is_some(), tick);
     }
     let wake = if current::may_switch(worker) {
         park_task(worker, task, deadline)

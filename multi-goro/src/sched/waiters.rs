@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use super::behind::{Behind, Identity};
-use super::park::{Waiter, Wake, park, park_behind};
+use super::park::{Waiter, Wake, park, park_behind, say_behind};
 use super::status::WaitsFor;
 use crate::proto::wait_queue::WaitQueue;
 use crate::sync::{OsGuard, OsMutex, lock};
@@ -21,6 +21,19 @@ pub(crate) struct Owed(Waiter);
 impl Waiters {
     pub(crate) const fn new() -> Self {
         Self(WaitQueue::new())
+    }
+
+    /// Who has waited longest.
+    pub(crate) fn first(&self) -> Option<Identity> {
+        self.0.front().map(|waiter| waiter.identity())
+    }
+
+    /// Who has waited longest, and has said behind whom, is behind somebody else from now on, or nobody knows behind whom.
+    pub(crate) fn point_first(&mut self, behind: Option<Behind>) {
+        if let Some(first) = self.0.front() {
+            // SAFETY: entered by `wait_behind`, under the lock under which this is.
+            unsafe { first.point(behind) };
+        }
     }
 
     /// Who came last and still waits.
@@ -77,7 +90,7 @@ pub(crate) fn wait_in<S>(
     wait_behind(mutex, state, queue, release, what, None, until)
 }
 
-/// As [`wait_in`], and tells reports who has to go on before the caller can.
+/// As [`wait_in`], and tells reports who has to go on before the caller can: without a limit, while the lock is held still.
 pub(crate) fn wait_behind<S>(
     mutex: &OsMutex<S>,
     mut state: OsGuard<'_, S>,
@@ -88,9 +101,17 @@ pub(crate) fn wait_behind<S>(
     until: Option<Instant>,
 ) -> Wake {
     let ticket = queue(&mut state).0.push(Waiter::current());
+    let behind = behind.filter(|_| until.is_none());
+    if let Some(behind) = behind {
+        say_behind(what, behind);
+    }
     drop(state);
     release();
-    if park_behind(what, behind, until) == Wake::TimedOut {
+    let wake = match behind {
+        Some(_) => park_behind(),
+        None => park(what, until),
+    };
+    if wake == Wake::TimedOut {
         if queue(&mut lock(mutex)).0.remove(ticket).is_some() {
             return Wake::TimedOut;
         }

@@ -8,12 +8,13 @@ use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
 use super::{OsMutex, lock};
-use crate::sched::{self, Waiters, WaitsFor, wait_in};
+use crate::sched::{self, Behind, Identity, Waiter, Waiters, WaitsFor, wait_behind};
 
 /// A reader-writer lock for tasks and plain threads: who waits for it parks, and its holders may wait, sleep and switch.
 ///
 /// Nobody starves: readers that come while a writer waits let it go first, and a writer that is done lets in everybody who
-/// waits to read. So a reader must not ask again while it reads: with a writer between, both would wait for ever. Not poisoned by
+/// waits to read. So a reader must not ask again while it reads: with a writer between, both would wait for ever (and
+/// [`diag`](crate::diag) would tell, if nobody else reads). Not poisoned by
 /// a panic, which only releases it.
 ///
 /// ```
@@ -37,6 +38,8 @@ pub struct RwLock<T: ?Sized> {
 struct State {
     is_written: bool,
     readers: usize,
+    /// Who writes, or reads and has always been alone, for reports.
+    holder: Option<Identity>,
     /// Not empty only while the lock is held.
     writers_waiting: Waiters,
     /// Not empty only while a writer holds the lock or waits.
@@ -57,6 +60,7 @@ impl<T> RwLock<T> {
             state: OsMutex::new(State {
                 is_written: false,
                 readers: 0,
+                holder: None,
                 writers_waiting: Waiters::new(),
                 readers_waiting: Waiters::new(),
                 readers_waiting_count: 0,
@@ -76,18 +80,24 @@ impl<T: ?Sized> RwLock<T> {
     pub fn read(&self) -> ReadGuard<'_, T> {
         let mut state = lock(&self.state);
         if state.may_read() {
-            state.readers += 1;
+            state.add_reader();
             drop(state);
             sched::spend();
         } else {
             state.readers_waiting_count += 1;
+            // Who writes lets in all who wait to read, and the first who waits to will write before.
+            let before = match state.is_written {
+                true => state.holder,
+                false => state.writers_waiting.first(),
+            };
             // Who lets us in counts us among the readers.
-            let _unparked = wait_in(
+            let _unparked = wait_behind(
                 &self.state,
                 state,
                 |state| &mut state.readers_waiting,
                 || (),
                 WaitsFor::Read,
+                before.map(Behind::One),
                 None,
             );
         }
@@ -98,17 +108,20 @@ impl<T: ?Sized> RwLock<T> {
     pub fn write(&self) -> WriteGuard<'_, T> {
         let mut state = lock(&self.state);
         if state.is_free() {
-            state.is_written = true;
+            state.begin_write();
             drop(state);
             sched::spend();
         } else {
+            // While we wait no reader joins those who hold it; if a writer lets some in, it says so for us.
+            let before = state.writers_waiting.last().or(state.holder);
             // The last holder leaves it written, for us.
-            let _unparked = wait_in(
+            let _unparked = wait_behind(
                 &self.state,
                 state,
                 |state| &mut state.writers_waiting,
                 || (),
                 WaitsFor::Write,
+                before.map(Behind::One),
                 None,
             );
         }
@@ -129,7 +142,7 @@ impl<T: ?Sized> RwLock<T> {
         if !state.may_read() {
             return None;
         }
-        state.readers += 1;
+        state.add_reader();
         Some(ReadGuard::new(self))
     }
 
@@ -147,7 +160,7 @@ impl<T: ?Sized> RwLock<T> {
         if !state.is_free() {
             return None;
         }
-        state.is_written = true;
+        state.begin_write();
         Some(WriteGuard::new(self))
     }
 
@@ -163,8 +176,10 @@ impl<T: ?Sized> RwLock<T> {
         if state.readers > 0 {
             return;
         }
+        state.holder = None;
         if let Some(writer) = state.writers_waiting.take() {
             state.is_written = true;
+            state.holder = Some(writer.identity());
             drop(state);
             writer.unpark();
         }
@@ -176,14 +191,23 @@ impl<T: ?Sized> RwLock<T> {
         if !state.readers_waiting.is_empty() {
             state.is_written = false;
             state.readers = std::mem::take(&mut state.readers_waiting_count);
+            state.holder = match state.readers {
+                1 => state.readers_waiting.first(),
+                _ => None,
+            };
+            // It was behind us, or a writer that was before us in the queue.
+            let holder = state.holder;
+            state.writers_waiting.point_first(holder.map(Behind::One));
             let all = state.readers_waiting.take_all();
             drop(state);
             all.unpark_all();
         } else if let Some(writer) = state.writers_waiting.take() {
+            state.holder = Some(writer.identity());
             drop(state);
             writer.unpark();
         } else {
             state.is_written = false;
+            state.holder = None;
         }
     }
 }
@@ -195,6 +219,22 @@ impl State {
 
     fn may_read(&self) -> bool {
         !self.is_written && self.writers_waiting.is_empty()
+    }
+
+    /// The caller reads from now on.
+    fn add_reader(&mut self) {
+        self.readers += 1;
+        // Once a second has come, nobody knows who of them is left.
+        self.holder = match self.readers {
+            1 => Some(Waiter::own_identity()),
+            _ => None,
+        };
+    }
+
+    /// The caller writes from now on.
+    fn begin_write(&mut self) {
+        self.is_written = true;
+        self.holder = Some(Waiter::own_identity());
     }
 }
 
