@@ -40,6 +40,13 @@ pub(crate) fn calculators(options: GroupOptions) -> Result<multi_proc::Group> {
     Ok(unsafe { builder.fork() }?)
 }
 
+/// A pool for the same.
+pub(crate) fn pool(workers: usize) -> Result<multi_proc::Pool> {
+    let builder = multi_proc::Pool::builder().workers(workers);
+    // SAFETY: as for `calculators`.
+    Ok(unsafe { builder.fork() }?)
+}
+
 /// A group for workers that stand at the ends of a channel.
 pub(crate) fn crew() -> Box<dyn DynGroup> {
     // SAFETY: this process measures one contender and has one thread, so nobody holds a lock that a worker takes. What workers share is

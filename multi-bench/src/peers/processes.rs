@@ -16,6 +16,7 @@ use crate::sys::Ballast;
 /// The contenders of this build.
 pub(super) const CONTENDERS: &[(&str, Perform)] = &[
     ("multi fork", ours::fork),
+    ("multi pool", ours::pool),
     ("fork+waitpid", raw::fork),
     #[cfg(feature = "peers")]
     ("procspawn", procspawn::perform),

@@ -1,4 +1,4 @@
-//! Ours: a forked process for each task.
+//! Ours: a forked process for each task, and a pool of them.
 
 use multi_core::GroupOptions;
 
@@ -31,5 +31,26 @@ pub(super) fn fork(job: &Job) -> Result<Work> {
             })
         }
         _ => job.unknown("multi fork"),
+    }
+}
+
+pub(super) fn pool(job: &Job) -> Result<Work> {
+    match &*job.workload {
+        "ping" => round_trips(job, || {
+            let pool = forked::pool(1)?;
+            Ok(move |number| Ok(pool.call(|number: u64| Ok(number), number)?))
+        }),
+        "jobs" => {
+            let pool = forked::pool(job.count("workers")?)?;
+            let burn = |us: u64| {
+                burn(us);
+                Ok(())
+            };
+            jobs(job, move |count, us| {
+                pool.map(burn, (0..count).map(|_| us))?;
+                Ok(())
+            })
+        }
+        _ => job.unknown("multi pool"),
     }
 }

@@ -10,9 +10,11 @@ use crate::suite::plan::{Part, Variant, figure};
 pub(super) const EXECUTOR: &str = "Python executor";
 
 /// Contenders that are there without peers.
-pub(super) const OF_THE_HOUSE: &[&str] = &[FORK, RAW, FUTEX, PIPE];
+pub(super) const OF_THE_HOUSE: &[&str] = &[FORK, POOL, RAW, FUTEX, PIPE];
 /// Ours: a forked process for each task.
 const FORK: &str = "multi fork";
+/// Workers that are forked once.
+const POOL: &str = "multi pool";
 /// The bare calls.
 const RAW: &str = "fork+waitpid";
 const FUTEX: &str = "futex word";
@@ -58,9 +60,12 @@ fn start(quick: bool) -> Part {
 }
 
 fn call(quick: bool) -> Part {
-    const WHO: &[&str] = &[FORK, RAW, FUTEX, PIPE, PROCSPAWN, EXECUTOR, RAYON];
-    let variant =
-        |label: &str, pinned: u64| Variant::new(label, format!("ping pinned={pinned}"), WHO);
+    const WHO: &[&str] = &[POOL, FORK, RAW, FUTEX, PIPE, PROCSPAWN, EXECUTOR, RAYON];
+    let variant = |label: &str, pinned: u64| {
+        Variant::new(label, format!("ping pinned={pinned}"), WHO)
+            .target("p50", Times(1.0 / 20.0, RAW))
+            .target("p50", Times(2.0, FUTEX))
+    };
     let mut variants = vec![
         variant("a processor free", 0),
         variant("both on one processor", 1),
@@ -78,10 +83,12 @@ fn call(quick: bool) -> Part {
 }
 
 fn jobs(quick: bool, workers: usize) -> Part {
-    const WHO: &[&str] = &[FORK, PROCSPAWN, EXECUTOR, RAYON];
+    const WHO: &[&str] = &[POOL, FORK, PROCSPAWN, EXECUTOR, RAYON];
     let variant = |label: &str, us: u64, ms: u64| {
         let job = format!("jobs us={us} workers={workers} ms={ms}");
         Variant::new(label, job, WHO)
+            .target(NS, Times(1.0, EXECUTOR))
+            .target(NS, Times(1.0, PROCSPAWN))
     };
     let mut variants = vec![
         variant("1 µs", 1, 20),
