@@ -162,7 +162,13 @@ fn locks_for_many_are_found_where_their_holder_is_known() {
         }),
     );
     until(&runtime, "3 reads", WaitsFor::Receive);
-    go("4 writes", Box::new(move || Ok(drop(lock.write()))));
+    go(
+        "4 writes",
+        Box::new(move || {
+            drop(lock.write());
+            Ok(())
+        }),
+    );
     until(&runtime, "4 writes", WaitsFor::Write);
     again.send(()).unwrap();
     // One who writes lets a reader in before another who waits to write, and that reader needs what the other has.

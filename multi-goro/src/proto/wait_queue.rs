@@ -18,13 +18,12 @@ pub(crate) struct WaitQueue<W> {
     /// `None` if nobody waits.
     first: Option<(u64, W)>,
     /// Those behind the first; the last one is no gap.
-    #[expect(
-        clippy::box_collection,
-        reason = "a word where there is no second waiter"
-    )]
-    rest: Option<Box<VecDeque<(u64, Option<W>)>>>,
+    rest: Option<Box<Rest<W>>>,
     next: u64,
 }
+
+/// In a box: a word where there is no second waiter.
+type Rest<W> = VecDeque<(u64, Option<W>)>;
 
 impl<W> WaitQueue<W> {
     pub(crate) const fn new() -> Self {
