@@ -13,8 +13,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Executing and linking a program takes a few milliseconds, on a machine with better things to do a hundred times that.
-const BEGINS_WITHIN: Duration = Duration::from_secs(30);
+/// How many times the time after which a child counts as stuck an executed one has to come to its function. 30 s, unless set: executing and
+/// linking a program takes a few milliseconds, on a machine with better things to do a hundred times that.
+const BEGINS_WITHIN: u32 = 6;
 
 /// A child in the books of its group.
 pub(crate) struct Live {
@@ -50,10 +51,11 @@ pub(crate) enum Origin {
 }
 
 impl Origin {
-    pub(crate) fn executed(line: OwnedFd) -> Self {
+    pub(crate) fn executed(line: OwnedFd, stuck_after: Duration) -> Self {
+        let within = stuck_after.checked_mul(BEGINS_WITHIN);
         Self::Executed {
             line,
-            begins_by: Instant::now().checked_add(BEGINS_WITHIN),
+            begins_by: within.and_then(|within| Instant::now().checked_add(within)),
         }
     }
 

@@ -245,13 +245,17 @@ impl Source {
     ) -> io::Result<(u32, Option<OwnedFd>, Origin)> {
         match self {
             Self::Zygote(zygote) => {
-                let born = zygote.start(message, fds)?;
+                let born = zygote.start(message, fds, || reaper.release_descriptor())?;
                 Ok((born.pid, Some(born.pidfd), Origin::Zygote(zygote)))
             }
             Self::Program(program) => {
                 let executed = program.execute(&message, fds)?;
                 let pidfd = start::watch(reaper, executed.pid);
-                Ok((executed.pid, pidfd, Origin::executed(executed.line)))
+                Ok((
+                    executed.pid,
+                    pidfd,
+                    Origin::executed(executed.line, reaper.settings.stuck_after),
+                ))
             }
         }
     }

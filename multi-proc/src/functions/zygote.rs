@@ -177,12 +177,18 @@ impl Zygote {
         line.ended.clone()
     }
 
-    /// Forks a child that follows `message`, an [`Order`](super::order::Order).
+    /// Forks a child that follows `message`, an [`Order`](super::order::Order). `make_room` lets a descriptor go for the child's, and says whether there
+    /// was one to let go.
     ///
     /// # Errors
     ///
     /// The system's reason, or that there is no zygote any more.
-    pub(super) fn start(&self, message: Vec<u8>, fds: &[BorrowedFd<'_>]) -> io::Result<Born> {
+    pub(super) fn start(
+        &self,
+        message: Vec<u8>,
+        fds: &[BorrowedFd<'_>],
+        make_room: impl Fn() -> bool,
+    ) -> io::Result<Born> {
         debug_assert!(message.len() <= order::BYTES_MAX);
         let request = Request::Start {
             message,
@@ -197,8 +203,11 @@ impl Zygote {
             if let Some(pidfd) = pidfd {
                 return Ok(Born { pid, pidfd });
             }
-            // No descriptor left in this process. The child may have begun: it must be watched, as soon as one is closed.
-            std::thread::sleep(Duration::from_millis(2));
+            // No descriptor left in this process. The child may have begun: it must be watched. Another thread may snatch the descriptor
+            // that is let go; then until one of all these is closed the child runs unwatched.
+            if !make_room() {
+                std::thread::sleep(Duration::from_millis(2));
+            }
             pidfd = self.ask(&Request::Watch { pid }, &[])?.1;
         }
     }

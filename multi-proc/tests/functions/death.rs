@@ -217,7 +217,7 @@ fn parent(scene: &str) -> (Child, Vec<u32>) {
 }
 
 /// Whether process `pid` still runs. Dead and not collected is dead: that is up to whoever inherits it.
-fn runs(pid: u32) -> bool {
+pub(crate) fn runs(pid: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 

@@ -7,11 +7,13 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 pub(crate) const TESTS: &[Test] = &tests![
     missing_init_is_refused_with_the_remedy,
     init_that_comes_too_late_is_named,
     child_that_does_not_come_to_init_is_named,
+    child_that_runs_on_before_init_is_ended,
     other_program_is_named,
     copy_of_the_program_serves_and_another_build_does_not,
     replaced_program_is_not_executed,
@@ -23,7 +25,8 @@ pub(crate) const TESTS: &[Test] = &tests![
 pub(crate) const BEFORE_INIT: &[Test] = &tests![
     never_calls_init,
     calls_init_with_threads,
-    child_returns_before_init
+    child_returns_before_init,
+    child_runs_on_before_init
 ];
 
 pub(crate) const SCENES: &[Test] = &tests![replaces_itself, prints_around_a_group];
@@ -103,6 +106,34 @@ fn child_that_does_not_come_to_init_is_named() {
              the arguments are"
         ),
         "{stdout}"
+    );
+}
+
+fn child_runs_on_before_init() {
+    if std::env::args().len() > 1 {
+        loop {
+            std::thread::park();
+        }
+    }
+    multi_proc::init();
+    let builder = Group::builder().env_pass(support::SCENE);
+    let mut group = builder
+        .stuck_after(Duration::from_millis(30))
+        .spawn()
+        .unwrap();
+    println!("{}", group.call(|()| Ok(()), ()).unwrap_err());
+    drop(group.wait());
+}
+
+fn child_that_runs_on_before_init_is_ended() {
+    let (stdout, stderr) = support::printed_by("child_runs_on_before_init");
+    assert!(
+        stdout.contains("could not start: its process was killed by signal 9 before it came to multi_proc::init()"),
+        "{stdout}"
+    );
+    assert!(
+        stderr.contains("it has not come to its closure"),
+        "{stderr}"
     );
 }
 

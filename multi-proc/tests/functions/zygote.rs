@@ -1,18 +1,22 @@
 //! The zygote in trouble, and in programs that collect what is not theirs.
 
+use crate::death::runs;
 use crate::support::{self, Test, sys};
 use crate::tests;
-use multi_proc::{Group, Result, TaskErrorKind};
+use multi_proc::{Group, JoinTimeoutError, Result, TaskErrorKind};
+use std::time::Duration;
 
 pub(crate) const TESTS: &[Test] = &tests![
     killed_zygote_loses_its_tasks_and_says_so,
     stray_wait_and_ignored_sigchld_do_not_touch_a_zygotes_tasks,
     stray_wait_loses_an_executed_task_or_keeps_what_it_said,
     zygote_without_descriptors_refuses_and_recovers,
+    program_without_descriptors_refuses_and_recovers,
+    zygote_killed_at_any_moment_hangs_nobody,
     terminal_signals_leave_the_zygote_alone,
 ];
 
-pub(crate) const SCENES: &[Test] = &tests![kills_its_zygote];
+pub(crate) const SCENES: &[Test] = &tests![kills_its_zygote, kills_zygotes_in_flight];
 
 /// Whose child a task of a zygote is: the zygote.
 fn zygote_of(group: &multi_proc::FnGroup) -> u32 {
@@ -57,10 +61,7 @@ fn kills_its_zygote() {
         println!("{}", Group::builder().zygote().unwrap_err());
         drop(done);
     });
-    // A thread that was joined may take a moment to be gone.
-    while std::fs::read_dir("/proc/self/task").unwrap().count() > 1 {
-        std::thread::yield_now();
-    }
+    wait_for_one_thread();
     let mut group = Group::builder().zygote().unwrap();
     println!("a new one: {}", group.call(|n: u8| Ok(n), 7).unwrap());
     group.wait().unwrap();
@@ -107,6 +108,86 @@ fn zygote_without_descriptors_refuses_and_recovers() {
     drop(limited);
     assert_eq!(group.call(|n: u8| Ok(n), 7).unwrap(), 7);
     assert_eq!(group.wait().unwrap_err().failed_count(), 1);
+}
+
+fn program_without_descriptors_refuses_and_recovers() {
+    let mut group = support::quick().zygote().unwrap();
+    let wait = |()| {
+        std::thread::sleep(Duration::from_secs(600));
+        Ok(())
+    };
+    let limited = sys::limit_descriptors(24);
+    let mut tasks = Vec::new();
+    let refused = loop {
+        let task = group.spawn_fn(wait, ());
+        match task.join_timeout(Duration::ZERO) {
+            Err(JoinTimeoutError::StillRunning(task)) => tasks.push(task),
+            other => break other.unwrap_err(),
+        }
+        assert!(tasks.len() < 24, "more children than descriptors");
+    };
+    assert!(
+        refused.to_string().contains("Too many open files"),
+        "{refused}"
+    );
+    drop(limited);
+    assert_eq!(group.call(|n: u8| Ok(n), 7).unwrap(), 7);
+    group.cancel();
+    for task in tasks {
+        assert!(task.join().unwrap_err().is_cancelled());
+    }
+    assert!(group.wait().is_err());
+}
+
+fn zygote_killed_at_any_moment_hangs_nobody() {
+    let (stdout, _) = support::printed_by("kills_zygotes_in_flight");
+    print!("    {stdout}");
+}
+
+fn kills_zygotes_in_flight() {
+    const ROUNDS: u64 = 40;
+    let (mut values, mut failures) = (0, 0);
+    for round in 0..ROUNDS {
+        let mut group = Group::builder().zygote().unwrap();
+        let zygote = zygote_of(&group);
+        std::thread::scope(|s| {
+            s.spawn(move || {
+                std::thread::sleep(Duration::from_micros(round * 150));
+                sys::kill(zygote, sys::SIGKILL);
+            });
+            let tasks: Vec<_> = (0..12_u64)
+                .map(|n| group.spawn_fn(|n| Ok(n * n), n))
+                .collect();
+            for (n, task) in (0..).zip(tasks) {
+                match task.join() {
+                    Ok(value) => {
+                        assert_eq!(value, n * n);
+                        values += 1;
+                    }
+                    Err(error) => {
+                        let is_lost = matches!(error.kind(), TaskErrorKind::Lost);
+                        assert!(is_lost || error.is_start(), "round {round}: {error}");
+                        failures += 1;
+                    }
+                }
+            }
+        });
+        drop(group.wait());
+        // A signal was sent; until it has worked the next group would get this zygote.
+        while runs(zygote) {
+            std::thread::yield_now();
+        }
+        wait_for_one_thread();
+    }
+    println!("{ROUNDS} zygotes killed: {values} values, {failures} failures, no hang");
+    assert!(failures > 0, "no zygote was killed in time");
+}
+
+/// Threads that were joined may take a moment to be gone.
+fn wait_for_one_thread() {
+    while std::fs::read_dir("/proc/self/task").unwrap().count() > 1 {
+        std::thread::yield_now();
+    }
 }
 
 fn terminal_signals_leave_the_zygote_alone() {
