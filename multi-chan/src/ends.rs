@@ -12,7 +12,7 @@ use crate::patience::{Luck, Patience, Step, Wait};
 use crate::plain::Plain;
 use crate::ring::{Claim, Nothing, Refused, Ring};
 use crate::robust::ROLL_BYTES;
-use crate::sync::{SeqCst, fence};
+use crate::sync::{SeqCst, fence, store_before_look};
 use crate::table::{CLOSED, Core, NO_RECEIVERS, Sides};
 use crate::trail::Hint;
 use crate::wait::ALL;
@@ -321,8 +321,10 @@ impl<T: Plain> End<T> {
         // sleep on the same word, so all of them must look.
         let count = if self.capacity == 0 { ALL } else { count };
         self.core.header().freed.0.post(count);
-        // The last message in hand: whoever waits for it to come back need not any more.
-        if self.redelivers() && self.core.flags() != 0 {
+        // The last slot or message in hand: a receiver may wait for it, to seal the closed channel, or lest the message
+        // come back.
+        store_before_look();
+        if self.core.flags() != 0 {
             self.core.header().sent.0.post(ALL);
         }
     }
@@ -402,9 +404,8 @@ impl<T: Plain> End<T> {
                         if self.has_ended() {
                             return Err(Why::Closed);
                         }
-                        // A sender was faster, or a receiver is still busy with a slot: nobody need
-                        // post when it is done.
-                        wait.hurry_unposted();
+                        // A sender was faster, or a receiver is still busy with a slot.
+                        wait.hurry();
                     }
                     None
                 }

@@ -33,6 +33,9 @@ pub(crate) const MOMENT: Duration = Duration::from_micros(100);
 pub(crate) const MOMENT_DOUBLINGS: u32 = 7;
 /// So many moments in vain, 6 ms in all, and it is worth a barrier to do without them.
 pub(crate) const SETTLE_AFTER: u32 = 6;
+/// How long a sleeper whose ticket another sleeper turned back during the barrier lets that one lie down before it arms
+/// again. Without it two of them turn each other back for ever on a machine so busy that each arms before the other sleeps.
+pub(crate) const AFTER_YOU: Duration = Duration::from_millis(3);
 /// The barrier may take some milliseconds: not for who has less than this left.
 const SETTLE_LEFT_MIN: Duration = Duration::from_millis(200);
 
@@ -141,10 +144,10 @@ pub(crate) struct Wait<'a> {
     ticket: Option<Ticket>,
     sleeps: u32,
     hurried: bool,
-    /// What is waited for will not be posted.
-    unposted: bool,
     /// A barrier stood between the arming of this ticket and the last look.
     settled: bool,
+    /// A sleeper that armed later is to lie down first.
+    yields_bed: bool,
     /// Posters make no fence between what they do and their look at the event.
     fenceless: bool,
     /// The ticket is new, and posters may have missed it.
@@ -173,8 +176,8 @@ impl<'a> Wait<'a> {
             ticket: None,
             sleeps: 0,
             hurried: false,
-            unposted: false,
             settled: false,
+            yields_bed: false,
             fenceless: false,
             unsettled: false,
         }
@@ -211,6 +214,11 @@ impl<'a> Wait<'a> {
             thread::yield_now();
             return Step::Again;
         }
+        if mem::take(&mut self.yields_bed) {
+            let left = self.patience.left();
+            thread::sleep(left.map_or(AFTER_YOU, |left| left.min(AFTER_YOU)));
+            return Step::Again;
+        }
         if self.ticket.is_none() && !matches!(self.patience, Patience::None) {
             self.ticket = Some(event.arm());
             self.unsettled = self.fenceless;
@@ -223,12 +231,6 @@ impl<'a> Wait<'a> {
     /// the event already.
     pub(crate) fn hurry(&mut self) {
         self.hurried = true;
-    }
-
-    /// The same where it is never posted.
-    pub(crate) fn hurry_unposted(&mut self) {
-        self.hurried = true;
-        self.unposted = true;
     }
 
     pub(crate) fn forget_ticket(&mut self) {
@@ -262,9 +264,14 @@ impl<'a> Wait<'a> {
         }
         // On this ticket; the next one is another matter.
         let settled = mem::take(&mut self.settled);
-        let unposted = mem::take(&mut self.unposted);
-        let hurried = mem::take(&mut self.hurried) && !settled;
-        if hurried && !unposted && settles(self.sleeps, left) {
+        let beside_claim = mem::take(&mut self.hurried);
+        if settled && beside_claim && !event.holds(ticket) {
+            // Posted, and the next look finds what; or armed by another sleeper.
+            self.yields_bed = true;
+            return Ok(());
+        }
+        let hurried = beside_claim && !settled;
+        if hurried && settles(self.sleeps, left) {
             // Once more with the same ticket: whatever is still undone then will be posted.
             self.ticket = Some(ticket);
             self.settled = true;

@@ -116,7 +116,6 @@ impl<'a> Readiness<'a> {
     pub fn arm(&mut self) -> io::Result<bool> {
         // Enters a forked child, whose number is another one then.
         self.case.look();
-        let core = self.case.core();
         if !self.is_ours() {
             return Err(io::Error::other(
                 "readiness was made before a fork: make one in this process",
@@ -126,18 +125,24 @@ impl<'a> Readiness<'a> {
         let face = face::find(event).ok_or(io::ErrorKind::Unsupported)?;
         // The order matters: what is written from here on stays, and whoever wrote before is seen below.
         sys::drain(face);
-        event.arm_poll();
+        let armed = self.arm_drained();
+        if !matches!(armed, Ok(true)) {
+            // What was drained may have been for another poll loop, too.
+            face::signal(event);
+        }
+        armed
+    }
+
+    fn arm_drained(&mut self) -> io::Result<bool> {
+        let core = self.case.core();
+        self.case.event().arm_poll();
         self.case.announce();
         core.bury_dead();
         let until = self.watch_lives()?;
         // Says so in the flags, where the look finds it.
         self.case.is_gone();
         let until = match self.case.look() {
-            Look::Ready => {
-                // What was drained may have been for another poll loop, too.
-                face::signal(event);
-                return Ok(false);
-            }
+            Look::Ready => return Ok(false),
             Look::Nothing => {
                 self.moments = 0;
                 until

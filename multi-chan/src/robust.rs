@@ -548,7 +548,9 @@ impl Roll {
 
     /// A descriptor that becomes readable when the process ends; `None` if it has ended, or has not begun.
     pub(crate) fn pidfd(&self, process: Process) -> io::Result<Option<OwnedFd>> {
-        let row = self.row(process);
+        let Some(row) = self.rows.get(process.index()) else {
+            return Ok(None);
+        };
         // Acquire: pairs with the Release in `begin`.
         let claim = Claim::read(row.claim.load(Acquire));
         if claim.number != process.number() || claim.state != ALIVE {
@@ -656,6 +658,15 @@ mod tests {
         assert!(!roll.begin(late).unwrap(), "found dead, then began");
         assert!(!roll.is_alive(late));
         assert_ne!(roll.claim().unwrap(), late);
+    }
+
+    #[test]
+    fn a_process_beyond_the_roll_is_none() {
+        let roll = Roll::new().unwrap();
+        let beyond = Process::from_bits(u64::MAX).unwrap();
+        assert!(!roll.is_alive(beyond));
+        assert_eq!(roll.watch(beyond), Watch::Dead);
+        assert!(roll.pidfd(beyond).unwrap().is_none());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 #![expect(unsafe_code, reason = "lends the bytes of a run that it holds")]
 
+use crate::layout::Owner;
 use crate::message::arena::Run;
 use crate::message::error::{RecvMessageError, Refusal, SendMessageError};
 use crate::message::link::{Claimed, Link};
@@ -26,6 +27,8 @@ use std::slice;
 pub struct Reserved<'a> {
     link: &'a Link,
     bytes: usize,
+    /// As whom this process claims: a forked child's copy names its parent.
+    owner: Owner,
     room: Room,
 }
 
@@ -49,6 +52,7 @@ impl<'a> Reserved<'a> {
         bytes: usize,
         patience: Patience,
     ) -> Result<Reserved<'a>, SendMessageError> {
+        let owner = link.end().enter().map_err(Refusal::from)?;
         let room = if bytes <= INLINE {
             Room::Inline([0; INLINE])
         } else {
@@ -56,7 +60,16 @@ impl<'a> Reserved<'a> {
             link.lend();
             Room::Run(run)
         };
-        Ok(Reserved { link, bytes, room })
+        Ok(Reserved {
+            link,
+            bytes,
+            owner,
+            room,
+        })
+    }
+
+    fn is_ours(&self) -> bool {
+        self.link.is_me(self.owner)
     }
 
     /// Sends the message, waiting for a slot.
@@ -75,14 +88,23 @@ impl<'a> Reserved<'a> {
     /// # Panics
     /// If that is more than was reserved.
     #[track_caller]
-    pub fn commit_front(mut self, bytes: usize) -> Result<(), SendMessageError> {
+    pub fn commit_front(self, bytes: usize) -> Result<(), SendMessageError> {
+        self.commit_front_within(bytes, Patience::Endless)
+    }
+
+    #[track_caller]
+    pub(crate) fn commit_front_within(
+        mut self,
+        bytes: usize,
+        patience: Patience,
+    ) -> Result<(), SendMessageError> {
         assert!(
             bytes <= self.bytes,
             "commit_front of {bytes} bytes: only {} were reserved",
             self.bytes
         );
         self.bytes = bytes;
-        self.commit()
+        self.commit_within(patience)
     }
 
     /// Sends the message if there is a slot just now.
@@ -95,15 +117,15 @@ impl<'a> Reserved<'a> {
 
     fn commit_within(self, patience: Patience) -> Result<(), SendMessageError> {
         let this = ManuallyDrop::new(self);
+        if !this.is_ours() {
+            return Err(Refusal::Inherited.into());
+        }
         let sent = match &this.room {
             Room::Inline(bytes) => {
                 this.link
                     .send_inline(&[&bytes[..this.bytes]], this.bytes, patience)
             }
-            Room::Run(run) if this.link.is_ours(*run) => {
-                this.link.send_run(*run, this.bytes, patience)
-            }
-            Room::Run(_) => Err(Refusal::Inherited),
+            Room::Run(run) => this.link.send_run(*run, this.bytes, patience),
         };
         Ok(sent?)
     }
@@ -114,10 +136,10 @@ impl Deref for Reserved<'_> {
 
     #[track_caller]
     fn deref(&self) -> &[u8] {
+        check(self.is_ours());
         match &self.room {
             Room::Inline(bytes) => &bytes[..self.bytes],
             Room::Run(run) => {
-                check(self.link.is_ours(*run));
                 let bytes = self.link.arena().bytes(*run).as_ptr();
                 // SAFETY: the run is ours until it is sent or freed, which needs this guard; mapped memory is
                 // initialised.
@@ -130,10 +152,10 @@ impl Deref for Reserved<'_> {
 impl DerefMut for Reserved<'_> {
     #[track_caller]
     fn deref_mut(&mut self) -> &mut [u8] {
+        check(self.is_ours());
         match &mut self.room {
             Room::Inline(bytes) => &mut bytes[..self.bytes],
             Room::Run(run) => {
-                check(self.link.is_ours(*run));
                 let bytes = self.link.arena().bytes(*run).as_ptr();
                 // SAFETY: as in `deref`, and this borrow is unique.
                 unsafe { slice::from_raw_parts_mut(bytes, self.bytes) }
@@ -144,8 +166,10 @@ impl DerefMut for Reserved<'_> {
 
 impl Drop for Reserved<'_> {
     fn drop(&mut self) {
-        if let Room::Run(run) = self.room {
-            self.link.free_run(run);
+        if let Room::Run(run) = self.room
+            && self.is_ours()
+        {
+            self.link.arena().free(run);
         }
     }
 }

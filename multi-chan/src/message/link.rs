@@ -8,7 +8,7 @@ use crate::delivery::Delivery;
 use crate::ends::End;
 use crate::error::Why;
 use crate::kill::{self, KillPoint};
-use crate::layout::{Geometry, Owner, Stamp};
+use crate::layout::{Geometry, Owner};
 use crate::message::arena::{Arena, Run};
 use crate::message::copy::{self, Writer};
 use crate::message::error::Refusal;
@@ -17,8 +17,6 @@ use crate::patience::{Patience, Step};
 use crate::ring::Claim;
 use crate::table::{CLOSED, NO_RECEIVERS, Sides};
 use std::ptr::NonNull;
-#[cfg(feature = "serde")]
-use std::slice;
 
 /// A handle on one side of a channel of messages.
 #[derive(Clone, Debug)]
@@ -70,7 +68,10 @@ impl Link {
 
     /// Sends the parts, one after another, as one message.
     pub(crate) fn send(&self, parts: &[&[u8]], patience: Patience) -> Result<(), Refusal> {
-        let bytes = parts.iter().map(|part| part.len()).sum();
+        // More than there is is too large; the same part may be named any number of times.
+        let bytes = parts
+            .iter()
+            .fold(0, |bytes: usize, part| bytes.saturating_add(part.len()));
         if bytes <= INLINE {
             return self.send_inline(parts, bytes, patience);
         }
@@ -174,32 +175,14 @@ impl Link {
         }
     }
 
-    /// The first `bytes` bytes of a run that is ours.
-    #[cfg(feature = "serde")]
-    #[expect(
-        clippy::mut_from_ref,
-        reason = "the run is ours alone until it is sent or freed"
-    )]
-    pub(crate) fn run_mut(&self, run: Run, bytes: usize) -> &mut [u8] {
-        // SAFETY: the caller has just claimed the run and asks once; mapped memory is initialised.
-        unsafe { slice::from_raw_parts_mut(self.arena.bytes(run).as_ptr(), bytes) }
-    }
-
-    /// Frees a run that is ours and was not sent; a forked child has only a copy of its parent's.
-    pub(crate) fn free_run(&self, run: Run) {
-        if self.is_ours(run) {
-            self.arena.free(run);
-        }
-    }
-
     /// Notes that something is on loan, which a user may forget.
     pub(crate) fn lend(&self) {
         self.end.core().lend();
     }
 
-    /// True if the run was claimed by this process.
-    pub(crate) fn is_ours(&self, run: Run) -> bool {
-        Stamp::read(run.word).is_some_and(|stamp| self.end.core().is_me(stamp.owner))
+    /// True if that is how this process claims.
+    pub(crate) fn is_me(&self, owner: Owner) -> bool {
+        self.end.core().is_me(owner)
     }
 
     /// Claims the next message, waiting for one.

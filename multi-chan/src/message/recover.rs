@@ -32,11 +32,16 @@ pub(crate) fn free_runs_of(
     if held.is_empty() || !still_his() {
         return 0;
     }
-    let mut sent: Vec<u64> = (0..ring.geometry().ring_len)
-        .map_while(|index| lookup(ring, arena, index))
-        .flatten()
-        .map(|run| run.word)
-        .collect();
+    let mut sent = Vec::new();
+    for index in 0..ring.geometry().ring_len {
+        match lookup(ring, arena, index) {
+            Said::Run(run) => sent.push(run.word),
+            Said::Nothing => {}
+            Said::NeverUsed => break,
+            // Then it may be any of them. Room is lost, which is better than freeing what somebody reads.
+            Said::Unsteady => return 0,
+        }
+    }
     sent.sort_unstable();
     held.into_iter()
         .filter(|(_, word)| sent.binary_search(word).is_err())
@@ -44,28 +49,38 @@ pub(crate) fn free_runs_of(
         .count()
 }
 
-/// The run that slot `index` describes, if it does; `None` where no slot was ever used, from here on.
-fn lookup(ring: &Ring<()>, arena: &Arena, index: usize) -> Option<Option<Run>> {
+/// What a slot says of runs.
+enum Said {
+    Run(Run),
+    Nothing,
+    /// Nothing, like all slots behind it.
+    NeverUsed,
+    /// It changed at every look.
+    Unsteady,
+}
+
+/// What slot `index` says.
+fn lookup(ring: &Ring<()>, arena: &Arena, index: usize) -> Said {
     let mut bits = ring.stamp_bits(index);
     if bits == 0 {
         // In the first lap slots are used in order.
-        return None;
+        return Said::NeverUsed;
     }
     let lap = Stamp::read(bits).map(|stamp| stamp.lap);
     // A receiver may take the message as we read. In the next lap it is no longer the dead one's.
     for _ in 0..LOOKS {
         let Some(stamp) = Stamp::read(bits).filter(|stamp| Some(stamp.lap) == lap) else {
-            break;
+            return Said::Nothing;
         };
         if !matches!(stamp.state, State::Full | State::Taking) {
-            break;
+            return Said::Nothing;
         }
         if let Some(head) = ring.glance::<{ Packet::HEAD_WORDS }>(index, bits) {
-            return Some(Packet::run(head, arena));
+            return Packet::run(head, arena).map_or(Said::Nothing, Said::Run);
         }
         bits = ring.stamp_bits(index);
     }
-    Some(None)
+    Said::Unsteady
 }
 
 fn described(ring: &Ring<()>, arena: &Arena, index: usize, bits: u64) -> Option<Run> {

@@ -4,6 +4,7 @@ use crate::Error;
 use crate::builder::Builder;
 use crate::message::bytes::both;
 use crate::message::error::{RecvMessageError, Refusal, SendMessageError};
+use crate::message::guard::Reserved;
 use crate::message::link::Link;
 use crate::message::packet::INLINE;
 use crate::patience::Patience;
@@ -63,7 +64,7 @@ impl<T: Serialize> MessageSender<T> {
     /// As [`BytesSender::send`](crate::BytesSender::send), or
     /// [`is_encode`](SendMessageError::is_encode) if the value refuses to be encoded.
     pub fn send(&self, value: &T) -> Result<(), SendMessageError> {
-        Ok(self.post(value, Patience::Endless)?)
+        self.post(value, Patience::Endless)
     }
 
     /// Sends `value` if there is room just now; in a rendezvous, if a receiver is waiting.
@@ -71,7 +72,7 @@ impl<T: Serialize> MessageSender<T> {
     /// # Errors
     /// As [`send`](Self::send), or [`is_full`](SendMessageError::is_full).
     pub fn try_send(&self, value: &T) -> Result<(), SendMessageError> {
-        Ok(self.post(value, Patience::None)?)
+        self.post(value, Patience::None)
     }
 
     /// Sends `value`, waiting for room no longer than `limit`.
@@ -79,30 +80,24 @@ impl<T: Serialize> MessageSender<T> {
     /// # Errors
     /// As [`send`](Self::send), or [`is_timeout`](SendMessageError::is_timeout), never before `limit` has passed.
     pub fn send_timeout(&self, value: &T, limit: Duration) -> Result<(), SendMessageError> {
-        Ok(self.post(value, Patience::for_limit(limit))?)
+        self.post(value, Patience::for_limit(limit))
     }
 
-    fn post(&self, value: &T, patience: Patience) -> Result<(), Refusal> {
+    fn post(&self, value: &T, patience: Patience) -> Result<(), SendMessageError> {
         let mut small = [0; INLINE];
         match postcard::to_slice(value, &mut small) {
-            Ok(bytes) => return self.link.send_inline(&[bytes], bytes.len(), patience),
+            Ok(bytes) => return Ok(self.link.send_inline(&[bytes], bytes.len(), patience)?),
             Err(postcard::Error::SerializeBufferFull) => {}
-            Err(cause) => return Err(Refusal::Encode(cause)),
+            Err(cause) => return Err(Refusal::Encode(cause).into()),
         }
         // Counted first, so that it is encoded where it is to lie, and needs no buffer of its own.
         let size = postcard::ser_flavors::Size::default();
         let bytes = postcard::serialize_with_flavor(value, size).map_err(Refusal::Encode)?;
-        let run = self.link.claim_run(bytes, patience)?;
-        match postcard::to_slice(value, self.link.run_mut(run, bytes)) {
-            Ok(written) => {
-                let bytes = written.len();
-                self.link.send_run(run, bytes, patience)
-            }
-            Err(cause) => {
-                self.link.free_run(run);
-                Err(Refusal::Encode(cause))
-            }
-        }
+        // The encoder is the user's code: it may panic, fork, or make fewer or more bytes of the value than it just did.
+        let mut room = Reserved::new(&self.link, bytes, patience)?;
+        let written = postcard::to_slice(value, &mut room).map_err(Refusal::Encode)?;
+        let bytes = written.len();
+        room.commit_front_within(bytes, patience)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Case, Kind, Look, Select};
 use crate::layout::Owner;
-use crate::patience::{Luck, MOMENT, MOMENT_DOUBLINGS, Patience, YIELDS, settles};
+use crate::patience::{AFTER_YOU, Luck, MOMENT, MOMENT_DOUBLINGS, Patience, YIELDS, settles};
 use crate::readiness::Readiness;
 use crate::sync::spin;
 use crate::sys::{self, PollFd};
@@ -32,6 +32,8 @@ pub(super) struct Turn<'s, 'a> {
     looked_round: bool,
     /// A barrier stood between the arming and the last look.
     settled: bool,
+    /// A sleeper that armed later is to lie down first.
+    yields_bed: bool,
 }
 
 impl<'s, 'a> Turn<'s, 'a> {
@@ -49,6 +51,7 @@ impl<'s, 'a> Turn<'s, 'a> {
             sleeps: 0,
             looked_round: false,
             settled: false,
+            yields_bed: false,
             cases: &select.cases,
             luck: &select.luck,
             random: &mut select.random,
@@ -82,6 +85,10 @@ impl<'s, 'a> Turn<'s, 'a> {
                 continue;
             }
             let waits = !matches!(self.patience, Patience::None);
+            if mem::take(&mut self.yields_bed) {
+                thread::sleep(shorter(Some(AFTER_YOU), self.patience.left()).unwrap_or(AFTER_YOU));
+                continue;
+            }
             if waits && !self.polls && self.bells.is_empty() {
                 self.arm();
                 continue;
@@ -98,9 +105,15 @@ impl<'s, 'a> Turn<'s, 'a> {
             } else {
                 // On these tickets; the next ones are another matter.
                 let settled = mem::take(&mut self.settled);
+                let turned_back = |bell: &Bell<'_>| !bell.event.holds(bell.ticket);
+                if settled && !soon.is_empty() && self.bells.iter().any(turned_back) {
+                    // As in `Wait::sleep`.
+                    self.yields_bed = true;
+                    self.bells.clear();
+                    continue;
+                }
                 let hurried = !soon.is_empty() && !settled;
-                let unposted = soon.iter().any(|(_, owner)| owner.is_none());
-                if hurried && !unposted && settles(self.sleeps, left) {
+                if hurried && settles(self.sleeps, left) {
                     // Once more with the same tickets: whatever is still undone then will be posted.
                     self.settled = true;
                     continue;

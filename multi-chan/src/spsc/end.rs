@@ -83,16 +83,15 @@ impl<T: Plain> End<T> {
         // Acquire: pairs with the Release in `drop`, or the kernel's mark on a dead user's word (`lives`): its
         // position is the last it wrote.
         let last = user.load(Acquire);
-        if last != me {
-            if last != 0 && self.core.lives(last) {
-                return Err(Why::Occupied);
-            }
-            // AcqRel: as Acquire, the load above; as Release, whoever finds us here finds what we saw.
-            // Relaxed on failure: another process was faster, and lives.
-            user.compare_exchange(last, me, AcqRel, Relaxed)
-                .map_err(|_| Why::Occupied)?;
-            kill::reached(KillPoint::Owned);
+        // Also if it is this very process: then another handle has the side, made by another `attach`.
+        if last == me || last != 0 && self.core.lives(last) {
+            return Err(Why::Occupied);
         }
+        // AcqRel: as Acquire, the load above; as Release, whoever finds us here finds what we saw.
+        // Relaxed on failure: somebody else was faster, and lives.
+        user.compare_exchange(last, me, AcqRel, Relaxed)
+            .map_err(|_| Why::Occupied)?;
+        kill::reached(KillPoint::Owned);
         if let Err(why) = self.core.enter(self.side) {
             // Release: as in `drop`.
             user.store(0, Release);

@@ -11,12 +11,12 @@
 
 use crate::kill::{self, KillPoint};
 use crate::layout::Header;
+use crate::message::copy;
 use crate::plain::Plain;
 use crate::spsc::layout::{Plan, Slot, USERS_OFFSET, Users};
 use crate::sync::{AcqRel, Acquire, Relaxed, Release, store_before_look};
 use std::fmt;
 use std::marker::PhantomData;
-use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
 /// Why nothing went in or came out.
@@ -209,7 +209,7 @@ impl<T: Plain> Lane<T> {
     #[cfg(not(loom))]
     #[inline]
     pub(crate) fn place(&self, cursor: &Cursor) -> NonNull<T> {
-        NonNull::from(self.slot(cursor.index)).cast()
+        self.at(cursor.index).cast()
     }
 
     /// Fills the front of `values` with what is there and gives the slots back at once.
@@ -339,33 +339,37 @@ impl<T: Plain> Lane<T> {
 
     #[inline]
     fn write(&self, index: usize, value: &T) {
-        let slot = self.slot(index);
         #[cfg(loom)]
-        slot.watch.with_mut(|_| ());
+        self.slot(index).watch.with_mut(|_| ());
+        let place = self.at(index).cast();
         // SAFETY: the receiver has freed this slot (`find_room`) and does not touch it before it is published; there
-        // is one sender, whose `&mut` handle we are called through.
-        unsafe { slot.value.get().write(MaybeUninit::new(*value)) };
+        // is one sender, whose `&mut` handle we are called through. The plan aligns slots for such copies.
+        unsafe { copy::write_value(place, value) };
     }
 
     #[inline]
     fn read(&self, index: usize) -> T {
-        let slot = self.slot(index);
         #[cfg(loom)]
-        slot.watch.with(|_| ());
-        // SAFETY: the sender has published this slot (`find_values`) and does not touch it before it is freed.
-        let value = unsafe { slot.value.get().read() };
-        // SAFETY: `T: Plain` is valid for every bit pattern, and mapped memory is initialised.
-        unsafe { value.assume_init() }
+        self.slot(index).watch.with(|_| ());
+        let place = self.at(index).cast();
+        // SAFETY: the sender has published this slot (`find_values`) and does not touch it before it is freed. The plan
+        // aligns slots for such copies.
+        unsafe { copy::read_value(place) }
     }
 
+    /// Where slot `index` lies, its whole stride.
     #[inline]
-    fn slot(&self, index: usize) -> &Slot<T> {
+    fn at(&self, index: usize) -> NonNull<Slot<T>> {
         debug_assert!(index < self.plan.capacity);
-        let offset = self.plan.slots_offset + index * size_of::<Slot<T>>();
+        let offset = self.plan.slots_offset + index * self.plan.stride;
         // SAFETY: `index` is below the capacity (`step`, `cursor_at`), so the offset lies inside the mapping.
-        let slot = unsafe { self.base.add(offset) };
-        // SAFETY: aligned by the plan; a slot is interior-mutable memory, valid for any bytes.
-        unsafe { slot.cast::<Slot<T>>().as_ref() }
+        unsafe { self.base.add(offset) }.cast()
+    }
+
+    #[cfg(loom)]
+    fn slot(&self, index: usize) -> &Slot<T> {
+        // SAFETY: aligned by the plan, and made of loom's own parts by the model.
+        unsafe { self.at(index).as_ref() }
     }
 }
 

@@ -5,7 +5,7 @@
 //!      0  Header, as every channel has it: gate, tail, head, sent, freed
 //!    640  Row[4096]: which process holds which sides
 //!  66176  Users: who uses the sending side, who the receiving side, and the end
-//!  66304  Slot[capacity] (or at the values' alignment, if that is more)
+//!  66304  Slot[capacity] (or at the values' alignment, if that is more; values above 64 bytes at 16)
 //! ```
 //!
 //! A position is a plain count here: `tail` is how many values were ever published, `head` how many were ever
@@ -15,6 +15,7 @@
 
 use crate::Error;
 use crate::layout::{ALIGN_MAX, Geometry, SLOTS_BASE};
+use crate::message::copy;
 use crate::sync::AtomicU64;
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
@@ -60,6 +61,7 @@ const _: () = {
 pub(crate) struct Plan {
     pub(crate) capacity: usize,
     pub(crate) slots_offset: usize,
+    pub(crate) stride: usize,
     /// Bytes of the whole mapping.
     pub(crate) map_bytes: usize,
 }
@@ -77,26 +79,34 @@ impl Plan {
         if capacity == 0 {
             return Err(Error::no_capacity());
         }
-        let slots_offset =
-            (USERS_OFFSET + size_of::<Users>()).next_multiple_of(align_of::<Slot<T>>());
+        let overflow = || Error::capacity(capacity, size_of::<T>());
+        let align = align_of::<Slot<T>>().max(copy::alignment::<T>());
+        let slots_offset = (USERS_OFFSET + size_of::<Users>()).next_multiple_of(align);
+        let stride = size_of::<Slot<T>>()
+            .checked_next_multiple_of(align)
+            .ok_or_else(overflow)?;
         let map_bytes = capacity
-            .checked_mul(size_of::<Slot<T>>())
+            .checked_mul(stride)
             .and_then(|bytes| bytes.checked_add(slots_offset))
             .filter(|&bytes| isize::try_from(bytes).is_ok())
-            .ok_or_else(|| Error::capacity(capacity, size_of::<T>()))?;
+            .ok_or_else(overflow)?;
         Ok(Plan {
             capacity,
             slots_offset,
+            stride,
             map_bytes,
         })
     }
 
     /// True if the slots of `T` lie inside the mapping, aligned.
     pub(crate) fn holds<T>(&self) -> bool {
-        self.slots_offset.is_multiple_of(align_of::<Slot<T>>())
+        let align = align_of::<Slot<T>>().max(copy::alignment::<T>());
+        self.slots_offset.is_multiple_of(align)
+            && self.stride.is_multiple_of(align)
+            && self.stride >= size_of::<Slot<T>>()
             && self
                 .capacity
-                .checked_mul(size_of::<Slot<T>>())
+                .checked_mul(self.stride)
                 .and_then(|bytes| bytes.checked_add(self.slots_offset))
                 .is_some_and(|bytes| bytes <= self.map_bytes)
             && self.capacity > 0
@@ -125,6 +135,7 @@ mod tests {
         #[repr(align(512))]
         struct Wide;
         assert_eq!(Plan::new::<u8>(7).unwrap().map_bytes, 66_304 + 7);
+        assert_eq!(Plan::new::<[u64; 9]>(7).unwrap().stride, 80);
         assert!(
             Plan::new::<Wide>(1)
                 .unwrap()

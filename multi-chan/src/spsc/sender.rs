@@ -256,7 +256,7 @@ impl<T: Plain> Sender<T> {
     }
 
     /// Makes a handle of descriptors that came from another program (or this one). This process counts as a sender from
-    /// here on; it has the side from its first use.
+    /// here on; it has the side from its first use, unless another handle has it, in this process or another.
     ///
     /// # Errors
     /// [`Error::is_mismatch`] unless they are those of such a channel of `T` values; else as

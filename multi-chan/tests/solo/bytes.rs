@@ -1,12 +1,16 @@
 //! Messages of any size: through forks, deaths and a full arena.
 
-use crate::support::{Child, Random, fork, linger, pause, pause_us};
+use crate::support::{Child, Random, fork, fork_through, linger, pause, pause_us};
 use multi_chan::KillPoint::{
     self, Bumped, Buried, ChunkClaimed, ChunkFreed, ChunkUndone, Claimed, Freed, Published,
     RunFilled, RunFreed, Taken, Undone,
 };
-use multi_chan::{Builder, BytesReceiver, BytesSender, bytes, kill_at};
-use std::cell::RefCell;
+use multi_chan::{
+    Builder, BytesReceiver, BytesSender, MessageReceiver, MessageSender, bytes, kill_at,
+};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -19,6 +23,9 @@ crate::tests![
     survivors_killed_while_freeing_chunks_are_survived,
     a_sender_killed_after_its_send_leaves_the_message,
     guards_copied_by_a_fork_do_nothing_in_the_child,
+    a_value_that_panics_while_it_is_encoded_leaves_no_room_taken,
+    a_value_that_is_never_the_same_size_does_no_harm,
+    a_value_that_forks_while_it_is_encoded_is_sent_by_the_parent_alone,
     participants_killed_anywhere_lose_no_chunk,
 ];
 
@@ -265,6 +272,7 @@ fn guards_copied_by_a_fork_do_nothing_in_the_child() {
     let (tx, rx) = channel(4, 16);
     tx.send(&[1; 5_000]).unwrap();
     let room = RefCell::new(Some(tx.reserve(6_000).unwrap()));
+    let small = RefCell::new(Some(tx.reserve(5).unwrap()));
     let read = RefCell::new(Some(rx.recv_ref().unwrap()));
     let child = fork(|| {
         // Entered itself, and yet not the owner.
@@ -273,6 +281,9 @@ fn guards_copied_by_a_fork_do_nothing_in_the_child() {
         assert!(panics(|| room.fill(0)));
         assert!(panics(|| drop(read.borrow().as_ref().unwrap().to_vec())));
         assert!(room.try_commit().unwrap_err().is_inherited());
+        let mut small = small.take().unwrap();
+        assert!(panics(|| small.fill(0)));
+        assert!(small.try_commit().unwrap_err().is_inherited());
         drop(read.take());
     });
     child.join();
@@ -280,12 +291,103 @@ fn guards_copied_by_a_fork_do_nothing_in_the_child() {
     let mut room = room.take().unwrap();
     room.fill(2);
     room.commit_front(5_500).unwrap();
+    small.take().unwrap().commit().unwrap();
     let read = read.take().unwrap();
     assert_eq!(*read, [1; 5_000]);
     drop(read);
     assert_eq!(rx.recv().unwrap(), [3; 200]);
     assert_eq!(rx.recv().unwrap(), [2; 5_500]);
+    assert_eq!(rx.recv().unwrap(), [0; 5]);
     bury(&tx, &rx);
+}
+
+/// Encodes as a run of bytes that differs each time it is asked.
+struct Moody<F>(Cell<u32>, F);
+
+impl<F: Fn(u32) -> usize> Serialize for Moody<F> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.set(self.0.get() + 1);
+        serializer.serialize_bytes(&vec![7; (self.1)(self.0.get())])
+    }
+}
+
+impl<'de, F> Deserialize<'de> for Moody<F> {
+    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        Err(D::Error::custom("never received as such"))
+    }
+}
+
+fn moody<F: Fn(u32) -> usize>() -> (MessageSender<Moody<F>>, MessageReceiver<Moody<F>>) {
+    let builder = Builder::new().capacity(4).arena_bytes(8 * 4096);
+    builder.build_messages().unwrap()
+}
+
+/// The same type for both ends and for the value.
+fn send_moody<F: Fn(u32) -> usize>(
+    act: F,
+    test: impl FnOnce(&MessageSender<Moody<F>>, &MessageReceiver<Moody<F>>, Moody<F>),
+) {
+    let (tx, rx) = moody();
+    test(&tx, &rx, Moody(Cell::new(0), act));
+    while rx.try_recv().is_err_and(|error| error.is_decode()) {}
+    assert_eq!(tx.arena_used(), 0);
+}
+
+fn a_value_that_panics_while_it_is_encoded_leaves_no_room_taken() {
+    std::panic::set_hook(Box::new(|_| ()));
+    for last in 1..=3 {
+        let act = move |time| {
+            assert!(time < last, "on purpose");
+            20_000
+        };
+        send_moody(act, |tx, _, value| {
+            assert!(panics(|| tx.send(&value).unwrap()));
+            assert_eq!((value.0.get(), tx.arena_used()), (last, 0));
+        });
+    }
+    drop(std::panic::take_hook());
+}
+
+fn a_value_that_is_never_the_same_size_does_no_harm() {
+    // As it is tried in a slot, counted, and encoded in the arena.
+    for (sizes, sent) in [
+        ([200, 200, 6_000], false),
+        ([200, 6_000, 200], true),
+        ([200, 0, 0], true),
+        ([200, 0, 200], false),
+        ([200, 300_000, 1], false),
+    ] {
+        send_moody(
+            |time| sizes[time as usize - 1],
+            |tx, rx, value| {
+                let result = tx.try_send(&value);
+                assert_eq!(result.is_ok(), sent, "{sizes:?} {result:?}");
+                assert_eq!(rx.len(), usize::from(sent));
+            },
+        );
+    }
+}
+
+fn a_value_that_forks_while_it_is_encoded_is_sent_by_the_parent_alone() {
+    let child = RefCell::new(None);
+    let parent = std::process::id();
+    let act = |time| {
+        if time == 3 {
+            // The child returns, too, with all that its parent had in its hands.
+            *child.borrow_mut() = fork_through();
+        }
+        20_000
+    };
+    send_moody(act, |tx, rx, value| {
+        let sent = tx.send(&value);
+        if std::process::id() != parent {
+            let refused = sent.is_err_and(|error| error.is_inherited());
+            crate::support::exit(if refused { 0 } else { 1 });
+        }
+        sent.unwrap();
+        child.take().unwrap().join();
+        assert_eq!(rx.len(), 1);
+    });
 }
 
 fn panics(act: impl FnOnce()) -> bool {

@@ -1,6 +1,6 @@
 //! Participants that end without a word, by `_exit` or by SIGKILL, at any moment.
 
-use crate::support::{Child, Random, exit, fork, linger, pause, pause_us};
+use crate::support::{Child, Random, arm_watchdog, exit, fork, linger, pause, pause_us};
 use multi_chan::channel;
 use std::time::Duration;
 
@@ -218,6 +218,10 @@ fn rows_of_the_dead_are_used_again() {
     // More than the channel's table has rows.
     let (tx, rx) = channel::<u64>(1).unwrap();
     for number in 0..4_500 {
+        if number % 500 == 0 {
+            // On a busy machine so many forks take longer than one test may.
+            arm_watchdog();
+        }
         let child = fork(|| tx.send(number).unwrap());
         assert_eq!(rx.recv(), Ok(number));
         child.join();

@@ -2,7 +2,7 @@
 
 use crate::support::{self, fork, holdings, linger, memfd, pause};
 use multi_chan::KillPoint::Claimed;
-use multi_chan::{Builder, Chan, Descriptors, Error, Receiver, Sender, kill_at, spsc};
+use multi_chan::{Builder, Chan, Delivery, Descriptors, Error, Receiver, Sender, kill_at, spsc};
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
@@ -19,6 +19,7 @@ crate::tests![
     an_ordinary_channel_has_no_descriptors,
     what_is_no_such_channel_is_refused,
     a_label_written_over_is_refused,
+    an_attached_receiver_redelivers_like_the_others,
     channels_that_can_be_passed_leave_nothing_behind,
 ];
 
@@ -46,6 +47,13 @@ pub(crate) fn play_part() {
         "one" => {
             let rx = Receiver::<u64>::attach(next()).unwrap();
             assert_eq!(rx.recv(), Ok(1));
+            linger();
+        }
+        "hold" => {
+            let rx = Receiver::<u64>::attach(next()).unwrap();
+            let ready = Sender::<u64>::attach(next()).unwrap();
+            let message = rx.recv_ref().unwrap();
+            ready.send(message.attempts().into()).unwrap();
             linger();
         }
         "die" => {
@@ -231,8 +239,8 @@ fn a_label_written_over_is_refused() {
     let [memory, _roll] = tx.descriptors().unwrap().into_fds();
     let memory = File::from(memory);
     let at = memory.metadata().unwrap().len() - 4096;
-    // Every byte of it: magic, version, kind, capacity, size, alignment and name of the values, roll.
-    for byte in 0..56 {
+    // Every byte of it: magic, version, kind, capacity, size, alignment and name of the values, delivery, roll.
+    for byte in 0..64 {
         let mut before = [0];
         memory.read_exact_at(&mut before, at + byte).unwrap();
         memory.write_all_at(&[!before[0]], at + byte).unwrap();
@@ -246,6 +254,26 @@ fn a_label_written_over_is_refused() {
     let again = Sender::<u64>::attach(tx.descriptors().unwrap()).unwrap();
     again.send(6).unwrap();
     assert_eq!(rx.recv(), Ok(6));
+}
+
+fn an_attached_receiver_redelivers_like_the_others() {
+    let builder = Builder::new().capacity(2).in_memfd();
+    let builder = builder.delivery(Delivery::AtLeastOnce);
+    let (tx, rx) = builder.build::<u64>().unwrap();
+    tx.send(4).unwrap();
+    // Takes the message and is killed with it in its hands.
+    let (ready_tx, ready) = passable(1);
+    let channels = [rx.descriptors().unwrap(), ready_tx.descriptors().unwrap()];
+    let mut other = execute("hold", &channels, &[]);
+    assert_eq!(ready.recv(), Ok(1));
+    other.kill().unwrap();
+    other.wait().unwrap();
+    let attached = Receiver::<u64>::attach(tx.descriptors().unwrap()).unwrap();
+    let message = attached.recv_ref().unwrap();
+    assert_eq!(*message, 4);
+    assert!(message.redelivered());
+    message.give_back();
+    assert!(rx.recv_delivery().unwrap().redelivered());
 }
 
 fn channels_that_can_be_passed_leave_nothing_behind() {

@@ -2,6 +2,7 @@
 
 use crate::support::{
     Child, Random, fork, holdings, linger, pause, pause_us, pidfd, wait_readable,
+    without_descriptors,
 };
 use multi_chan::{Builder, Readiness, Receiver, Select, Sender, channel};
 use std::io::ErrorKind::Unsupported;
@@ -18,6 +19,7 @@ crate::tests![
     poll_loops_killed_anywhere_take_nobodys_message_with_them,
     a_poll_loop_sleeps_at_no_cost,
     a_readiness_belongs_to_one_process,
+    an_arming_that_fails_takes_no_other_poll_loops_wake,
     pollable_channels_leave_nothing_behind,
     a_select_waits_for_a_child_and_a_channel,
     a_select_of_descriptors_hears_of_deaths,
@@ -443,4 +445,24 @@ fn pollable_channels_are_needed_beside_descriptors() {
         assert!(text.contains("Builder::pollable(true)"), "{text}");
     })
     .join();
+}
+
+fn an_arming_that_fails_takes_no_other_poll_loops_wake() {
+    let (tx, rx) = pollable(2);
+    let (go_tx, go) = channel::<u8>(1).unwrap();
+    let sender = fork(|| {
+        go.recv().unwrap();
+        tx.send(5).unwrap();
+        linger();
+    });
+    let mut poor = rx.readiness().unwrap();
+    let mut other = rx.readiness().unwrap();
+    assert!(other.arm().unwrap());
+    go_tx.send(1).unwrap();
+    wait_readable(other.as_fd(), None);
+    // No descriptor is left for the sender's death.
+    assert!(without_descriptors(|| poor.arm()).is_err());
+    wait_readable(other.as_fd(), None);
+    assert_eq!(rx.try_recv(), Ok(5));
+    sender.kill();
 }

@@ -4,7 +4,7 @@ use crate::support::{End, Random, exit, fork, linger, pause, pause_us};
 use multi_chan::KillPoint::{
     self, Armed, Bumped, Copied, Disowned, Ended, Freed, Owned, Published, Written,
 };
-use multi_chan::{channel, kill_at, spsc};
+use multi_chan::{Builder, channel, kill_at, spsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,7 @@ crate::tests![
     frames_are_written_and_read_where_they_lie,
     a_slot_dropped_or_inherited_sends_nothing,
     a_message_on_loan_to_the_dead_is_received_again,
+    two_handles_of_one_process_do_not_share_a_side,
 ];
 
 fn one_process_streams_to_another_in_order() {
@@ -473,4 +474,22 @@ fn a_message_on_loan_to_the_dead_is_received_again() {
     assert_eq!(ready_rx.recv(), Ok(1));
     victim.kill();
     assert!(rx.iter().take(2).eq([1, 2]));
+}
+
+fn two_handles_of_one_process_do_not_share_a_side() {
+    let builder = Builder::new().capacity(2).in_memfd();
+    let (mut tx, mut rx) = builder.build_spsc::<u64>().unwrap();
+    let mut other_tx = spsc::Sender::<u64>::attach(tx.descriptors().unwrap()).unwrap();
+    let mut other_rx = spsc::Receiver::<u64>::attach(tx.descriptors().unwrap()).unwrap();
+    tx.send(1).unwrap();
+    // Two of them, on two threads, would write to one slot.
+    assert!(other_tx.try_send(2).unwrap_err().is_occupied());
+    assert!(other_tx.try_reserve().unwrap_err().is_occupied());
+    assert_eq!(other_rx.recv(), Ok(1));
+    assert!(rx.try_recv().unwrap_err().is_occupied());
+    // The side is free again when its handle is gone.
+    drop(tx);
+    other_tx.send(3).unwrap();
+    drop(other_rx);
+    assert_eq!(rx.recv(), Ok(3));
 }

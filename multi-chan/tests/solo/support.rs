@@ -80,6 +80,14 @@ pub(crate) fn fork(body: impl FnOnce()) -> Child {
     be_a_child(body)
 }
 
+/// Forks a child that goes on like its parent; `None` in the child.
+pub(crate) fn fork_through() -> Option<Child> {
+    // SAFETY: as in `fork`.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0, "fork: {}", std::io::Error::last_os_error());
+    (pid > 0).then_some(Child { pid, reaped: false })
+}
+
 /// As [`fork`], by the bare system call: no handler of the C library runs.
 pub(crate) fn bare_clone(body: impl FnOnce()) -> Child {
     let none = ptr::null::<u8>();
@@ -161,6 +169,26 @@ pub(crate) fn stay_on_one_processor() {
     // SAFETY: a set that outlives the call.
     let done = unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) };
     assert_eq!(done, 0);
+}
+
+/// Runs `act` where no descriptor is to be had.
+pub(crate) fn without_descriptors<R>(act: impl FnOnce() -> R) -> R {
+    // SAFETY: zero bytes are a valid limit.
+    let mut before: libc::rlimit = unsafe { std::mem::zeroed() };
+    // SAFETY: memory for one limit.
+    let got = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut before) };
+    let none = libc::rlimit {
+        rlim_cur: 0,
+        ..before
+    };
+    // SAFETY: a limit that outlives the call.
+    let set = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const none) };
+    assert_eq!((got, set), (0, 0));
+    let done = act();
+    // SAFETY: as above.
+    let set = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const before) };
+    assert_eq!(set, 0);
+    done
 }
 
 /// Stops this process until it is sent SIGCONT.

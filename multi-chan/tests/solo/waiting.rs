@@ -1,7 +1,7 @@
 //! Sleepers: woken by what they wait for, not by less, and not early.
 
 use crate::support::{Child, can_sleep_long, fork, on_signal, pause};
-use multi_chan::{Select, channel};
+use multi_chan::{Builder, Delivery, Select, channel};
 use std::time::{Duration, Instant};
 
 crate::tests![
@@ -13,6 +13,7 @@ crate::tests![
     a_sleeper_uses_no_processor_time,
     receivers_beside_a_stopped_sender_sleep_and_are_woken,
     senders_beside_a_stopped_receiver_sleep_and_are_woken,
+    receivers_of_a_closed_channel_sleep_beside_its_last_message,
     rendezvous_try_send_needs_a_waiting_receiver,
 ];
 
@@ -157,6 +158,29 @@ fn senders_beside_a_stopped_receiver_sleep_and_are_woken() {
     });
     sleep_beside(&receiver, [plain, selecting]);
     receiver.join();
+}
+
+fn receivers_of_a_closed_channel_sleep_beside_its_last_message() {
+    for delivery in [Delivery::AtMostOnce, Delivery::AtLeastOnce] {
+        let builder = Builder::new().capacity(1).delivery(delivery);
+        let (tx, rx) = builder.build::<u64>().unwrap();
+        tx.send(1).unwrap();
+        let holder = fork(|| {
+            let message = rx.recv_ref().unwrap();
+            crate::support::stop();
+            drop(message);
+        });
+        holder.await_stop();
+        tx.close();
+        let plain = fork(|| assert!(rx.recv().unwrap_err().is_closed()));
+        let selecting = fork(|| {
+            let mut select = Select::new();
+            select.recv(&rx);
+            assert!(select.run(|_| rx.recv_now()).unwrap_err().is_closed());
+        });
+        sleep_beside(&holder, [plain, selecting]);
+        holder.join();
+    }
 }
 
 fn sleep_beside(stopped: &Child, sleepers: [Child; 2]) {
