@@ -450,11 +450,15 @@ fn pollable_channels_are_needed_beside_descriptors() {
 fn an_arming_that_fails_takes_no_other_poll_loops_wake() {
     let (tx, rx) = pollable(2);
     let (go_tx, go) = channel::<u8>(1).unwrap();
+    let (ready_tx, ready) = channel::<u8>(1).unwrap();
     let sender = fork(|| {
+        ready_tx.send(1).unwrap();
         go.recv().unwrap();
         tx.send(5).unwrap();
         linger();
     });
+    // It has begun, of which poll loops are told.
+    ready.recv().unwrap();
     let mut poor = rx.readiness().unwrap();
     let mut other = rx.readiness().unwrap();
     assert!(other.arm().unwrap());
