@@ -63,14 +63,14 @@ fn main() -> Result {
         // More states than there is memory.
         ("repeats", "(((a{1,255}){1,255}){1,255})".to_owned()),
     ];
-    let limits = Limits::new().memory_bytes_max(64 << 20);
+    let limits = Limits::new()
+        .memory_bytes_max(32 << 20)
+        .cpu_time_max(Duration::from_secs(1));
     let builder = Group::builder().limits(limits);
     // SAFETY: this program has one thread.
     let mut group = unsafe { builder.fork() }?;
     let answers = inputs.map(|(name, pattern)| {
-        let options = TaskOptions::new()
-            .name(name)
-            .timeout(Duration::from_secs(2));
+        let options = TaskOptions::new().name(name);
         let text = "a".repeat(100);
         (
             name,

@@ -70,7 +70,7 @@ fn a_c_library_that_crashes_hangs_and_eats_memory_harms_nobody() {
     assert_eq!(lines[..2], ["letters: true", "digits: false"]);
     for (line, name, how) in [
         (2, "nested", "killed by SIG"),
-        (3, "backtracks", "timed out"),
+        (3, "backtracks", "cpu_time_max 1s"),
         (4, "repeats", "Memory exhausted"),
     ] {
         assert!(
@@ -95,6 +95,34 @@ fn a_damaged_picture_costs_nothing_but_itself() {
         "{lines:?}"
     );
     assert!(lines[2].ends_with(" MiB"), "{lines:?}");
+}
+
+#[test]
+fn a_worker_that_asks_for_too_much_memory_is_told_so() {
+    let lines = lines_of("memory_limit");
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert!(
+        lines[0].starts_with("short: 5 letters, ") && lines[1].starts_with("long: 18000000 "),
+        "{lines:?}"
+    );
+    assert!(
+        lines[2].starts_with("bomb: memory_bytes_max 64 MiB"),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn a_pool_survives_the_death_of_its_workers() {
+    let lines = lines_of("pool_survives");
+    assert_eq!(lines[0], "600 jobs, the last found 4409");
+    // A worker may have been killed twice before it was missed.
+    let deaths = lines[1].split_once(" workers were killed, ");
+    let deaths = deaths.and_then(|(count, _)| count.parse::<u32>().ok());
+    assert!(
+        deaths.is_some_and(|count| (2..=30).contains(&count)),
+        "{lines:?}"
+    );
+    assert_eq!(lines[2..], ["3 workers are there"]);
 }
 
 #[test]
