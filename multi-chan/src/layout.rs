@@ -150,7 +150,10 @@ pub(crate) struct CountedSlot {
 }
 
 /// Who claims: a row, and which of its owners (`Row::tenure`).
-pub(crate) type Owner = u32;
+///
+/// As wide as a position, though it has only so many bits: in a narrower one the compiler keeps the halves of a claim's words apart and
+/// puts them together through memory, half as long again for a message.
+pub(crate) type Owner = u64;
 
 pub(crate) const OWNER_MASK: Owner = (1 << OWNER_BITS) - 1;
 
@@ -159,7 +162,7 @@ pub(crate) const ENTERED: u32 = 1;
 
 /// The owner that claims with the row `row` while its `tenure` is this.
 pub(crate) fn owner_of(row: u16, tenure: u32) -> Owner {
-    (tenure >> 1 << ROW_BITS | u32::from(row)) & OWNER_MASK
+    (Owner::from(tenure >> 1) << ROW_BITS | Owner::from(row)) & OWNER_MASK
 }
 
 /// The row that an owner claims with.
@@ -223,7 +226,7 @@ impl Stamp {
     pub(crate) fn bits(self) -> u64 {
         self.lap << LAP_SHIFT
             | u64::from(self.run_log) << RUN_SHIFT
-            | u64::from(self.owner) << STATE_BITS
+            | self.owner << STATE_BITS
             | self.state as u64
     }
 
@@ -244,7 +247,7 @@ impl Stamp {
             6 => State::Returned,
             _ => return None,
         };
-        let owner = (bits >> STATE_BITS) as Owner & OWNER_MASK;
+        let owner = bits >> STATE_BITS & OWNER_MASK;
         let run_log = (bits >> RUN_SHIFT) as u32 & ((1 << RUN_BITS) - 1);
         Some(Stamp::of_run(bits >> LAP_SHIFT, owner, state, run_log))
     }

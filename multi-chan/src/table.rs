@@ -79,9 +79,7 @@ struct Place(u64);
 
 impl Place {
     fn new(process: Process, sides: Sides, owner: Owner) -> Place {
-        Place(
-            u64::from(process.number()) << 32 | u64::from(sides.0) << OWNER_BITS | u64::from(owner),
-        )
+        Place(u64::from(process.number()) << 32 | u64::from(sides.0) << OWNER_BITS | owner)
     }
 
     fn number(self) -> u32 {
@@ -93,7 +91,7 @@ impl Place {
     }
 
     fn owner(self) -> Owner {
-        self.0 as Owner & OWNER_MASK
+        self.0 & OWNER_MASK
     }
 
     fn row(self) -> u16 {
