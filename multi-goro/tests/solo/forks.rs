@@ -1,5 +1,7 @@
 //! Forked children: what works there, what is an error, and that nothing hangs.
 
+use std::task::Poll;
+
 use super::*;
 
 pub(super) fn forked_with_an_os_thread() {
@@ -329,4 +331,35 @@ pub(super) fn no_stacks_in_forks() {
         drop(tx);
         group.wait().expect("the parent's task ends");
     }
+}
+
+/// A task polls a sleep again in a child that was forked while another thread dropped sleeps of the same worker.
+pub(super) fn forked_beside_sleeps() {
+    let sleep = |nth: u64| multi_goro::future::sleep(Duration::from_secs(3_600 + nth));
+    let runtime = Runtime::builder()
+        .workers(1)
+        .report_stuck(false)
+        .build()
+        .expect("a runtime");
+    let mut group = runtime.group();
+    let (tx, rx) = chan(1);
+    group.go_async(async move {
+        let mut own = sleep(0);
+        let mut others: Vec<_> = (0..100_000).map(sleep).collect();
+        poll_fn(|context| {
+            let mut poll = |one: &mut multi_goro::future::Sleep| {
+                assert!(std::pin::Pin::new(one).poll(context).is_pending());
+            };
+            others.iter_mut().chain([&mut own]).for_each(&mut poll);
+            tx.send(std::mem::take(&mut others)).expect("there is room");
+            for _ in 0..10 {
+                in_a_fork(|| poll(&mut own));
+            }
+            Poll::Ready(())
+        })
+        .await;
+        Ok(())
+    });
+    drop(rx.recv());
+    group.wait().expect("the parent goes on");
 }

@@ -97,6 +97,11 @@ const CASES: &[Case] = &[
         check: succeeded,
     },
     Case {
+        name: "sleep_polled_again_in_a_forked_child_does_not_hang",
+        child: forks::forked_beside_sleeps,
+        check: succeeded,
+    },
+    Case {
         name: "poll_without_a_stack_is_a_start_error",
         child: refusals::no_memory_for_a_poll,
         check: succeeded,
