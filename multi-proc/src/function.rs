@@ -111,15 +111,17 @@ impl Build {
             .segments()
             .filter(|segment| segment.is_note)
             .find_map(|segment| build_id(segment.bytes?, segment.align));
-        Self(noted.unwrap_or_else(|| {
-            // A linker that leaves no id. Reads all of the code, once.
-            let mut hasher = DefaultHasher::new();
-            for segment in program.segments().filter(|segment| segment.is_executable) {
-                hasher.write_usize(segment.range.len());
-                hasher.write(segment.bytes.unwrap_or_default());
-            }
-            hasher.finish().to_be_bytes().to_vec()
-        }))
+        noted.map_or_else(|| Self::by_code(program), Self)
+    }
+
+    /// Where the linker left no id. Reads all of the code, once.
+    fn by_code(program: &image::Loaded<'_>) -> Self {
+        let mut hasher = DefaultHasher::new();
+        for segment in program.segments().filter(|segment| segment.is_executable) {
+            hasher.write_usize(segment.range.len());
+            hasher.write(segment.bytes.unwrap_or_default());
+        }
+        Self(hasher.finish().to_be_bytes().to_vec())
     }
 
     pub(crate) fn from_bytes(bytes: &[u8]) -> Self {

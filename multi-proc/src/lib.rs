@@ -147,7 +147,7 @@ mod terms;
 
 pub use builder::Builder;
 pub use cancel::shared_token;
-pub use functions::{FnGroup, init};
+pub use functions::{FnGroup, FnTaskBuilder, init};
 pub use group::{Group, Spawner};
 pub use identity::{child_seed, process_serial};
 pub use interrupt::Interrupt;

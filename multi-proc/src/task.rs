@@ -43,10 +43,10 @@ use std::time::Duration;
 #[derive(Clone)]
 #[must_use = "nothing is started before go or spawn"]
 pub struct TaskBuilder {
-    ledger: Ledger,
-    reaper: Arc<Reaper>,
-    options: TaskOptions,
-    terms: Option<Arc<Terms>>,
+    pub(crate) ledger: Ledger,
+    pub(crate) reaper: Arc<Reaper>,
+    pub(crate) options: TaskOptions,
+    pub(crate) terms: Option<Arc<Terms>>,
 }
 
 impl TaskBuilder {

@@ -114,7 +114,7 @@ impl FnSubject for Spawned {
         Ok(())
     }
 
-    const RESIDUE_GROUPS: usize = 20;
+    const RESIDUE_GROUPS: usize = 10;
 }
 
 fn main() -> ExitCode {

@@ -110,6 +110,24 @@ fn build_is_the_same_at_every_look_and_not_empty() {
 }
 
 #[test]
+fn code_tells_builds_apart_where_the_linker_left_no_id() {
+    let mut builds = Vec::new();
+    for _ in 0..2 {
+        image::visit_loaded(&mut |loaded| {
+            builds.push(Build::by_code(loaded));
+            // This program and the first library behind it.
+            if builds.len() % 2 == 1 {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        });
+    }
+    assert_eq!(builds[0], builds[2]);
+    assert_ne!(builds[0], builds[1]);
+}
+
+#[test]
 fn build_id_is_found_behind_other_notes() {
     let note = |name: &[u8], kind: u32, contents: &[u8]| {
         let mut bytes = Vec::new();

@@ -1,27 +1,20 @@
 //! The group whose tasks are functions in processes that were not forked from this one.
 
+use super::call::{Maker, Source};
 use super::init;
-use super::order::{IntoSlot, Order};
 use super::spawn::{Program, Setting};
+use super::task::FnTaskBuilder;
 use super::zygote::Zygote;
-use crate::child::Handled;
-use crate::function::{ArgsError, FunctionId, encode_args};
-use crate::live::Origin;
-use crate::outcome::Valued;
-use crate::reap::{Forked, Reaper};
-use crate::start::{self, Patience};
-use crate::terms::Terms;
+use crate::reap::Reaper;
+use crate::task::check_owner;
 use multi_core::ledger::Ledger;
 use multi_core::{
-    BuildError, CancelToken, GroupError, Handle, Progress, Result, SpawnFn, TaskErrorKind,
-    TaskOptions, Tasks, Usage, WaitTimeoutError, panic,
+    BuildError, CancelToken, GroupError, Handle, Progress, Result, SpawnFn, TaskOptions, Tasks,
+    Usage, WaitTimeoutError,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
-use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,12 +65,6 @@ pub struct FnGroup {
     ledger: Ledger,
     reaper: Arc<Reaper>,
     source: Arc<Source>,
-}
-
-/// Where the processes come from.
-enum Source {
-    Zygote(&'static Zygote),
-    Program(Program),
 }
 
 /// For the builder: a group on the program's zygote.
@@ -148,116 +135,35 @@ impl FnGroup {
         self.reaper.usage()
     }
 
+    /// A call about to be made, to be held to limits of its own.
+    ///
+    /// ```
+    /// use multi_proc::Limits;
+    ///
+    /// fn main() -> multi_proc::Result {
+    ///     multi_proc::init();
+    ///     let mut group = multi_proc::Group::builder().zygote()?;
+    ///     let limits = Limits::new().working_directory("/").nice(5);
+    ///     let here = group.task().name("looks").limits(limits).spawn_fn(|()| Ok(std::env::current_dir()?), ());
+    ///     assert_eq!(here.join()?.to_str(), Some("/"));
+    ///     Ok(group.wait()?)
+    /// }
+    /// ```
+    pub fn task(&self) -> FnTaskBuilder {
+        FnTaskBuilder::new(&self.ledger, &self.reaper, &self.source)
+    }
+
+    fn maker(&self) -> Maker<'_> {
+        Maker {
+            ledger: &self.ledger,
+            reaper: &self.reaper,
+            source: &self.source,
+        }
+    }
+
     #[track_caller]
     fn check_owner(&self) {
-        assert!(
-            self.reaper.owner.is_here(),
-            "{}",
-            self.reaper.owner.complaint("this group")
-        );
-    }
-}
-
-/// A call on its way to a process.
-struct Call {
-    function: FunctionId,
-    args: Vec<u8>,
-}
-
-impl Call {
-    /// Calls the arguments' `Serialize`, and drops them.
-    fn new<A, T>(function: fn(A) -> Result<T>, args: A) -> Result<Self, TaskErrorKind>
-    where
-        A: Serialize + DeserializeOwned,
-        T: Serialize,
-    {
-        let cannot_start = |error| TaskErrorKind::Start(io::Error::other(error));
-        let encoded = panic::catch(move || encode_args(&args))?;
-        Ok(Self {
-            function: FunctionId::of::<IntoSlot<'_>, A, T>(function)
-                .map_err(|error| cannot_start(error.to_string()))?,
-            args: encoded.map_err(|error: ArgsError| cannot_start(error.to_string()))?,
-        })
-    }
-
-    /// Has a process made that answers the call, whatever it takes.
-    fn start(&self, reaper: &Reaper, source: &Source) -> Result<Forked, TaskErrorKind> {
-        start::patiently(reaper, Patience::WaitALittle, || {
-            self.try_start(reaper, source)
-        })
-        .map_err(TaskErrorKind::Start)?
-        .ok_or_else(|| {
-            TaskErrorKind::LimitExceeded(format!(
-                "its arguments take {} bytes on the way to it, where value_bytes_max is {}",
-                self.args.len(),
-                reaper.settings.value_bytes_max
-            ))
-        })
-    }
-
-    /// None where the arguments take more room than there is.
-    fn try_start(&self, reaper: &Reaper, source: &Source) -> io::Result<Option<Forked>> {
-        // All that can run out is fetched first: afterwards the task may have begun, and cannot be given back.
-        reaper.reserve_descriptor()?;
-        let mut slot = reaper.region.take()?;
-        if self.args.len() > reaper.settings.value_bytes_max || !slot.put(&self.args) {
-            return Ok(None);
-        }
-        let Some((memory, place)) = slot.whereabouts() else {
-            unreachable!("a group of functions whose memory cannot be passed")
-        };
-        let terms = reaper.settings.terms.as_deref();
-        let plain = Terms::default();
-        let Terms { limits, stdio } = terms.unwrap_or(&plain);
-        let pipes = stdio.open()?;
-        let (streams, stream_fds) = stdio.passing(&pipes);
-        let order = Order {
-            function: self.function,
-            place,
-            value_bytes_max: reaper.settings.value_bytes_max,
-            signals: Handled::now(),
-            by_main_thread: start::is_main_thread(),
-            limits: limits.clone(),
-            streams,
-        };
-        let message = order.encode().map_err(io::Error::other)?;
-        let word = reaper.word();
-        let fds: Vec<_> = [memory.as_fd()].into_iter().chain(stream_fds).collect();
-        let (pid, pidfd, origin) = source.start(reaper, message, &fds)?;
-        Ok(Some(Forked {
-            pid,
-            pidfd,
-            slot,
-            word,
-            pipes,
-            terms: reaper.settings.terms.clone(),
-            origin,
-        }))
-    }
-}
-
-impl Source {
-    fn start(
-        &self,
-        reaper: &Reaper,
-        message: Vec<u8>,
-        fds: &[BorrowedFd<'_>],
-    ) -> io::Result<(u32, Option<OwnedFd>, Origin)> {
-        match self {
-            Self::Zygote(zygote) => {
-                let born = zygote.start(message, fds, || reaper.release_descriptor())?;
-                Ok((born.pid, Some(born.pidfd), Origin::Zygote(zygote)))
-            }
-            Self::Program(program) => {
-                let executed = program.execute(&message, fds)?;
-                let pidfd = start::watch(reaper, executed.pid);
-                Ok((
-                    executed.pid,
-                    pidfd,
-                    Origin::executed(executed.line, reaper.settings.stuck_after),
-                ))
-            }
-        }
+        check_owner(&self.reaper);
     }
 }
 
@@ -296,21 +202,7 @@ where
         function: fn(A) -> Result<T>,
         args: A,
     ) -> Handle<T> {
-        self.check_owner();
-        let options = options.started_at(Location::caller());
-        let call = Call::new(function, args);
-        let (reaper, source) = (Arc::clone(&self.reaper), Arc::clone(&self.source));
-        let event = self.ledger.event();
-        self.ledger
-            .launch_with(options, event, move |mut ticket, promise| {
-                match call.and_then(|call| call.start(&reaper, &source)) {
-                    Ok(forked) => {
-                        ticket.set_pid(forked.pid);
-                        reaper.adopt(forked, Box::new(Valued { ticket, promise }));
-                    }
-                    Err(kind) => ticket.settle_with(promise, Err(kind)),
-                }
-            })
+        self.maker().spawn(None, options, function, args)
     }
 }
 

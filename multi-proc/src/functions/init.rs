@@ -22,8 +22,8 @@ static WAS_CALLED: AtomicBool = AtomicBool::new(false);
 /// Prepares this program for groups whose tasks are functions: call it first in `main`.
 ///
 /// In a process that such a group [executed](crate::Builder::spawn) it calls the function, reports and leaves: it does not return. In any other it
-/// forks the [zygote](crate::Builder::zygote), a helper that sleeps until it is needed, if the program has one thread; that takes 0.1 to
-/// 0.2 ms. Called again it does nothing.
+/// forks the [zygote](crate::Builder::zygote), a helper that sleeps until it is needed, if the program has one thread; that is one fork of a program
+/// that is still small. Called again it does nothing.
 ///
 /// ```
 /// fn main() -> multi_proc::Result {
@@ -36,7 +36,8 @@ static WAS_CALLED: AtomicBool = AtomicBool::new(false);
 /// ```
 ///
 /// What `main` does before it, every executed child does, too. Threads that are started before it leave the program without a zygote, and
-/// [`Builder::zygote`](crate::Builder::zygote) says so.
+/// [`Builder::zygote`](crate::Builder::zygote) says so. Tests under the standard harness have neither their own `main` nor one thread: tests of such groups
+/// are `harness = false`.
 pub fn init() {
     // Relaxed: a flag on its own.
     if WAS_CALLED.swap(true, Ordering::Relaxed) {

@@ -19,7 +19,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A fork of the small process that a zygote is takes less than a millisecond: after this long it is taken for dead, and is.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
@@ -243,8 +243,10 @@ impl Zygote {
             return Err(io::Error::other(why.clone()));
         }
         let mut buffer = [0; 256];
+        let until = Instant::now().checked_add(ANSWERS_WITHIN);
+        let patience = until.map_or(Patience::Wait, Patience::Until);
         let answered = socket::send(line.socket.as_fd(), &request, fds)
-            .and_then(|()| socket::receive(line.socket.as_fd(), &mut buffer, Patience::Wait));
+            .and_then(|()| socket::receive(line.socket.as_fd(), &mut buffer, patience));
         let what = match answered {
             Ok(received) if received.len > 0 => {
                 match postcard::from_bytes(&buffer[..received.len]) {

@@ -5,7 +5,7 @@ use std::io;
 use std::mem::{MaybeUninit, size_of, zeroed};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Descriptors that one message can bring.
 const FDS_MAX: usize = 4;
@@ -85,6 +85,8 @@ pub(crate) struct Received {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Patience {
     Wait,
+    /// Not beyond this, give or take what [`limit_receiving`] says.
+    Until(Instant),
     None,
 }
 
@@ -106,16 +108,25 @@ pub(crate) fn receive(
     message.msg_iovlen = 1;
     let flags = libc::MSG_CMSG_CLOEXEC
         | match patience {
-            Patience::Wait => 0,
+            Patience::Wait | Patience::Until(_) => 0,
             Patience::None => libc::MSG_DONTWAIT,
         };
-    let receive = || {
+    let mut receive = || {
         message.msg_control = control.0.as_mut_ptr().cast();
         message.msg_controllen = CONTROL_BYTES;
         // SAFETY: the buffers are as long as the message says and live until the call returns.
         check_size(unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) })
     };
-    let len = retry(receive)?;
+    let len = retry(|| match receive() {
+        // Where signals come all the time, a wait that starts anew after each has no end.
+        Err(error)
+            if error.kind() == io::ErrorKind::Interrupted
+                && matches!(patience, Patience::Until(until) if until <= Instant::now()) =>
+        {
+            Err(io::Error::from_raw_os_error(super::EAGAIN))
+        }
+        done => done,
+    })?;
     Ok(Received {
         len,
         fds: descriptors_of(&message),

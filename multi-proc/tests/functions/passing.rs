@@ -3,10 +3,13 @@
 use crate::support::{self, Test, sys};
 use crate::{groups, tests};
 use multi_proc::{Group, Input, Limits, Output, Result};
+use std::collections::BTreeSet;
 use std::fs;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::Read as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 pub(crate) const TESTS: &[Test] = &tests![
     descriptors_are_not_passed,
@@ -16,6 +19,9 @@ pub(crate) const TESTS: &[Test] = &tests![
     blocked_signals_of_a_thread_do_not_reach_a_task,
     limits_hold_for_functions_too,
     streams_are_passed_on_purpose,
+    one_call_is_held_to_limits_of_its_own,
+    hash_keys_differ_between_tasks,
+    interrupted_system_calls_are_taken_up_again,
     in_child_and_env_are_refused_where_they_mean_nothing,
 ];
 
@@ -232,6 +238,55 @@ fn streams_are_passed_on_purpose() {
         assert_eq!(group.call(streams, ()).unwrap(), [null(), null()], "{name}");
         assert!(group.wait().is_ok());
     }
+}
+
+fn one_call_is_held_to_limits_of_its_own() {
+    for (name, way) in crate::WAYS {
+        let group_limits = Limits::new().working_directory("/").nice(1);
+        let mut group = way(Group::builder().limits(group_limits)).unwrap();
+        let place = |()| Ok((std::env::current_dir()?, status("Pid:".into())?));
+        let own = group
+            .task()
+            .name("own")
+            .limits(Limits::new().working_directory("/usr"));
+        let measured = own.spawn_fn_measured(place, ()).join().unwrap();
+        assert_eq!(measured.value.0, Path::new("/usr"), "{name}");
+        assert!(measured.usage.peak_bytes > 0);
+        assert_eq!(group.call(place, ()).unwrap().0, Path::new("/"), "{name}");
+        let late = group
+            .task()
+            .timeout(Duration::from_millis(50))
+            .limits(Limits::new().grace(Duration::ZERO));
+        let slow = |()| -> Result {
+            std::thread::sleep(Duration::from_secs(600));
+            Ok(())
+        };
+        assert!(late.call(slow, ()).unwrap_err().is_timed_out(), "{name}");
+        assert_eq!(group.wait().unwrap_err().failed_count(), 1);
+    }
+}
+
+fn hash_keys_differ_between_tasks() {
+    let hash = |()| Ok(RandomState::new().hash_one(7));
+    for (name, mut group) in groups() {
+        let hashes: BTreeSet<u64> = (0..5).map(|_| group.call(hash, ()).unwrap()).collect();
+        assert_eq!(hashes.len(), 5, "{name}");
+        assert!(group.wait().is_ok());
+    }
+}
+
+fn interrupted_system_calls_are_taken_up_again() {
+    sys::interrupt_on(sys::SIGALRM);
+    sys::alarm_every(Duration::from_micros(700));
+    for (name, mut group) in groups() {
+        for n in 0..20_u64 {
+            let value = group.call(|n| Ok(vec![n; 1000]), n).unwrap();
+            assert_eq!(value[999], n, "{name}");
+        }
+        assert!(group.wait().is_ok());
+    }
+    sys::alarm_every(Duration::ZERO);
+    sys::ignore(sys::SIGALRM, false);
 }
 
 fn in_child_and_env_are_refused_where_they_mean_nothing() {

@@ -1,0 +1,201 @@
+//! A call on its way from the caller to a process.
+
+use super::order::{IntoSlot, Order};
+use super::spawn::Program;
+use super::zygote::Zygote;
+use crate::child::Handled;
+use crate::function::{ArgsError, FunctionId, encode_args};
+use crate::live::Origin;
+use crate::outcome::{Settles, Valued};
+use crate::reap::{Forked, Reaper};
+use crate::start::{self, Patience};
+use crate::task::check_owner;
+use crate::terms::Terms;
+use multi_core::ledger::{Ledger, Ticket};
+use multi_core::{Handle, Promise, Result, TaskErrorKind, TaskOptions, panic};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::panic::Location;
+use std::sync::Arc;
+
+/// Where the processes come from.
+pub(super) enum Source {
+    Zygote(&'static Zygote),
+    Program(Program),
+}
+
+/// What a call needs of its group.
+pub(super) struct Maker<'a> {
+    pub(super) ledger: &'a Ledger,
+    pub(super) reaper: &'a Arc<Reaper>,
+    pub(super) source: &'a Arc<Source>,
+}
+
+impl Maker<'_> {
+    /// As [`multi_core::SpawnFn::spawn_fn_with`], on `terms` or those of the group.
+    #[track_caller]
+    pub(super) fn spawn<A, T>(
+        &self,
+        terms: Option<Arc<Terms>>,
+        options: TaskOptions,
+        function: fn(A) -> Result<T>,
+        args: A,
+    ) -> Handle<T>
+    where
+        A: Serialize + DeserializeOwned,
+        T: Serialize + DeserializeOwned + Send + 'static,
+    {
+        let seat = |ticket, promise| Box::new(Valued { ticket, promise }) as _;
+        self.spawn_for(terms, options, function, args, seat)
+    }
+
+    /// Makes the call and has its outcome, a `T`, come home as a `V` through the seat that `seat` makes.
+    #[track_caller]
+    pub(super) fn spawn_for<A, T, V>(
+        &self,
+        terms: Option<Arc<Terms>>,
+        options: TaskOptions,
+        function: fn(A) -> Result<T>,
+        args: A,
+        seat: fn(Ticket, Promise<V>) -> Box<dyn Settles>,
+    ) -> Handle<V>
+    where
+        A: Serialize + DeserializeOwned,
+        T: Serialize,
+        V: Send + 'static,
+    {
+        check_owner(self.reaper);
+        let options = options.started_at(Location::caller());
+        let call = Call::new(function, args);
+        let (reaper, source) = (Arc::clone(self.reaper), Arc::clone(self.source));
+        let event = self.ledger.event();
+        self.ledger
+            .launch_with(options, event, move |mut ticket, promise| {
+                let terms = terms.as_ref().or(reaper.settings.terms.as_ref());
+                match call.and_then(|call| call.start(&reaper, &source, terms)) {
+                    Ok(forked) => {
+                        ticket.set_pid(forked.pid);
+                        reaper.adopt(forked, seat(ticket, promise));
+                    }
+                    Err(kind) => ticket.settle_with(promise, Err(kind)),
+                }
+            })
+    }
+}
+
+/// A call on its way to a process.
+struct Call {
+    function: FunctionId,
+    args: Vec<u8>,
+}
+
+impl Call {
+    /// Calls the arguments' `Serialize`, and drops them.
+    fn new<A, T>(function: fn(A) -> Result<T>, args: A) -> Result<Self, TaskErrorKind>
+    where
+        A: Serialize + DeserializeOwned,
+        T: Serialize,
+    {
+        let cannot_start = |error| TaskErrorKind::Start(io::Error::other(error));
+        let encoded = panic::catch(move || encode_args(&args))?;
+        Ok(Self {
+            function: FunctionId::of::<IntoSlot<'_>, A, T>(function)
+                .map_err(|error| cannot_start(error.to_string()))?,
+            args: encoded.map_err(|error: ArgsError| cannot_start(error.to_string()))?,
+        })
+    }
+
+    /// Has a process made that answers the call, whatever it takes.
+    fn start(
+        &self,
+        reaper: &Reaper,
+        source: &Source,
+        terms: Option<&Arc<Terms>>,
+    ) -> Result<Forked, TaskErrorKind> {
+        if let Some(terms) = terms {
+            terms.check().map_err(TaskErrorKind::Start)?;
+        }
+        start::patiently(reaper, Patience::WaitALittle, || {
+            self.try_start(reaper, source, terms)
+        })
+        .map_err(TaskErrorKind::Start)?
+        .ok_or_else(|| {
+            TaskErrorKind::LimitExceeded(format!(
+                "its arguments take {} bytes on the way to it, where value_bytes_max is {}",
+                self.args.len(),
+                reaper.settings.value_bytes_max
+            ))
+        })
+    }
+
+    /// None where the arguments take more room than there is.
+    fn try_start(
+        &self,
+        reaper: &Reaper,
+        source: &Source,
+        terms: Option<&Arc<Terms>>,
+    ) -> io::Result<Option<Forked>> {
+        // All that can run out is fetched first: afterwards the task may have begun, and cannot be given back.
+        reaper.reserve_descriptor()?;
+        let mut slot = reaper.region.take()?;
+        if self.args.len() > reaper.settings.value_bytes_max || !slot.put(&self.args) {
+            return Ok(None);
+        }
+        let Some((memory, place)) = slot.whereabouts() else {
+            unreachable!("a group of functions whose memory cannot be passed")
+        };
+        let plain = Terms::default();
+        let Terms { limits, stdio } = terms.map_or(&plain, |terms| &**terms);
+        let pipes = stdio.open()?;
+        let (streams, stream_fds) = stdio.passing(&pipes);
+        let order = Order {
+            function: self.function,
+            place,
+            value_bytes_max: reaper.settings.value_bytes_max,
+            signals: Handled::now(),
+            by_main_thread: start::is_main_thread(),
+            limits: limits.clone(),
+            streams,
+        };
+        let message = order.encode().map_err(io::Error::other)?;
+        let word = reaper.word();
+        let fds: Vec<_> = [memory.as_fd()].into_iter().chain(stream_fds).collect();
+        let (pid, pidfd, origin) = source.start(reaper, message, &fds)?;
+        Ok(Some(Forked {
+            pid,
+            pidfd,
+            slot,
+            word,
+            pipes,
+            terms: terms.cloned(),
+            origin,
+        }))
+    }
+}
+
+impl Source {
+    fn start(
+        &self,
+        reaper: &Reaper,
+        message: Vec<u8>,
+        fds: &[BorrowedFd<'_>],
+    ) -> io::Result<(u32, Option<OwnedFd>, Origin)> {
+        match self {
+            Self::Zygote(zygote) => {
+                let born = zygote.start(message, fds, || reaper.release_descriptor())?;
+                Ok((born.pid, Some(born.pidfd), Origin::Zygote(zygote)))
+            }
+            Self::Program(program) => {
+                let executed = program.execute(&message, fds)?;
+                let pidfd = start::watch(reaper, executed.pid);
+                Ok((
+                    executed.pid,
+                    pidfd,
+                    Origin::executed(executed.line, reaper.settings.stuck_after),
+                ))
+            }
+        }
+    }
+}
