@@ -13,12 +13,27 @@ use crate::{Result, Verdict, limit};
 /// Far beyond what either takes on two processors.
 const LIMIT: Duration = Duration::from_secs(3600);
 
-/// Kills each operation after each write it makes, `kills` times; prints the table.
-pub(crate) fn kill_points(workspace: &Workspace, kills: u32) -> Result<Verdict> {
+/// What `cargo xtask kill-points` was asked for.
+#[derive(Debug, clap::Args)]
+pub(crate) struct KillPoints {
+    /// Kills of each point, per role that reaches it; from 10 on, the tests that kill at random go on for longer, too
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+    kills: u32,
+    /// As where more processes have been about than one sleeper can watch by itself
+    #[arg(long)]
+    crowd: bool,
+    /// Only the tests with this in their names
+    filter: Option<String>,
+}
+
+/// Kills each operation after each write it makes; prints the table.
+pub(crate) fn kill_points(workspace: &Workspace, wanted: &KillPoints) -> Result<Verdict> {
+    let mut settings = vec![("MULTI_KILLS", wanted.kills.to_string())];
+    settings.extend(wanted.crowd.then(|| ("MULTI_CROWD", "1".to_owned())));
     run(
         workspace,
-        "kill_points",
-        &[("MULTI_KILLS", kills.to_string())],
+        wanted.filter.as_deref().unwrap_or("kill"),
+        &settings,
     )
 }
 

@@ -108,11 +108,7 @@ enum Task {
         seed: Option<u64>,
     },
     /// Kill each operation of a channel after every shared write it makes; print points × results
-    KillPoints {
-        /// Kills of each point, per role that reaches it
-        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
-        kills: u32,
-    },
+    KillPoints(faults::KillPoints),
     /// Kill and stop a channel's senders and receivers at random, and account for every message
     Chaos(faults::Chaos),
     /// Write a small working backend, register it, and say what to edit
@@ -166,7 +162,7 @@ fn run(task: Task) -> Result<ExitCode> {
             seconds,
             seed,
         } => stress::run(&workspace, &which, seconds.map(Duration::from_secs), seed)?,
-        Task::KillPoints { kills } => faults::kill_points(&workspace, kills)?,
+        Task::KillPoints(wanted) => faults::kill_points(&workspace, &wanted)?,
         Task::Chaos(wanted) => faults::chaos(&workspace, &wanted)?,
         Task::NewBackend { name } => new_backend::run(&workspace, &name)?,
         Task::RunLimited { .. } => unreachable!("handled above: it needs no workspace"),

@@ -1,7 +1,7 @@
 //! Participants that end without a word, by `_exit` or by SIGKILL, at any moment.
 
-use crate::support::{Child, Random, arm_watchdog, exit, fork, linger, pause, pause_us};
-use multi_chan::channel;
+use crate::support::{Child, Random, arm_watchdog, exit, fork, linger, pause, pause_us, times};
+use multi_chan::{Exposed, channel};
 use std::time::Duration;
 
 crate::tests![
@@ -135,13 +135,11 @@ fn one_killed_sender_of_two_does_not_disconnect() {
     assert!(rx.recv().unwrap_err().is_disconnected());
 }
 
-const KILLS: u64 = 80;
-
 fn senders_killed_anywhere_leave_the_channel_whole() {
     let mut random = Random::from_environment();
     for capacity in [0, 1, 2, 7] {
         let (tx, rx) = channel::<[u64; 2]>(capacity).unwrap();
-        for round in 0..KILLS {
+        for round in 0..times(8, 80) {
             let victims = [0, 1].map(|victim| {
                 fork(|| {
                     for number in 0.. {
@@ -173,11 +171,12 @@ fn senders_killed_anywhere_leave_the_channel_whole() {
 
 fn receivers_killed_anywhere_leave_the_channel_whole() {
     let mut random = Random::from_environment();
+    let kills = times(8, 80);
     for capacity in [0, 1, 2, 7] {
         let (tx, rx) = channel::<u64>(capacity).unwrap();
-        let (seen_tx, seen_rx) = channel::<u64>(60 * KILLS as usize).unwrap();
+        let (seen_tx, seen_rx) = channel::<u64>(60 * kills).unwrap();
         let mut number = 0;
-        for _ in 0..KILLS {
+        for _ in 0..kills {
             let victims = [(); 2].map(|()| {
                 fork(|| {
                     for value in &rx {
@@ -203,10 +202,10 @@ fn receivers_killed_anywhere_leave_the_channel_whole() {
         assert!(seen.windows(2).all(|pair| pair[0] < pair[1]), "doubled");
         let lost = number - seen.len() as u64;
         // Each victim may take one value with it: in its hands, or between the two channels.
-        assert!(lost <= 2 * KILLS, "{lost} of {number} lost");
+        assert!(lost <= 2 * kills as u64, "{lost} of {number} lost");
         println!(
             "capacity {capacity}: {lost} of {number} lost with {} receivers, {} of them in their hands",
-            2 * KILLS,
+            2 * kills as u64,
             rx.dropped()
         );
         tx.close();
@@ -215,9 +214,9 @@ fn receivers_killed_anywhere_leave_the_channel_whole() {
 }
 
 fn rows_of_the_dead_are_used_again() {
-    // More than the channel's table has rows.
+    // Many are more than the channel's table has rows.
     let (tx, rx) = channel::<u64>(1).unwrap();
-    for number in 0..4_500 {
+    for number in 0..times(60, 4_500) {
         if number % 500 == 0 {
             // On a busy machine so many forks take longer than one test may.
             arm_watchdog();
@@ -226,6 +225,12 @@ fn rows_of_the_dead_are_used_again() {
         assert_eq!(rx.recv(), Ok(number));
         child.join();
     }
+    // The receiver's, and those of a child or two.
+    let state = tx.state();
+    assert!(
+        (2..5).any(|used| state.contains(&format!("rows_used: AtomicU32({used})"))),
+        "{state}"
+    );
     drop(tx);
     assert!(rx.recv().unwrap_err().is_disconnected());
 }

@@ -1,6 +1,6 @@
 //! How handles that a fork copied count.
 
-use crate::support::{Child, fork, pause};
+use crate::support::{Child, fork, pause, times};
 use multi_chan::channel;
 use std::thread;
 
@@ -149,13 +149,14 @@ fn the_thread_that_made_a_channel_may_end() {
 
 fn hundreds_of_children_share_a_channel() {
     let (tx, rx) = channel::<u64>(4).unwrap();
-    let children: Vec<_> = (0..300)
+    let count = times(200, 300);
+    let children: Vec<_> = (0..count)
         .map(|number| fork(|| tx.send(number).unwrap()))
         .collect();
     drop(tx);
     let mut numbers: Vec<u64> = rx.into_iter().collect();
     numbers.sort_unstable();
-    assert_eq!(numbers, (0..300).collect::<Vec<_>>());
+    assert_eq!(numbers, (0..count).collect::<Vec<_>>());
     for child in children {
         child.join();
     }

@@ -1,12 +1,11 @@
 //! Every operation beside every other, with kills: nothing doubled, reordered or torn, nothing corrupt.
 
-use crate::support::{Child, Random, fork, pause_us};
+use crate::support::{Child, Random, fork, pause_us, times};
 use multi_chan::{Receiver, Sender, channel};
 use std::time::Duration;
 
 crate::tests![mixed_operations_and_kills_keep_the_contract];
 
-const ROUNDS: u64 = 40;
 const BATCH: usize = 5;
 
 /// Sends numbers from 0 on, in every way there is; a number that is given back is sent again.
@@ -77,7 +76,7 @@ fn mixed_operations_and_kills_keep_the_contract() {
         let (tx, rx) = channel::<[u64; 2]>(capacity).unwrap();
         let (seen_tx, seen_rx) = channel::<[u64; 2]>(1 << 16).unwrap();
         let mut seen: Vec<[u64; 2]> = Vec::new();
-        for round in 0..ROUNDS {
+        for round in 0..times(5, 40) {
             let seed = random.below(u64::MAX);
             let senders = [0, 1].map(|n| {
                 let mut random = Random::new(seed + n);

@@ -13,15 +13,17 @@ use crate::plain_ring::{
 use crate::report;
 use crate::scenes::{recoverers, scenes};
 use crate::stage::{Outcome, Scene, Shown, Subject, perform};
-use crate::support::Random;
+use crate::support::{Child, Random, fork, is_thorough, linger};
 use libtest_mimic::{Failed, Trial};
+use multi_chan::channel;
 use std::collections::HashSet;
+use std::sync::Once;
 
 /// Runs in which a point was not reached before it counts as beyond the end.
 const MISSES: u32 = 2;
 
-/// From so many kills on, every pair of deaths is tried.
-const THOROUGH: u32 = 10;
+/// More than fit one call to sleep on.
+const CROWD: usize = 130;
 
 /// Kills of each point: `MULTI_KILLS`, else a few.
 fn kills() -> u32 {
@@ -111,7 +113,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             Ok(())
         }));
     }
-    if kills() >= THOROUGH {
+    if is_thorough() {
         // After all the others: they run one after another.
         trials.push(Trial::test("kill_points: no write was left out", || {
             let missed = report::missed();
@@ -124,8 +126,21 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
+/// With `MULTI_CROWD` set, as where more processes have been on the roll than one sleeper can watch by itself.
+fn be_a_crowd_if_asked() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        if std::env::var_os("MULTI_CROWD").is_some() {
+            let _channel = channel::<u64>(1).unwrap();
+            let crowd: Vec<Child> = (0..CROWD).map(|_| fork(|| linger())).collect();
+            crowd.into_iter().for_each(Child::kill);
+        }
+    });
+}
+
 fn trial<S: Subject + 'static>(scene: Scene<S>) -> Trial {
     Trial::test(format!("kill_points: {}", scene.name), move || {
+        be_a_crowd_if_asked();
         each_write(&scene, kills(), None, &mut Random::from_environment())
     })
 }
@@ -135,7 +150,10 @@ fn pairs<S: Subject + 'static>(recoverer: Scene<S>, firsts: Vec<Scene<S>>) -> Tr
         "kill_points: {} after each other death, capacity {}",
         recoverer.name, recoverer.capacity
     );
-    Trial::test(name, move || every_pair(&recoverer, &firsts))
+    Trial::test(name, move || {
+        be_a_crowd_if_asked();
+        every_pair(&recoverer, &firsts)
+    })
 }
 
 /// Kills the victim of `scene` after each of its writes, `kills` times.
@@ -195,7 +213,7 @@ fn once_more_if_late<S: Subject>(
 /// quick form, to two of them.
 fn every_pair<S: Subject>(recoverer: &Scene<S>, firsts: &[Scene<S>]) -> Result<(), Failed> {
     let mut random = Random::from_environment();
-    if kills() < THOROUGH {
+    if !is_thorough() {
         for _ in 0..2 {
             let first = &firsts[random.below(firsts.len() as u64) as usize];
             let write = 1 + random.below(6) as u32;

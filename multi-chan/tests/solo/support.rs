@@ -191,6 +191,17 @@ pub(crate) fn without_descriptors<R>(act: impl FnOnce() -> R) -> R {
     done
 }
 
+/// How often to do something: a few times as a rule, often where `MULTI_KILLS` asks for many kills.
+pub(crate) fn times<N>(few: N, many: N) -> N {
+    if is_thorough() { many } else { few }
+}
+
+/// True if `MULTI_KILLS` asks for many kills.
+pub(crate) fn is_thorough() -> bool {
+    let kills = std::env::var("MULTI_KILLS").ok();
+    kills.is_some_and(|kills| kills.parse().is_ok_and(|kills: u32| kills >= 10))
+}
+
 /// Stops this process until it is sent SIGCONT.
 pub(crate) fn stop() {
     // SAFETY: takes a number.
