@@ -77,9 +77,7 @@ enum Suite {
 }
 
 fn main() -> ExitCode {
-    // Where this process is one that procspawn started, it goes no further.
-    #[cfg(feature = "peers")]
-    procspawn::init();
+    become_task();
     let cli = Cli::parse();
     if cli.suite.is_some() && (cli.workers.is_some() || cli.numbers.is_some() || cli.n.is_some()) {
         let what = "--workers, --numbers and -n are for the run without a subcommand";
@@ -106,6 +104,20 @@ fn main() -> ExitCode {
         },
         Err(error) => fail(&*error),
     }
+}
+
+/// Where this process is one that a contender started from this program, it goes no further. Other contenders are spared the zygote.
+fn become_task() {
+    let mut words = std::env::args().skip(1);
+    let contender = words
+        .next()
+        .is_some_and(|word| word == "serve")
+        .then(|| words.next());
+    if !matches!(contender.flatten(), Some(name) if !multi_bench::peers::runs_functions(&name)) {
+        multi_proc::init();
+    }
+    #[cfg(feature = "peers")]
+    procspawn::init();
 }
 
 fn fail(error: &dyn std::error::Error) -> ExitCode {

@@ -25,6 +25,7 @@ use crate::Result;
 use crate::job::{Job, Work};
 
 pub(crate) use multi::{LOCAL, SPREAD};
+pub use processes::runs_functions;
 
 /// How a contender gets ready for a job.
 pub type Perform = fn(&Job) -> Result<Work>;

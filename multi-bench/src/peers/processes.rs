@@ -17,10 +17,21 @@ use crate::sys::Ballast;
 pub(super) const CONTENDERS: &[(&str, Perform)] = &[
     ("multi fork", ours::fork),
     ("multi pool", ours::pool),
+    (ZYGOTE, ours::zygote),
+    (SPAWN, ours::spawn),
     ("fork+waitpid", raw::fork),
     #[cfg(feature = "peers")]
     ("procspawn", procspawn::perform),
 ];
+
+const ZYGOTE: &str = "multi zygote";
+const SPAWN: &str = "multi spawn";
+
+/// Whether the contender starts processes from this program, whose `main` has to begin with [`multi_proc::init`].
+#[must_use]
+pub fn runs_functions(contender: &str) -> bool {
+    [ZYGOTE, SPAWN].contains(&contender)
+}
 
 /// One empty process after the other, started and waited for, by a parent that has touched as much memory as the job says.
 fn starts(job: &Job, mut one: impl FnMut() -> Result + 'static) -> Result<Work> {

@@ -1,6 +1,7 @@
-//! Ours: a forked process for each task, and a pool of them.
+//! Ours: a process for each task, forked, forked by a zygote or executed, and a pool of them.
 
-use multi_core::GroupOptions;
+use multi_core::{BuildError, GroupOptions};
+use multi_proc::{Builder, FnGroup, Group};
 
 use super::{burn, jobs, round_trips, starts};
 use crate::Result;
@@ -52,5 +53,39 @@ pub(super) fn pool(job: &Job) -> Result<Work> {
             })
         }
         _ => job.unknown("multi pool"),
+    }
+}
+
+pub(super) fn zygote(job: &Job) -> Result<Work> {
+    functions(job, Builder::zygote)
+}
+
+pub(super) fn spawn(job: &Job) -> Result<Work> {
+    functions(job, Builder::spawn)
+}
+
+/// A process for each function.
+fn functions(job: &Job, make: fn(Builder) -> Result<FnGroup, BuildError>) -> Result<Work> {
+    match &*job.workload {
+        "begin" => {
+            let group = make(Group::builder())?;
+            starts(job, move || Ok(group.call(|()| Ok(()), ())?))
+        }
+        "ping" => round_trips(job, || {
+            let group = make(Group::builder())?;
+            Ok(move |number| Ok(group.call(|number: u64| Ok(number), number)?))
+        }),
+        "jobs" => {
+            let mut group = make(Group::builder().limit(job.count("workers")?))?;
+            let burn = |us: u64| {
+                burn(us);
+                Ok(())
+            };
+            jobs(job, move |count, us| {
+                (0..count).for_each(|_| drop(group.spawn_fn(burn, us)));
+                Ok(group.wait()?)
+            })
+        }
+        _ => job.unknown("functions in processes"),
     }
 }

@@ -10,9 +10,13 @@ use crate::suite::plan::{Part, Variant, figure};
 pub(super) const EXECUTOR: &str = "Python executor";
 
 /// Contenders that are there without peers.
-pub(super) const OF_THE_HOUSE: &[&str] = &[FORK, POOL, RAW, FUTEX, PIPE];
+pub(super) const OF_THE_HOUSE: &[&str] = &[FORK, ZYGOTE, SPAWN, POOL, RAW, FUTEX, PIPE];
 /// Ours: a forked process for each task.
 const FORK: &str = "multi fork";
+/// Processes that are forked by a helper, which has little memory to copy.
+const ZYGOTE: &str = "multi zygote";
+/// Processes that execute this program again.
+const SPAWN: &str = "multi spawn";
 /// Workers that are forked once.
 const POOL: &str = "multi pool";
 /// The bare calls.
@@ -37,12 +41,21 @@ pub(super) fn parts(quick: bool, ncpu: usize) -> Vec<Part> {
 }
 
 fn start(quick: bool) -> Part {
-    const WHO: &[&str] = &[FORK, RAW, PROCSPAWN];
+    const WHO: &[&str] = &[FORK, ZYGOTE, SPAWN, RAW, PROCSPAWN];
+    const SMALL: &str = "a small parent";
     let variant = |label: &str, mib: u64| {
-        Variant::new(label, format!("begin mib={mib}"), WHO).target(NS, Times(1.1, RAW))
+        let variant = Variant::new(label, format!("begin mib={mib}"), WHO);
+        let variant = variant.target(NS, Times(1.1, RAW));
+        if mib < 1024 {
+            return variant;
+        }
+        variant
+            .target_of(ZYGOTE, NS, Times(1.0 / 20.0, FORK))
+            .target_of(ZYGOTE, NS, TimesLine(1.2, SMALL))
+            .target_of(SPAWN, NS, TimesLine(1.2, SMALL))
     };
     let mut variants = vec![
-        variant("a small parent", 0),
+        variant(SMALL, 0),
         variant("64 MiB in the parent", 64),
         variant("1 GiB in the parent", 1024),
     ];
@@ -60,9 +73,14 @@ fn start(quick: bool) -> Part {
 }
 
 fn call(quick: bool) -> Part {
-    const WHO: &[&str] = &[POOL, FORK, RAW, FUTEX, PIPE, PROCSPAWN, EXECUTOR, RAYON];
+    const WHO: &[&str] = &[
+        POOL, FORK, ZYGOTE, SPAWN, RAW, FUTEX, PIPE, PROCSPAWN, EXECUTOR, RAYON,
+    ];
+    // Without the zygote, which is older than the wish for one processor.
+    const WHO_PINNED: &[&str] = &[POOL, FORK, RAW, FUTEX, PIPE, PROCSPAWN, EXECUTOR, RAYON];
     let variant = |label: &str, pinned: u64| {
-        Variant::new(label, format!("ping pinned={pinned}"), WHO)
+        let who = if pinned == 0 { WHO } else { WHO_PINNED };
+        Variant::new(label, format!("ping pinned={pinned}"), who)
             .target("p50", Times(1.0 / 20.0, RAW))
             .target("p50", Times(2.0, FUTEX))
     };
@@ -83,7 +101,7 @@ fn call(quick: bool) -> Part {
 }
 
 fn jobs(quick: bool, workers: usize) -> Part {
-    const WHO: &[&str] = &[POOL, FORK, PROCSPAWN, EXECUTOR, RAYON];
+    const WHO: &[&str] = &[POOL, FORK, ZYGOTE, SPAWN, PROCSPAWN, EXECUTOR, RAYON];
     let variant = |label: &str, us: u64, ms: u64| {
         let job = format!("jobs us={us} workers={workers} ms={ms}");
         Variant::new(label, job, WHO)
