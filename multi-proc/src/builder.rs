@@ -13,6 +13,7 @@ use crate::reap::{Reaper, Settings};
 use crate::slot::Reach;
 use crate::stdio::{Input, Output};
 use crate::terms::Terms;
+use crate::threads::OtherThreads;
 use crate::{hook, sys};
 use multi_core::ledger::Ledger;
 use multi_core::{BuildError, GroupOptions};
@@ -48,6 +49,7 @@ impl Builder {
                 stuck_after: STUCK_AFTER,
                 value_bytes_max: VALUE_BYTES_MAX,
                 in_child: None,
+                other_threads: OtherThreads::Allow,
                 terms: None,
             },
             interrupt: None,
@@ -73,6 +75,28 @@ impl Builder {
     /// each running task, used as memory only where a value needs it.
     pub fn value_bytes_max(mut self, bytes: usize) -> Self {
         self.settings.value_bytes_max = bytes;
+        self
+    }
+
+    /// What to do where this program has other threads when a task is to be forked: allowed unless set. Those that multi keeps itself, for time
+    /// limits and Ctrl-C, do not count.
+    ///
+    /// ```
+    /// use multi_proc::OtherThreads;
+    ///
+    /// // SAFETY: no task is forked while there is a thread that could hold a lock.
+    /// let mut group = unsafe { multi_proc::Group::builder().other_threads(OtherThreads::Deny).fork() }?;
+    /// let (release, released) = std::sync::mpsc::channel::<()>();
+    /// let thread = std::thread::Builder::new().name("busy".into()).spawn(move || released.recv())?;
+    /// group.go(|| Ok(()));
+    /// let text = group.wait().unwrap_err().to_string();
+    /// assert!(text.contains("this program has ") && text.contains("\"busy\""), "{text}");
+    /// drop(release);
+    /// # drop(thread.join());
+    /// # Ok::<(), multi_core::BoxError>(())
+    /// ```
+    pub fn other_threads(mut self, what: OtherThreads) -> Self {
+        self.settings.other_threads = what;
         self
     }
 

@@ -64,14 +64,21 @@
 //! | --- | --- | --- |
 //! | `print!`, `eprint!` while other threads print | works; nothing is printed twice | locks taken and flushed around the fork; a child flushes what it printed |
 //! | panics while other threads print or panic | printed and reported, without backtrace | a hook that takes no lock stands in for the program's own |
+//! | a panic's payload that is not text | reported as such | only text can come home |
 //! | allocation, starting threads | works | the C library and allocators see to it |
 //! | hash map keys | differ between the children of a group | moved on at each fork |
 //! | other random generators | **a copy, unless reseeded** | [`child_seed`], [`process_serial`], [`Builder::in_child`] |
-//! | a lock that another thread holds | **held for ever** | promised away at [`Builder::fork`]; a child caught in one is reported by name after [`Builder::stuck_after`] |
+//! | a lock that another thread holds | **held for ever** | promised away at [`Builder::fork`]; a child caught in one is reported by name after [`Builder::stuck_after`]; [`Builder::other_threads`] warns of any thread or refuses |
+//! | the parent's thread pools: rayon, tokio, .. | **nobody works there** | reported as stuck, as for a lock; a child makes pools of its own |
+//! | a running runtime of green tasks (multi-goro) | refuses to start tasks, and says why | it knows its process; groups work from green tasks |
+//! | descriptors | the same files, with one position for both | ours are close-on-exec: programs that a task starts do not get them |
+//! | epoll instances, `io_uring` rings | **one for both**: what a child adds, the parent gets | documented; a child makes its own |
 //! | the group, its spawner, its handles | refuse, and name both processes | a child makes groups of its own |
 //! | cancel tokens of a group, [`shared_token`] | work both ways | a word in shared memory |
 //! | the parent ends, by whatever means | killed, and its children too | `PR_SET_PDEATHSIG`; a child of a thread other than main looks whether the thread or the process ended, with the last real-time signal |
 //! | SIGTERM, SIGINT, SIGHUP that the parent handles | SIGTERM ends it, the others are ignored | looked up at each fork; a child does not run the parent's handlers |
+//! | other handlers; the signal mask | copied; that of the forking thread | all signals are held back around a fork that could be disturbed |
+//! | alarms (`setitimer`, `timer_create`) | none | the kernel sees to it |
 //! | captured values | dropped in the child, and in the parent right after the fork | promised harmless at [`Builder::fork`] |
 //! | `atexit`, thread-local destructors, C's `stdio` buffers | not run, not flushed | a child leaves by `_exit` |
 //! | somebody else's `waitpid(-1)`, an ignored SIGCHLD | what the task said still counts, else it is lost | an error, never a hang |
@@ -144,6 +151,7 @@ mod stuck;
 mod sys;
 mod task;
 mod terms;
+mod threads;
 
 pub use builder::Builder;
 pub use cancel::shared_token;
@@ -157,3 +165,4 @@ pub use outcome::Measured;
 pub use pool::{Jobs, MapUnordered, Pool, PoolBuilder, PoolStatus, Priority, TrySpawnError};
 pub use stdio::{Input, Output};
 pub use task::TaskBuilder;
+pub use threads::OtherThreads;

@@ -19,12 +19,14 @@ use crate::slot::{Reach, Region, Slot, Stage};
 use crate::stuck;
 use crate::sys::{self, PollFd};
 use crate::terms::Terms;
+use crate::threads::OtherThreads;
 use multi_core::Usage;
 use multi_core::clock::{self, Alarm};
 use multi_core::{CancelToken, CancelWord, Event};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -43,6 +45,7 @@ pub(crate) struct Settings {
     pub(crate) stuck_after: Duration,
     pub(crate) value_bytes_max: usize,
     pub(crate) in_child: Option<Arc<dyn Fn() + Send + Sync>>,
+    pub(crate) other_threads: OtherThreads,
     /// Of tasks that ask for nothing themselves.
     pub(crate) terms: Option<Arc<Terms>>,
 }
@@ -65,6 +68,8 @@ pub(crate) struct Reaper {
     pub(crate) owner: Owner,
     pub(crate) settings: Settings,
     pub(crate) region: Arc<Region>,
+    /// Other threads were warned of.
+    pub(crate) has_warned: AtomicBool,
     wake: Arc<OwnedFd>,
     me: Weak<Self>,
     state: Mutex<State>,
@@ -130,6 +135,7 @@ impl Reaper {
             region,
             wake,
             me: me.clone(),
+            has_warned: AtomicBool::new(false),
             state: Mutex::new(State {
                 key: 0,
                 pollers: 0,

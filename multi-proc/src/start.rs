@@ -10,14 +10,17 @@ use crate::child::{self, Birth, Handled};
 use crate::identity;
 use crate::live::Origin;
 use crate::reap::{Forked, Reaper};
+use crate::stuck;
 use crate::sys::{self, Fork};
 use crate::terms::Terms;
+use crate::threads::{self, OtherThreads};
 use multi_core::{Result, clock};
 use serde::Serialize;
 use std::cell::Cell;
 use std::io::{self, StderrLock, StdoutLock, Write as _};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// A fork that was refused for want of something that others will give back is tried again this often, …
@@ -49,6 +52,9 @@ where
 {
     let terms = terms.or(reaper.settings.terms.as_ref());
     if let Some(Err(error)) = terms.map(|terms| terms.check()) {
+        return Err((error, task));
+    }
+    if let Err(error) = look_for_threads(reaper) {
         return Err((error, task));
     }
     let mut pause = FIRST_PAUSE;
@@ -97,6 +103,30 @@ pub(crate) fn patiently<T>(
         }
     }
     attempt()
+}
+
+/// Does about other threads what the group was asked to.
+fn look_for_threads(reaper: &Reaper) -> io::Result<()> {
+    let asked = reaper.settings.other_threads;
+    if asked == OtherThreads::Allow {
+        return Ok(());
+    }
+    let Some(others) = threads::others()? else {
+        return Ok(());
+    };
+    const WHY: &str = "a lock that one of them holds would be held for ever in the child";
+    if asked == OtherThreads::Deny {
+        return Err(io::Error::other(format!(
+            "this program has {others}, and {WHY}; start tasks before threads, or allow it with other_threads"
+        )));
+    }
+    // Relaxed: said twice is no harm.
+    if !reaper.has_warned.swap(true, Ordering::Relaxed) {
+        stuck::print(&[format!(
+            "a task is forked while this program has {others}: {WHY}"
+        )]);
+    }
+    Ok(())
 }
 
 fn is_shortage(error: &io::Error) -> bool {

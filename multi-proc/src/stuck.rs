@@ -47,7 +47,8 @@ impl Watch {
         let what = match slot.stage()? {
             Stage::Forked | Stage::SetUp => "has not come to its closure",
             Stage::Running if waits_for_itself(pid) => {
-                "waits for a lock that nobody in its process can release; another thread held it when the process was forked"
+                "waits for what nobody in its process can do: release a lock that another thread held when it was forked, or run a \
+                 pool's thread, which was not copied"
             }
             Stage::Running => return None,
             Stage::Reporting | Stage::Done if self.was_reporting => {

@@ -423,11 +423,16 @@ pub(crate) fn has_one_thread() -> bool {
     false
 }
 
-/// `gettid`, gettid(2): whether this is the thread the process began with.
-pub(crate) fn is_main_thread() -> bool {
+/// `gettid`, gettid(2).
+pub(crate) fn thread_id() -> u32 {
     // SAFETY: takes nothing, cannot fail.
     let tid = unsafe { libc::gettid() };
-    tid as u32 == pid()
+    tid as u32
+}
+
+/// `gettid`, gettid(2): whether this is the thread the process began with.
+pub(crate) fn is_main_thread() -> bool {
+    thread_id() == pid()
 }
 
 /// The parent this process is to die with, for the signal handler. 0 where there is none.

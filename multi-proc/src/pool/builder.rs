@@ -16,6 +16,7 @@ use crate::hook;
 use crate::limits::Limits;
 use crate::reap::{self, Reaper};
 use crate::terms::Terms;
+use crate::threads::OtherThreads;
 use multi_core::ledger::Ledger;
 use multi_core::{BuildError, CancelToken, Event, GroupOptions, Result};
 use std::fmt;
@@ -230,6 +231,7 @@ impl PoolBuilder {
             stuck_after: self.stuck_after,
             value_bytes_max: 0,
             in_child: None,
+            other_threads: OtherThreads::Allow,
             terms: self.limits.map(|limits| {
                 Arc::new(Terms {
                     limits,

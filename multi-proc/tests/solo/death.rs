@@ -271,7 +271,7 @@ fn stuck_child_is_reported_by_name() {
         "{stderr}"
     );
     assert!(
-        stderr.contains("it waits for a lock that nobody in its process can release"),
+        stderr.contains("it waits for what nobody in its process can do: release a lock"),
         "{stderr}"
     );
 }

@@ -15,6 +15,7 @@
 mod support;
 
 mod death;
+mod fork;
 mod host;
 mod inside;
 mod interrupt;
@@ -30,11 +31,20 @@ use std::time::Duration;
 
 fn main() -> ExitCode {
     support::sys::no_core_files();
-    if support::play(&[death::SCENES, inside::SCENES, interrupt::SCENES].concat()) {
+    if support::play(
+        &[
+            death::SCENES,
+            fork::SCENES,
+            inside::SCENES,
+            interrupt::SCENES,
+        ]
+        .concat(),
+    ) {
         return ExitCode::SUCCESS;
     }
     let tests = [
         death::TESTS,
+        fork::TESTS,
         host::TESTS,
         inside::TESTS,
         interrupt::TESTS,

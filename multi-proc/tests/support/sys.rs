@@ -8,6 +8,8 @@
 #![allow(unsafe_code, reason = "system calls")]
 
 use std::io;
+use std::os::fd::{AsRawFd, FromRawFd as _, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 pub(crate) const SIGALRM: i32 = libc::SIGALRM;
@@ -302,4 +304,126 @@ fn set_user(user: u32) {
     // SAFETY: takes numbers only.
     let result = unsafe { libc::setresuid(user, user, 0) };
     assert_eq!(result, 0, "setresuid: {}", io::Error::last_os_error());
+}
+
+/// `atexit`, atexit(3).
+pub(crate) fn at_exit(function: extern "C" fn()) {
+    // SAFETY: the function lives as long as the program.
+    let result = unsafe { libc::atexit(function) };
+    assert_eq!(result, 0, "atexit");
+}
+
+/// `puts`, puts(3): into C's own buffer, where standard output is no terminal.
+pub(crate) fn c_print(text: &std::ffi::CStr) {
+    // SAFETY: reads up to the NUL.
+    unsafe { libc::puts(text.as_ptr()) };
+}
+
+/// `pthread_sigmask`, `pthread_sigmask(3)`: holds one signal back, or not.
+pub(crate) fn block(signal: i32, on: bool) {
+    let how = if on {
+        libc::SIG_BLOCK
+    } else {
+        libc::SIG_UNBLOCK
+    };
+    // SAFETY: all-zero bytes are the empty set.
+    let mut set = unsafe { std::mem::zeroed::<libc::sigset_t>() };
+    // SAFETY: a valid set and a valid signal number.
+    unsafe { libc::sigaddset(&raw mut set, signal) };
+    // SAFETY: reads `set`.
+    unsafe { libc::pthread_sigmask(how, &raw const set, std::ptr::null_mut()) };
+}
+
+/// An epoll instance.
+#[derive(Clone)]
+pub(crate) struct Epoll(std::sync::Arc<OwnedFd>);
+
+impl Epoll {
+    /// `epoll_create1`, `epoll_create(2)`.
+    pub(crate) fn new() -> Self {
+        // SAFETY: takes a number only.
+        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        assert!(fd >= 0, "epoll_create1: {}", io::Error::last_os_error());
+        // SAFETY: just made, and nobody else's.
+        Self(std::sync::Arc::new(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// `epoll_ctl(EPOLL_CTL_ADD)`, `epoll_ctl(2)`.
+    pub(crate) fn add(&self, fd: &impl AsRawFd, number: u64) {
+        let mut event = libc::epoll_event {
+            events: libc::EPOLLIN as u32,
+            u64: number,
+        };
+        // SAFETY: reads `event`.
+        let result = unsafe {
+            libc::epoll_ctl(
+                self.0.as_raw_fd(),
+                libc::EPOLL_CTL_ADD,
+                fd.as_raw_fd(),
+                &raw mut event,
+            )
+        };
+        assert_eq!(result, 0, "epoll_ctl: {}", io::Error::last_os_error());
+    }
+
+    /// `epoll_wait`, `epoll_wait(2)`: the number of one that is ready now.
+    pub(crate) fn wait(&self) -> Option<u64> {
+        let mut event = libc::epoll_event { events: 0, u64: 0 };
+        // SAFETY: `event` has room for one.
+        let count = unsafe { libc::epoll_wait(self.0.as_raw_fd(), &raw mut event, 1, 0) };
+        (count == 1).then_some(event.u64)
+    }
+}
+
+/// The submission ring of an `io_uring`.
+#[derive(Clone)]
+pub(crate) struct Ring {
+    _fd: std::sync::Arc<OwnedFd>,
+    tail: &'static AtomicU32,
+}
+
+impl Ring {
+    /// `io_uring_setup`, `io_uring_setup(2)`, and mmap(2) of its ring, for good. None where the system refuses it.
+    pub(crate) fn new() -> Option<Self> {
+        const TAIL_OFFSET_AT: usize = 11;
+        let mut parameters = [0_u32; 30];
+        // SAFETY: `parameters` is as large as the structure that the kernel reads and writes, 120 bytes.
+        let fd = unsafe { libc::syscall(libc::SYS_io_uring_setup, 4, parameters.as_mut_ptr()) };
+        if fd < 0 {
+            return None;
+        }
+        // SAFETY: just made, and nobody else's.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+        // SAFETY: a new mapping, at an address of the kernel's choice.
+        let ring = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                4096,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                fd.as_raw_fd(),
+                0,
+            )
+        };
+        assert_ne!(ring, libc::MAP_FAILED);
+        let offset = parameters[TAIL_OFFSET_AT] as usize;
+        // SAFETY: the kernel says that the tail lies there, in the first page.
+        let tail = unsafe { ring.cast::<u8>().add(offset) };
+        // SAFETY: aligned, and mapped for good.
+        let tail = unsafe { &*tail.cast::<AtomicU32>() };
+        Some(Self {
+            _fd: std::sync::Arc::new(fd),
+            tail,
+        })
+    }
+
+    pub(crate) fn tail(&self) -> u32 {
+        // Relaxed: the other process has ended, or begins later.
+        self.tail.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_tail(&self, tail: u32) {
+        // Relaxed: as above.
+        self.tail.store(tail, Ordering::Relaxed);
+    }
 }
