@@ -58,6 +58,7 @@ impl Settings {
             stuck_after: Duration::ZERO,
             value_bytes_max,
             in_child: None,
+            other_threads: OtherThreads::Allow,
             terms: None,
         }
     }
