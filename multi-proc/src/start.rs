@@ -108,7 +108,9 @@ pub(crate) fn patiently<T>(
 /// Does about other threads what the group was asked to.
 fn look_for_threads(reaper: &Reaper) -> io::Result<()> {
     let asked = reaper.settings.other_threads;
-    if asked == OtherThreads::Allow {
+    // Relaxed: said twice is no harm.
+    let has_warned = reaper.has_warned.load(Ordering::Relaxed);
+    if asked == OtherThreads::Allow || asked == OtherThreads::Warn && has_warned {
         return Ok(());
     }
     let Some(others) = threads::others()? else {
@@ -120,12 +122,11 @@ fn look_for_threads(reaper: &Reaper) -> io::Result<()> {
             "this program has {others}, and {WHY}; start tasks before threads, or allow it with other_threads"
         )));
     }
-    // Relaxed: said twice is no harm.
-    if !reaper.has_warned.swap(true, Ordering::Relaxed) {
-        stuck::print(&[format!(
-            "a task is forked while this program has {others}: {WHY}"
-        )]);
-    }
+    // Relaxed: as above.
+    reaper.has_warned.store(true, Ordering::Relaxed);
+    stuck::print(&[format!(
+        "a task is forked while this program has {others}: {WHY}"
+    )]);
     Ok(())
 }
 

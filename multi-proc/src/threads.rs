@@ -3,6 +3,8 @@
 use crate::sys;
 use std::fs;
 use std::io;
+use std::thread;
+use std::time::Duration;
 
 /// What a group does about other threads of its program when it forks: see [`Builder::other_threads`](crate::Builder::other_threads).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,6 +21,9 @@ pub enum OtherThreads {
 
 /// The threads of multi itself, as the kernel names them. A fork takes care of what they hold.
 const OURS: [&str; 3] = ["multi-clock", "multi-reaper", "multi-interrupt"];
+/// How long a thread is given to say its name.
+const TRIES: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(1);
 /// Threads named in a message; more are counted.
 const NAMED_MAX: usize = 8;
 
@@ -31,6 +36,20 @@ pub(crate) fn others() -> io::Result<Option<String>> {
     if sys::has_one_thread() {
         return Ok(None);
     }
+    let unnamed = fs::read_to_string("/proc/self/comm")?;
+    for _ in 1..TRIES {
+        let names = names()?;
+        // A thread has its program's name until it gives itself one, as its first act: this may be one of ours.
+        if !names.iter().any(|name| name == unnamed.trim_end()) {
+            return Ok(describe(&names));
+        }
+        thread::sleep(PAUSE);
+    }
+    Ok(describe(&names()?))
+}
+
+/// The names of the threads that are neither the caller nor ours.
+fn names() -> io::Result<Vec<String>> {
     let own = sys::thread_id().to_string();
     let mut names = Vec::new();
     for thread in fs::read_dir("/proc/self/task")? {
@@ -46,7 +65,7 @@ pub(crate) fn others() -> io::Result<Option<String>> {
             }
         }
     }
-    Ok(describe(&names))
+    Ok(names)
 }
 
 fn describe(names: &[String]) -> Option<String> {
