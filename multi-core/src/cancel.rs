@@ -55,6 +55,8 @@ struct Node {
     word: Arc<dyn CancelWord>,
     /// Who else is told: child tokens and the events of groups that may be waiting for room.
     dependants: Mutex<Vec<Dependant>>,
+    /// What this was made a child of. Kept although nobody may have it any more: it is what is told, and passes it on.
+    _parent: Option<Arc<Node>>,
 }
 
 enum Dependant {
@@ -81,10 +83,15 @@ impl CancelToken {
     /// A token over a backend's own flag.
     #[must_use]
     pub fn with_word(word: Arc<dyn CancelWord>) -> Self {
+        Self::of(word, None)
+    }
+
+    fn of(word: Arc<dyn CancelWord>, parent: Option<Arc<Node>>) -> Self {
         Self {
             node: Arc::new(Node {
                 word,
                 dependants: Mutex::new(Vec::new()),
+                _parent: parent,
             }),
         }
     }
@@ -93,13 +100,14 @@ impl CancelToken {
     /// for its child: a green task parks.
     #[must_use]
     pub fn child(&self) -> Self {
-        let child = Self::with_word(Arc::new(ChildWord {
+        let word = ChildWord {
             own: EventWord {
                 set: AtomicBool::new(false),
                 event: self.node.word.fresh_event(),
             },
             parent: Arc::clone(&self.node.word),
-        }));
+        };
+        let child = Self::of(Arc::new(word), Some(Arc::clone(&self.node)));
         self.adopt(&child);
         child
     }
@@ -340,6 +348,25 @@ mod tests {
             s.spawn(|| token.wait());
             token.cancel();
         });
+    }
+
+    #[test]
+    fn cancel_wakes_who_waits_for_the_child_of_a_child_that_is_gone() {
+        let token = CancelToken::new();
+        let grandchild = token.child().child();
+        let (tell, told) = std::sync::mpsc::channel();
+        let waiter = std::thread::spawn(move || {
+            tell.send(()).unwrap();
+            grandchild.wait();
+            tell.send(()).unwrap();
+        });
+        told.recv().unwrap();
+        // It is asleep by then, or sees the request before it sleeps.
+        std::thread::sleep(Duration::from_millis(20));
+        token.cancel();
+        let woken = told.recv_timeout(Duration::from_secs(20));
+        woken.expect("nobody told it");
+        waiter.join().unwrap();
     }
 
     #[test]

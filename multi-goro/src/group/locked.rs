@@ -30,6 +30,9 @@ impl Group {
     /// Starts one task with an OS thread of its own, which ends with it, among the group's others: as in a
     /// [locked](Group::locked) group.
     ///
+    /// `wait` waits for the thread's end, its thread-local destructors with it, and a task that calls it keeps its worker for that moment: so these
+    /// must not wait for tasks.
+    ///
     /// ```
     /// let mut group = multi_goro::Group::new();
     /// let (tx, rx) = multi_goro::chan(0);
