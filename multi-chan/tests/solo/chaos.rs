@@ -3,104 +3,21 @@
 //! `MULTI_CHAOS_KILLS`, `MULTI_CHAOS_MINUTES` and `MULTI_CHAOS_MODES` (names, with commas) make it long; without them it is two
 //! seconds of everything. `MULTI_SEED` gives a printed seed back.
 
-#![expect(
-    clippy::disallowed_types,
-    clippy::print_stderr,
-    reason = "the tests' own shared words, and a line of progress"
-)]
+#![expect(clippy::print_stderr, reason = "a line of progress")]
 
-use crate::support::{self, Child, End, Random, exit, fork, monotonic, pause_us, shared};
+use crate::account::{Eye, LIVES, NUMBERS, account};
+use crate::support::{self, Child, End, Random, exit, fork, monotonic, pause_us};
 use crate::wires::{self, IN_HAND_MAX};
 use std::fmt;
 use std::io::{IsTerminal, stderr};
-use std::sync::OnceLock;
 use std::sync::atomic::Ordering::SeqCst;
-use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::thread;
 use std::time::Duration;
 
 crate::tests![chaos_loses_nothing_and_hangs_nowhere];
 
-/// Sender processes of one round, one after another, and messages that each may send.
-const LIVES: usize = 32 * 8;
-const NUMBERS: usize = 64 * 32;
 const KILLS_PER_ROUND: u64 = 100;
 const HUNG: Duration = Duration::from_secs(5);
-
-/// What one sender process has sent with `Ok`, and a bit for each of its messages that was received.
-#[derive(Default)]
-struct Life {
-    sent: AtomicU64,
-    received: [AtomicU64; NUMBERS / 64],
-}
-
-/// The account of one round.
-#[derive(Default)]
-struct Account {
-    stop: AtomicU32,
-    received: AtomicU64,
-    doubled: AtomicU64,
-    torn: AtomicU64,
-    disordered: AtomicU64,
-    lives: [[Life; 32]; LIVES / 32],
-}
-
-fn account() -> &'static Account {
-    static ACCOUNT: OnceLock<&'static Account> = OnceLock::new();
-    ACCOUNT.get_or_init(shared)
-}
-
-impl Account {
-    fn life(&self, life: usize) -> &Life {
-        &self.lives[life / 32][life % 32]
-    }
-
-    fn reset(&self) {
-        self.stop.store(0, SeqCst);
-        for word in [&self.received, &self.doubled, &self.torn, &self.disordered] {
-            word.store(0, SeqCst);
-        }
-        for life in self.lives.iter().flatten() {
-            life.sent.store(0, SeqCst);
-            for word in &life.received {
-                word.store(0, SeqCst);
-            }
-        }
-    }
-
-    fn see(&self, message: &[u64], last: &mut [u64; LIVES]) {
-        let (life, number) = (message[0] as usize, message[1]);
-        if life >= LIVES || number >= NUMBERS as u64 || !fits(message) {
-            self.torn.fetch_add(1, SeqCst);
-            return;
-        }
-        let bit = 1 << (number % 64);
-        let before = self.life(life).received[number as usize / 64].fetch_or(bit, SeqCst);
-        self.doubled.fetch_add(u64::from(before & bit != 0), SeqCst);
-        self.disordered
-            .fetch_add(u64::from(number < last[life]), SeqCst);
-        last[life] = number + 1;
-        self.received.fetch_add(1, SeqCst);
-    }
-}
-
-/// Every word after the first two is made of them: a message that is whole fits itself.
-pub(crate) fn fill(message: &mut [u64], life: u64, number: u64) {
-    let seed = (life << 32 | number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    for (n, word) in message.iter_mut().enumerate() {
-        *word = match n {
-            0 => life,
-            1 => number,
-            n => seed ^ n as u64,
-        };
-    }
-}
-
-fn fits(message: &[u64]) -> bool {
-    let seed = (message[0] << 32 | message[1]).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    let mut words = message.iter().enumerate().skip(2);
-    words.all(|(n, &word)| word == seed ^ n as u64)
-}
 
 /// A kind of channel and its operations, as chaos sees them.
 pub(crate) trait Wire: Sized {
@@ -115,8 +32,8 @@ pub(crate) trait Wire: Sized {
     fn capacity(&self) -> usize;
     /// Sends messages of `life` from `number` on, in one way or another; how many were sent.
     fn send(&mut self, life: u64, number: u64, random: &mut Random) -> u64;
-    /// Receives in one way or another; false once there will never be more.
-    fn recv(&mut self, random: &mut Random, see: &mut dyn FnMut(&[u64])) -> bool;
+    /// Receives in one way or another, and shows the eye what it was; false once there will never be more.
+    fn recv(&mut self, random: &mut Random, eye: &mut Eye) -> bool;
     fn close(&mut self);
 }
 
@@ -130,6 +47,8 @@ pub(crate) struct Sums {
     lost: u64,
     with_their_receiver: u64,
     doubled: u64,
+    redelivered: u64,
+    miscounted: u64,
     torn: u64,
     disordered: u64,
     hangs: u64,
@@ -138,7 +57,7 @@ pub(crate) struct Sums {
 
 impl Sums {
     fn faults(&self) -> u64 {
-        self.lost + self.doubled + self.torn + self.disordered + self.hangs
+        self.lost + self.doubled + self.miscounted + self.torn + self.disordered + self.hangs
     }
 
     fn resumed(&self, part: f64) -> f64 {
@@ -155,7 +74,7 @@ impl fmt::Display for Sums {
         write!(
             f,
             "{} kills, {} stops, {} messages sent, {} received, {} lost, {} doubled, {} torn, {} out of order, {} hangs, \
-             {} died with their receiver; resumed after p50 {:.2} p99 {:.2} max {:.2} ms",
+             {} died with their receiver, {} came again and said so, {} with a wrong count; resumed after p50 {:.2} p99 {:.2} max {:.2} ms",
             self.kills,
             self.stops,
             self.sent,
@@ -166,6 +85,8 @@ impl fmt::Display for Sums {
             self.disordered,
             self.hangs,
             self.with_their_receiver,
+            self.redelivered,
+            self.miscounted,
             self.resumed(0.5),
             self.resumed(0.99),
             self.resumed(1.0),
@@ -191,7 +112,7 @@ impl<W: Wire> Crew<'_, W> {
             while account.stop.load(SeqCst) == 0 {
                 if number + IN_HAND_MAX < NUMBERS as u64 {
                     number += wire.send(life as u64, number, &mut random);
-                    account.life(life).sent.store(number, SeqCst);
+                    account.has_sent(life, number);
                 } else {
                     thread::sleep(Duration::from_millis(1));
                 }
@@ -203,8 +124,8 @@ impl<W: Wire> Crew<'_, W> {
         let seed = random.below(u64::MAX);
         let wire = &mut *self.wire;
         self.receivers.push(fork(|| {
-            let (account, mut random, mut last) = (account(), Random::new(seed), [0; LIVES]);
-            while wire.recv(&mut random, &mut |message| account.see(message, &mut last)) {}
+            let (mut random, mut eye) = (Random::new(seed), Eye::new());
+            while wire.recv(&mut random, &mut eye) {}
         }));
     }
 }
@@ -252,9 +173,11 @@ pub(crate) fn round<W: Wire>(kills: u64, random: &mut Random, sums: &mut Sums) {
         };
         let victim = side.swap_remove(random.below(side.len() as u64) as usize);
         let was_stopped = stopped == Some(victim.pid());
+        // Before it dies: what is handed out from here on may have been its.
+        killed_receivers += u64::from(!is_sender);
+        account.killed.fetch_add(u32::from(!is_sender), SeqCst);
         victim.kill();
         sums.kills += 1;
-        killed_receivers += u64::from(!is_sender);
         if let Some(pid) = stopped.filter(|_| !was_stopped) {
             let all = crew.senders.iter().chain(&crew.receivers);
             all.filter(|child| child.pid() == pid)
@@ -267,7 +190,7 @@ pub(crate) fn round<W: Wire>(kills: u64, random: &mut Random, sums: &mut Sums) {
         let lap = crew.wire.capacity() as u64 + 1;
         let (before, died) = (account.received.load(SeqCst), monotonic());
         // Senders that have used up their numbers send no more.
-        let used_up = |life| account.life(life).sent.load(SeqCst) + IN_HAND_MAX >= NUMBERS as u64;
+        let used_up = |life| account.sent(life) + IN_HAND_MAX >= NUMBERS as u64;
         while account.received.load(SeqCst) < before + lap {
             let exhausted = (0..crew.lives).any(used_up);
             if exhausted || monotonic() - died > HUNG {
@@ -289,25 +212,20 @@ pub(crate) fn round<W: Wire>(kills: u64, random: &mut Random, sums: &mut Sums) {
     wire.close();
     hung += all_end(receivers);
     // What the last receivers could not: nobody was killed since.
-    let mut last = [0; LIVES];
     if hung == 0 {
-        while wire.recv(random, &mut |message| account.see(message, &mut last)) {}
+        let mut eye = Eye::new();
+        while wire.recv(random, &mut eye) {}
     }
     sums.hangs += hung;
-    let mut missing = 0;
-    for life in account.lives.iter().flatten() {
-        let sent = life.sent.load(SeqCst);
-        sums.sent += sent;
-        for number in 0..sent {
-            let word = life.received[number as usize / 64].load(SeqCst);
-            missing += u64::from(word & 1 << (number % 64) == 0);
-        }
-    }
+    let (sent, missing) = account.missing();
+    sums.sent += sent;
     sums.received += account.received.load(SeqCst);
     let in_hand = missing.min(killed_receivers * W::IN_HAND);
     sums.with_their_receiver += in_hand;
     sums.lost += missing - in_hand;
     sums.doubled += account.doubled.load(SeqCst);
+    sums.redelivered += account.redelivered.load(SeqCst);
+    sums.miscounted += account.miscounted.load(SeqCst);
     sums.torn += account.torn.load(SeqCst);
     sums.disordered += account.disordered.load(SeqCst);
 }

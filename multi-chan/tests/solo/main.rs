@@ -5,6 +5,8 @@
     reason = "seeds and counts belong to a test's report"
 )]
 
+mod account;
+mod again;
 mod bad_luck;
 mod bytes;
 mod chaos;
@@ -14,6 +16,7 @@ mod inherit;
 mod kill;
 mod kinds;
 mod ledger;
+mod letters;
 mod loan;
 mod mixed;
 mod named;

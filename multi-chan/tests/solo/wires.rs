@@ -1,10 +1,11 @@
 //! The kinds of channels that chaos goes through, each with every way to send and to receive.
 
-use crate::chaos::{Sums, Wire, fill, round};
+use crate::account::{Eye, fill};
+use crate::again::{Acknowledged, Lent};
+use crate::chaos::{Sums, Wire, round};
+use crate::letters::{Encoded, Letters};
 use crate::support::{Random, pause_us};
-use multi_chan::{
-    BytesReceiver, BytesSender, Plain, Receiver, Select, Sender, bytes, channel, spsc,
-};
+use multi_chan::{Plain, Receiver, Select, Sender, channel, spsc};
 use std::time::Duration;
 
 /// The longest batch.
@@ -28,6 +29,9 @@ pub(crate) const MODES: &[(&str, Round)] = &[
     ("one-to-one", round::<OneToOne<2>>),
     ("one-to-one-1k", round::<OneToOne<128>>),
     ("bytes", round::<Letters>),
+    ("messages", round::<Encoded>),
+    ("at-least-once", round::<Lent>),
+    ("at-least-once-by-value", round::<Acknowledged>),
 ];
 
 /// A channel for many on both sides, one message at a time; `WORDS` of 8 bytes each.
@@ -83,21 +87,21 @@ where
         u64::from(sent)
     }
 
-    fn recv(&mut self, random: &mut Random, see: &mut dyn FnMut(&[u64])) -> bool {
+    fn recv(&mut self, random: &mut Random, eye: &mut Eye) -> bool {
         match random.below(4) {
             0 => match self.rx.try_recv() {
-                Ok(message) => see(&message),
+                Ok(message) => eye.see(&message),
                 Err(error) => return goes_on(error.is_empty(), error.is_closed(), &error),
             },
             1 => {
                 let limit = Duration::from_micros(random.below(300));
                 match self.rx.recv_timeout(limit) {
-                    Ok(message) => see(&message),
+                    Ok(message) => eye.see(&message),
                     Err(error) => return goes_on(error.is_timeout(), error.is_closed(), &error),
                 }
             }
             _ => match self.rx.recv() {
-                Ok(message) => see(&message),
+                Ok(message) => eye.see(&message),
                 Err(error) => return goes_on(false, error.is_closed(), &error),
             },
         }
@@ -110,7 +114,7 @@ where
 }
 
 /// True if there is nothing *yet*; the only other answer that may come is that the channel is closed.
-fn goes_on(not_now: bool, closed: bool, error: &dyn std::error::Error) -> bool {
+pub(crate) fn goes_on(not_now: bool, closed: bool, error: &dyn std::error::Error) -> bool {
     assert!(not_now || closed, "{error}");
     not_now
 }
@@ -146,14 +150,14 @@ where
         }
     }
 
-    fn recv(&mut self, random: &mut Random, see: &mut dyn FnMut(&[u64])) -> bool {
+    fn recv(&mut self, random: &mut Random, eye: &mut Eye) -> bool {
         if random.below(3) == 0 {
-            return self.0.recv(random, see);
+            return self.0.recv(random, eye);
         }
         let mut batch = [[0; WORDS]; BATCH];
         match self.0.rx.recv_batch(&mut batch) {
             Ok(count) => {
-                batch[..count].iter().for_each(|message| see(message));
+                batch[..count].iter().for_each(|message| eye.see(message));
                 true
             }
             Err(error) => goes_on(false, error.is_closed(), &error),
@@ -187,8 +191,8 @@ impl Wire for Rendezvous {
         self.0.send(life, number, random)
     }
 
-    fn recv(&mut self, random: &mut Random, see: &mut dyn FnMut(&[u64])) -> bool {
-        self.0.recv(random, see)
+    fn recv(&mut self, random: &mut Random, eye: &mut Eye) -> bool {
+        self.0.recv(random, eye)
     }
 
     fn close(&mut self) {
@@ -230,13 +234,13 @@ where
         u64::from(slot.commit().is_ok())
     }
 
-    fn recv(&mut self, random: &mut Random, see: &mut dyn FnMut(&[u64])) -> bool {
+    fn recv(&mut self, random: &mut Random, eye: &mut Eye) -> bool {
         if random.below(3) == 0 {
-            return self.0.recv(random, see);
+            return self.0.recv(random, eye);
         }
         match self.0.rx.recv_ref() {
             Ok(slot) => {
-                see(&*slot);
+                eye.see(&*slot);
                 true
             }
             Err(error) => goes_on(false, error.is_closed(), &error),
@@ -268,13 +272,13 @@ impl Wire for Selected {
         self.0[life as usize % 2].send(life, number, random)
     }
 
-    fn recv(&mut self, _random: &mut Random, see: &mut dyn FnMut(&[u64])) -> bool {
+    fn recv(&mut self, _random: &mut Random, eye: &mut Eye) -> bool {
         let [one, other] = &self.0;
         if one.rx.is_closed() && other.rx.is_closed() {
             // Drained one after the other: a closed channel ends when it has run out.
             for wire in [one, other] {
                 while let Ok(message) = wire.rx.recv() {
-                    see(&message);
+                    eye.see(&message);
                 }
             }
             return false;
@@ -284,7 +288,7 @@ impl Wire for Selected {
         select.recv(&other.rx);
         let answer = select.run(|case| self.0[case].rx.recv_now());
         if let Ok(message) = answer {
-            see(&message);
+            eye.see(&message);
         }
         true
     }
@@ -323,11 +327,18 @@ where
     }
 
     fn send(&mut self, life: u64, number: u64, random: &mut Random) -> u64 {
-        match random.below(4) {
+        match random.below(5) {
             0 => u64::from(self.tx.try_send(one(life, number)).is_ok()),
             1 => {
                 let limit = Duration::from_micros(random.below(300));
                 u64::from(self.tx.send_timeout(one(life, number), limit).is_ok())
+            }
+            3 => {
+                let Ok(mut slot) = self.tx.reserve() else {
+                    return 0;
+                };
+                fill(&mut *slot, life, number);
+                u64::from(random.below(8) != 0 && slot.commit().is_ok())
             }
             2 => {
                 let batch: [_; BATCH] = std::array::from_fn(|n| one(life, number + n as u64));
@@ -340,91 +351,35 @@ where
         }
     }
 
-    fn recv(&mut self, random: &mut Random, see: &mut dyn FnMut(&[u64])) -> bool {
-        match random.below(3) {
+    fn recv(&mut self, random: &mut Random, eye: &mut Eye) -> bool {
+        match random.below(4) {
             0 => {
                 let limit = Duration::from_micros(random.below(300));
                 match self.rx.recv_timeout(limit) {
-                    Ok(message) => see(&message),
+                    Ok(message) => eye.see(&message),
                     Err(error) => return goes_on(error.is_timeout(), error.is_closed(), &error),
                 }
+            }
+            2 => {
+                let message = match self.rx.recv_ref() {
+                    Ok(slot) => *slot,
+                    Err(error) => return goes_on(false, error.is_closed(), &error),
+                };
+                // After it was given back: a value that somebody died with in its hands comes again.
+                eye.see(&message);
             }
             1 => {
                 let mut batch = [[0; WORDS]; BATCH];
                 match self.rx.recv_batch(&mut batch) {
-                    Ok(count) => batch[..count].iter().for_each(|message| see(message)),
+                    Ok(count) => batch[..count].iter().for_each(|message| eye.see(message)),
                     Err(error) => return goes_on(false, error.is_closed(), &error),
                 }
             }
             _ => match self.rx.recv() {
-                Ok(message) => see(&message),
+                Ok(message) => eye.see(&message),
                 Err(error) => return goes_on(false, error.is_closed(), &error),
             },
         }
-        true
-    }
-
-    fn close(&mut self) {
-        self.tx.close();
-    }
-}
-
-/// Messages of bytes, from 16 to 40 000.
-struct Letters {
-    tx: BytesSender,
-    rx: BytesReceiver,
-}
-
-impl Wire for Letters {
-    const CREW: usize = 2;
-    const IN_HAND: u64 = 1;
-
-    fn open(random: &mut Random) -> Self {
-        let (tx, rx) = bytes([0, 1, 3, 16][random.below(4) as usize]).unwrap();
-        Letters { tx, rx }
-    }
-
-    fn capacity(&self) -> usize {
-        self.tx.capacity()
-    }
-
-    fn send(&mut self, life: u64, number: u64, random: &mut Random) -> u64 {
-        let words = [2, 10, 14, 15, 600, 5_000][random.below(6) as usize];
-        let mut message = vec![0; words];
-        fill(&mut message, life, number);
-        let letter: Vec<u8> = message.iter().flat_map(|word| word.to_le_bytes()).collect();
-        let sent = match random.below(4) {
-            0 => self.tx.try_send(&letter).is_ok(),
-            1 => {
-                let limit = Duration::from_micros(random.below(300));
-                self.tx.send_timeout(&letter, limit).is_ok()
-            }
-            _ => self.tx.send(&letter).is_ok(),
-        };
-        u64::from(sent)
-    }
-
-    fn recv(&mut self, random: &mut Random, see: &mut dyn FnMut(&[u64])) -> bool {
-        let letter = match random.below(3) {
-            0 => {
-                let limit = Duration::from_micros(random.below(300));
-                match self.rx.recv_timeout(limit) {
-                    Ok(letter) => letter,
-                    Err(error) => return goes_on(error.is_timeout(), error.is_closed(), &error),
-                }
-            }
-            _ => match self.rx.recv() {
-                Ok(letter) => letter,
-                Err(error) => return goes_on(false, error.is_closed(), &error),
-            },
-        };
-        let words = letter.chunks_exact(8);
-        let whole = words.remainder().is_empty() && letter.len() >= 16;
-        let words: Vec<u64> = words
-            .map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap()))
-            .collect();
-        // What is no message at all is seen as a torn one.
-        see(if whole { &words } else { &[u64::MAX; 2] });
         true
     }
 
