@@ -6,7 +6,7 @@ use crate::slot::{Reach, Region, Word};
 use crate::sys;
 use multi_core::{CancelToken, CancelWord};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
@@ -46,6 +46,25 @@ impl SharedWord {
             wake: Some(wake),
             reaper,
         }
+    }
+
+    /// For a process that was given the word: `wake` wakes whoever waits for its group.
+    pub(crate) fn borrowed(word: Word, wake: OwnedFd) -> Self {
+        Self {
+            place: Place::Shared(word),
+            owner: Owner::here(),
+            wake: Some(Arc::new(wake)),
+            reaper: Weak::new(),
+        }
+    }
+
+    /// What such a process needs: the file and the place of the word in it, and what wakes the group. None where it cannot be passed.
+    pub(crate) fn passing(&self) -> Option<(Arc<OwnedFd>, u64, BorrowedFd<'_>)> {
+        let Place::Shared(word) = &self.place else {
+            return None;
+        };
+        let (file, at) = word.whereabouts()?;
+        Some((file, at, self.wake.as_ref()?.as_fd()))
     }
 
     fn word(&self) -> &AtomicU32 {
@@ -110,12 +129,11 @@ impl CancelWord for SharedWord {
         if self.waiters().load(Ordering::Relaxed) > 0 {
             sys::futex_wake(self.word());
         }
-        if self.owner.is_here() {
-            if let Some(reaper) = self.reaper.upgrade() {
-                reaper.cancelled();
-            }
+        // The reaper's lock is the parent's: elsewhere a copy of it may be held for ever.
+        let own = self.owner.is_here().then(|| self.reaper.upgrade());
+        if let Some(reaper) = own.flatten() {
+            reaper.cancelled();
         } else if let Some(wake) = &self.wake {
-            // The reaper's lock is the parent's: a copy of it may be held here for ever.
             sys::eventfd_set(wake.as_raw_fd());
         }
     }

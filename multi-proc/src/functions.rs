@@ -8,11 +8,13 @@ mod nursery;
 mod order;
 mod spawn;
 mod task;
+mod token;
 mod zygote;
 
 pub use group::FnGroup;
 pub use init::init;
 pub use task::FnTaskBuilder;
+pub use token::task_token;
 
 pub(crate) use group::{make_executing, make_zygote};
 pub(crate) use spawn::{Setting, why_it_never_began};

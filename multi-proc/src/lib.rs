@@ -155,7 +155,7 @@ mod threads;
 
 pub use builder::Builder;
 pub use cancel::shared_token;
-pub use functions::{FnGroup, FnTaskBuilder, init};
+pub use functions::{FnGroup, FnTaskBuilder, init, task_token};
 pub use group::{Group, Spawner};
 pub use identity::{child_seed, process_serial};
 pub use interrupt::Interrupt;

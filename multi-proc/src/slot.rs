@@ -152,7 +152,7 @@ struct WordCell {
 
 /// One of the words, for good.
 pub(crate) struct Word {
-    _region: Arc<Region>,
+    region: Arc<Region>,
     cell: NonNull<WordCell>,
 }
 
@@ -172,6 +172,11 @@ impl Word {
     /// The word itself.
     pub(crate) fn word(&self) -> &AtomicU32 {
         &self.cell().word
+    }
+
+    /// The file that it lies in, and where. None in a region that cannot be passed.
+    pub(crate) fn whereabouts(&self) -> Option<(Arc<OwnedFd>, u64)> {
+        self.region.file_of(self.cell.as_ptr().addr())
     }
 
     /// How many sleep on it.
@@ -272,17 +277,7 @@ impl Region {
             header: unsafe { page.at.add(in_page) }.cast(),
             spill: spill.at,
         };
-        let region = Arc::new(Self {
-            owner: Owner::here(),
-            spill_bytes,
-            reach: Reach::Borrowed,
-            state: Mutex::new(State {
-                chunks: vec![page, spill],
-                slot_chunks: 0,
-                free: Vec::new(),
-                words: Vec::new(),
-            }),
-        });
+        let region = Self::borrowed(spill_bytes, vec![page, spill]);
         Ok(Slot { region, place })
     }
 
@@ -305,25 +300,91 @@ impl Region {
     pub(crate) fn take_word(self: &Arc<Self>) -> io::Result<Word> {
         let mut state = self.lock();
         if state.words.is_empty() {
-            let at = sys::map_shared(PAGE_BYTES)?;
-            state.chunks.push(Chunk {
-                at,
-                bytes: PAGE_BYTES,
-                file: None,
-            });
+            let chunk = Chunk::new(PAGE_BYTES, self.reach)?;
+            let at = chunk.at;
+            state.chunks.push(chunk);
             state.add_words(at, PAGE_BYTES);
         }
         match state.words.pop() {
             Some(cell) => Ok(Word {
-                _region: Arc::clone(self),
+                region: Arc::clone(self),
                 cell,
             }),
             None => unreachable!("a new page without a word"),
         }
     }
 
+    /// The file that is mapped at `address`, and where in it that is.
+    fn file_of(&self, address: usize) -> Option<(Arc<OwnedFd>, u64)> {
+        let state = self.lock();
+        state.chunks.iter().find_map(|chunk| {
+            let at = address.checked_sub(chunk.at.as_ptr().addr())?;
+            let file = chunk.file.as_ref().filter(|_| at < chunk.bytes)?;
+            Some((Arc::clone(file), at as u64))
+        })
+    }
+
+    /// For a process that was given a word: maps it.
+    ///
+    /// # Errors
+    ///
+    /// There is no such place in the file, or no room for it here.
+    pub(crate) fn borrow_word(file: BorrowedFd<'_>, word_at: u64) -> io::Result<Word> {
+        let no_such_place = || io::Error::from(io::ErrorKind::InvalidInput);
+        let at = usize::try_from(word_at).map_err(|_| no_such_place())?;
+        let is_within = at
+            .checked_next_multiple_of(PAGE_BYTES)
+            .is_some_and(|end| end as u64 <= memory::len_of(file).unwrap_or(0));
+        if !at.is_multiple_of(size_of::<WordCell>()) || !is_within {
+            return Err(no_such_place());
+        }
+        let in_page = at % PAGE_BYTES;
+        let page = memory::map_file(file, at - in_page, PAGE_BYTES)?;
+        // SAFETY: within the page, which holds a whole number of words.
+        let cell = unsafe { page.add(in_page) }.cast();
+        let region = Self::borrowed(
+            0,
+            vec![Chunk {
+                at: page,
+                bytes: PAGE_BYTES,
+                file: None,
+            }],
+        );
+        Ok(Word { region, cell })
+    }
+
+    /// Another process's memory, for what is given there.
+    fn borrowed(spill_bytes: usize, chunks: Vec<Chunk>) -> Arc<Self> {
+        Arc::new(Self {
+            owner: Owner::here(),
+            spill_bytes,
+            reach: Reach::Borrowed,
+            state: Mutex::new(State {
+                chunks,
+                slot_chunks: 0,
+                free: Vec::new(),
+                words: Vec::new(),
+            }),
+        })
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Chunk {
+    fn new(bytes: usize, reach: Reach) -> io::Result<Self> {
+        let (at, file) = if reach == Reach::Passed {
+            let file = memory::memory_file(bytes)?;
+            (
+                memory::map_file(file.as_fd(), 0, bytes)?,
+                Some(Arc::new(file)),
+            )
+        } else {
+            (sys::map_shared(bytes)?, None)
+        };
+        Ok(Self { at, bytes, file })
     }
 }
 
@@ -335,16 +396,9 @@ impl State {
         let (slots_at, bytes) = spills_bytes
             .and_then(|slots_at| Some((slots_at, slots_at.checked_add(slots_bytes)?)))
             .ok_or_else(|| io::Error::from_raw_os_error(sys::ENOMEM))?;
-        let (at, file) = if reach == Reach::Passed {
-            let file = memory::memory_file(bytes)?;
-            (
-                memory::map_file(file.as_fd(), 0, bytes)?,
-                Some(Arc::new(file)),
-            )
-        } else {
-            (sys::map_shared(bytes)?, None)
-        };
-        self.chunks.push(Chunk { at, bytes, file });
+        let chunk = Chunk::new(bytes, reach)?;
+        let at = chunk.at;
+        self.chunks.push(chunk);
         self.slot_chunks += 1;
         if self.slot_chunks == 1 {
             // SAFETY: behind all spills, where there is room for `count` slots.
@@ -425,17 +479,15 @@ impl Slot {
     /// The file that this slot lies in, and where: what another process needs to find it. None in a region that cannot be passed.
     pub(crate) fn whereabouts(&self) -> Option<(Arc<OwnedFd>, Whereabouts)> {
         let header = self.place.header.as_ptr().addr();
-        let state = self.region.lock();
-        let chunk = state.chunks.iter().find(|chunk| {
-            (chunk.at.as_ptr().addr()..chunk.at.as_ptr().addr() + chunk.bytes).contains(&header)
-        })?;
-        let offset = |at: usize| (at - chunk.at.as_ptr().addr()) as u64;
+        let (file, header_at) = self.region.file_of(header)?;
+        // In the same chunk, below.
+        let down = header.checked_sub(self.place.spill.as_ptr().addr())? as u64;
         let place = Whereabouts {
-            header_at: offset(header),
-            spill_at: offset(self.place.spill.as_ptr().addr()),
+            header_at,
+            spill_at: header_at.checked_sub(down)?,
             spill_bytes: self.region.spill_bytes as u64,
         };
-        Some((Arc::clone(chunk.file.as_ref()?), place))
+        Some((file, place))
     }
 
     /// Before there is a child: what it is to read. Not, where there is not so much room.

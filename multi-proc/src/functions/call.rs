@@ -150,6 +150,12 @@ impl Call {
         let Terms { limits, stdio } = terms.map_or(&plain, |terms| &**terms);
         let pipes = stdio.open()?;
         let (streams, stream_fds) = stdio.passing(&pipes);
+        let word = reaper.word();
+        let token = word.as_ref().and_then(|word| word.passing());
+        let token_at = token.as_ref().map(|(_, at, _)| *at);
+        let token_fds = token
+            .iter()
+            .flat_map(|(file, _, wake)| [file.as_fd(), *wake]);
         let order = Order {
             function: self.function,
             place,
@@ -157,11 +163,15 @@ impl Call {
             signals: Handled::now(),
             by_main_thread: start::is_main_thread(),
             limits: limits.clone(),
+            token_at,
             streams,
         };
         let message = order.encode().map_err(io::Error::other)?;
-        let word = reaper.word();
-        let fds: Vec<_> = [memory.as_fd()].into_iter().chain(stream_fds).collect();
+        let fds: Vec<_> = [memory.as_fd()]
+            .into_iter()
+            .chain(token_fds)
+            .chain(stream_fds)
+            .collect();
         let (pid, pidfd, origin) = source.start(reaper, message, &fds)?;
         Ok(Some(Forked {
             pid,

@@ -5,6 +5,7 @@
     reason = "calls the function that an order names, once its build was compared"
 )]
 
+use super::token;
 use crate::capture::Pipes;
 use crate::child::{self, Birth, Handled};
 use crate::function::{Build, FunctionId, Image, Outlet};
@@ -35,6 +36,8 @@ pub(crate) struct Order {
     /// The thread that starts the process is the main thread of its own.
     pub(crate) by_main_thread: bool,
     pub(crate) limits: Limits,
+    /// Where the cancel word lies in its file, which comes with the order as what wakes the group does.
+    pub(crate) token_at: Option<u64>,
     pub(crate) streams: [Stream; 3],
 }
 
@@ -97,11 +100,10 @@ impl Order {
         parent: u32,
         mask: &Option<SignalMask>,
     ) -> Result<(), String> {
-        let mut fds = fds;
-        if fds.is_empty() {
-            return Err("its order came without memory for the outcome".into());
-        }
-        let memory = fds.remove(0);
+        let mut fds = fds.into_iter();
+        let memory = fds
+            .next()
+            .ok_or("its order came without memory for the outcome")?;
         let slot = Region::borrow(memory.as_fd(), self.place)
             .map_err(|error| format!("cannot map the memory for its outcome: {error}"))?;
         drop(memory);
@@ -110,7 +112,15 @@ impl Order {
         let args = slot
             .taken()
             .ok_or("its arguments are not where they should be")?;
-        let stdio = Stdio::passed(self.streams, fds).ok_or("its order came without its streams")?;
+        if let Some(word_at) = self.token_at {
+            let (Some(file), Some(wake)) = (fds.next(), fds.next()) else {
+                return Err("its order came without its group's token".into());
+            };
+            token::enter(&file, word_at, wake)
+                .map_err(|error| format!("cannot map its group's token: {error}"))?;
+        }
+        let stdio = Stdio::passed(self.streams, fds.collect())
+            .ok_or("its order came without its streams")?;
         let value_bytes_max = self.value_bytes_max;
         let birth = Birth {
             settings: &Settings::of_a_stranger(value_bytes_max),
@@ -165,6 +175,7 @@ mod tests {
             signals: Handled::now(),
             by_main_thread: true,
             limits: Limits::new(),
+            token_at: None,
             streams: Default::default(),
         }
     }

@@ -128,3 +128,22 @@ fn size_beyond_the_address_space_is_an_error() {
     assert!(Region::new(usize::MAX, Reach::Forked).is_err());
     assert!(Region::new(usize::MAX / 64, Reach::Forked).is_err());
 }
+
+#[test]
+fn passed_word_is_the_same_on_both_sides_and_no_other_is_given() {
+    let region = Region::new(1, Reach::Passed).unwrap();
+    // More than the first chunk holds.
+    for _ in 0..200 {
+        let here = region.take_word().unwrap();
+        let (file, at) = here.whereabouts().unwrap();
+        let there = Region::borrow_word(file.as_fd(), at).unwrap();
+        // Relaxed: one thread.
+        there.word().store(1, Ordering::Relaxed);
+        assert_eq!(here.word().swap(0, Ordering::Relaxed), 1);
+        for wrong in [at + 1, 1 << 50, u64::MAX - 7] {
+            assert!(Region::borrow_word(file.as_fd(), wrong).is_err(), "{wrong}");
+        }
+    }
+    let forked = Region::new(1, Reach::Forked).unwrap();
+    assert!(forked.take_word().unwrap().whereabouts().is_none());
+}

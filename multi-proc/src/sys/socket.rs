@@ -8,7 +8,7 @@ use std::ptr;
 use std::time::{Duration, Instant};
 
 /// Descriptors that one message can bring.
-const FDS_MAX: usize = 4;
+const FDS_MAX: usize = 6;
 /// Room for them and the header before them.
 const CONTROL_BYTES: usize = 64;
 

@@ -2,7 +2,7 @@
 
 use crate::support::{self, Test, sys};
 use crate::{WAYS, groups, tests};
-use multi_proc::{Group, Result, TaskErrorKind};
+use multi_proc::{CancelToken, Group, Result, TaskErrorKind};
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -13,6 +13,8 @@ pub(crate) const TESTS: &[Test] = &tests![
     killed_before_its_function_starts_is_told_apart,
     time_limit_kills_that_task_alone,
     cancelled_tasks_are_ended,
+    function_hears_that_it_is_asked_to_stop,
+    function_cancels_its_group,
     killed_parent_leaves_neither_task_nor_zygote,
 ];
 
@@ -158,6 +160,46 @@ fn cancelled_tasks_are_ended() {
             "the next round works"
         );
         assert!(group.wait().is_ok());
+    }
+}
+
+fn token() -> Result<CancelToken> {
+    Ok(multi_proc::task_token().ok_or("no token")?)
+}
+
+fn function_hears_that_it_is_asked_to_stop() {
+    assert!(multi_proc::task_token().is_none());
+    for (name, way) in WAYS {
+        // Only the token can end it in time for the watchdog.
+        let mut group = way(Group::builder().grace(Duration::from_secs(600))).unwrap();
+        for _ in 0..3 {
+            let obeys = |n: u32| {
+                token()?.wait();
+                Ok(n)
+            };
+            let tasks = [1, 2].map(|n| group.spawn_fn(obeys, n));
+            group.cancel();
+            assert_eq!(tasks.map(|task| task.join().unwrap()), [1, 2], "{name}");
+            assert!(
+                group.wait().is_ok(),
+                "the next round has a token of its own"
+            );
+        }
+    }
+}
+
+fn function_cancels_its_group() {
+    for (name, way) in WAYS {
+        let mut group = way(support::quick()).unwrap();
+        let hangs = group.spawn_fn(hang, ());
+        let cancels = |()| {
+            token()?.cancel();
+            Ok(token()?.is_cancelled())
+        };
+        assert!(group.call(cancels, ()).unwrap(), "{name}");
+        let error = hangs.join().unwrap_err();
+        assert!(error.is_cancelled(), "{name}: {error}");
+        assert!(group.wait().is_err());
     }
 }
 
