@@ -8,7 +8,6 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 pub(crate) const TESTS: &[Test] = &tests![
-    every_way_to_die_is_named,
     exit_codes_of_every_value_are_kept,
     child_killed_before_its_closure_starts_is_told_apart,
     child_killed_while_reporting_said_nothing,
@@ -20,70 +19,6 @@ pub(crate) const TESTS: &[Test] = &tests![
 ];
 
 pub(crate) const SCENES: &[Test] = &tests![waits_for_a_lock_held_at_the_fork, stops_in_set_up];
-
-#[expect(unconditional_recursion, reason = "the stack is to overflow")]
-fn overflow(depth: u64) -> u64 {
-    let room = std::hint::black_box([depth; 64]);
-    overflow(depth + 1) + room[usize::try_from(depth % 64).unwrap()]
-}
-
-fn every_way_to_die_is_named() {
-    type Way = (&'static str, fn() -> multi_proc::Result);
-    let ways: [Way; 12] = [
-        ("left its process with exit code 0 before it ended", || {
-            std::process::exit(0)
-        }),
-        ("left its process with exit code 7 before it ended", || {
-            std::process::exit(7)
-        }),
-        ("left its process with exit code 3 before it ended", || {
-            sys::exit_now(3)
-        }),
-        ("killed by SIGABRT", || std::process::abort()),
-        ("killed by SIGSEGV", || {
-            // The standard library has a handler for this signal; without it the fault ends the process as it stands.
-            sys::ignore(11, false);
-            sys::segfault();
-            Ok(())
-        }),
-        ("killed by SIGKILL", || {
-            sys::raise(sys::SIGKILL);
-            Ok(())
-        }),
-        ("killed by SIGTERM", || {
-            sys::raise(sys::SIGTERM);
-            Ok(())
-        }),
-        ("killed by SIGINT", || {
-            // A shell that starts the tests in the background has it ignored.
-            sys::ignore(sys::SIGINT, false);
-            sys::raise(sys::SIGINT);
-            Ok(())
-        }),
-        ("killed by signal 40", || {
-            sys::raise(40);
-            Ok(())
-        }),
-        ("killed by SIGABRT", || {
-            overflow(0);
-            Ok(())
-        }),
-        ("panicked at ", || panic!("on purpose")),
-        ("out of luck", || Err("out of luck")?),
-    ];
-    for (expected, way) in ways {
-        let error = failure_of(way);
-        let text = error.to_string();
-        println!("    {expected:52} {:?}", error.kind());
-        assert!(text.contains(expected), "{text}");
-        let pid = error.pid().unwrap();
-        assert!(
-            text.starts_with(&format!("task 0 (proc, pid {pid}, started at ")),
-            "{text}"
-        );
-        assert!(!sys::exists(pid), "process {pid} was not collected");
-    }
-}
 
 fn exit_codes_of_every_value_are_kept() {
     let mut group = group();

@@ -174,14 +174,9 @@ fn third_interrupt_ends_the_program_and_its_tasks() {
     press_ctrl_c(&scene);
     let (status, _, stderr) = rest(scene);
     assert_eq!(status.signal(), Some(sys::SIGINT), "{status}: {stderr}");
-    // Collected by whoever inherits it.
-    while sys::exists(task) && !is_zombie(task) {
+    while sys::is_alive(task) {
         std::thread::sleep(Duration::from_millis(5));
     }
-}
-
-fn is_zombie(pid: u32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
 }
 
 fn handlers_are_as_before_once_it_is_dropped() {

@@ -23,6 +23,7 @@ mod limits;
 mod output;
 mod pool;
 mod seed_faults;
+mod table;
 mod time;
 mod values;
 
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
             fork::SCENES,
             inside::SCENES,
             interrupt::SCENES,
+            table::SCENES,
         ]
         .concat(),
     ) {
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         output::TESTS,
         pool::TESTS,
         seed_faults::TESTS,
+        table::TESTS,
         time::TESTS,
         values::TESTS,
     ];

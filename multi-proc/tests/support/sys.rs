@@ -62,6 +62,12 @@ pub(crate) fn exists(pid: u32) -> bool {
     unsafe { libc::kill(pid as i32, 0) == 0 }
 }
 
+/// Whether process `pid` runs: one that is dead and not collected, by whoever inherited it, does not.
+pub(crate) fn is_alive(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.is_ok_and(|stat| !stat.contains(") Z "))
+}
+
 /// `getppid`, getpid(2).
 pub(crate) fn parent_pid() -> u32 {
     // SAFETY: takes nothing.
@@ -170,7 +176,7 @@ pub(crate) fn segfault() {
     unsafe { std::ptr::null::<u8>().wrapping_add(8).read_volatile() };
 }
 
-/// `setrlimit`, setrlimit(2), of the soft limit; returns the old one.
+/// `setrlimit`, setrlimit(2), of the soft limit, up to the hard one; returns the old one.
 fn set_limit(resource: libc::__rlimit_resource_t, soft: u64) -> u64 {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
@@ -179,7 +185,7 @@ fn set_limit(resource: libc::__rlimit_resource_t, soft: u64) -> u64 {
     // SAFETY: `limit` has room for the answer.
     unsafe { libc::getrlimit(resource, &raw mut limit) };
     let old = limit.rlim_cur;
-    limit.rlim_cur = soft;
+    limit.rlim_cur = soft.min(limit.rlim_max);
     // SAFETY: reads `limit`.
     let result = unsafe { libc::setrlimit(resource, &raw const limit) };
     assert_eq!(result, 0, "setrlimit: {}", io::Error::last_os_error());
@@ -235,6 +241,32 @@ pub(crate) fn become_nobody() {
         // SAFETY: takes numbers only.
         let result = unsafe { libc::setresuid(65_534, 65_534, 65_534) };
         assert_eq!(result, 0, "setresuid: {}", io::Error::last_os_error());
+    }
+}
+
+/// How large a core file this process may leave.
+pub(crate) fn core_bytes_max(bytes: u64) {
+    set_limit(libc::RLIMIT_CORE, bytes);
+}
+
+/// A bare `fork` whose child `dies` of `signal`: whether the kernel says that it dumped a core.
+pub(crate) fn raw_fork_dumps_core(signal: i32, dies: impl FnOnce()) -> bool {
+    // SAFETY: the child does what a task of a group would do.
+    match unsafe { libc::fork() } {
+        0 => {
+            dies();
+            exit_now(0)
+        }
+        pid => {
+            let mut status = 0;
+            // SAFETY: `status` has room for one.
+            unsafe { libc::waitpid(pid, &raw mut status, 0) };
+            assert!(
+                libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == signal,
+                "signal {signal}: {status:#x}"
+            );
+            libc::WCOREDUMP(status)
+        }
     }
 }
 
