@@ -19,6 +19,10 @@ pub trait Exposed {
     /// Where the mapping begins, and its bytes.
     fn memory(&self) -> (NonNull<u8>, usize);
 
+    /// Where the roll of this tree of processes begins, and its bytes: a head of 64, then rows of 64 each, with the C
+    /// library's mutex in the first 40.
+    fn roll(&self) -> (NonNull<u8>, usize);
+
     /// Everything in the mapping and on the roll that is not as it was at first, a line each.
     fn state(&self) -> String;
 }
@@ -26,6 +30,10 @@ pub trait Exposed {
 impl<T: Plain> Exposed for Sender<T> {
     fn memory(&self) -> (NonNull<u8>, usize) {
         self.end.core().map().extent()
+    }
+
+    fn roll(&self) -> (NonNull<u8>, usize) {
+        self.end.core().roll().extent()
     }
 
     fn state(&self) -> String {
@@ -38,6 +46,10 @@ impl<T: Plain> Exposed for spsc::Sender<T> {
         self.end.core.map().extent()
     }
 
+    fn roll(&self) -> (NonNull<u8>, usize) {
+        self.end.core.roll().extent()
+    }
+
     fn state(&self) -> String {
         state(&self.end.core, &format_args!("{:?}", self.end.lane.users()))
     }
@@ -46,6 +58,10 @@ impl<T: Plain> Exposed for spsc::Sender<T> {
 impl Exposed for BytesSender {
     fn memory(&self) -> (NonNull<u8>, usize) {
         self.link.end().core().map().extent()
+    }
+
+    fn roll(&self) -> (NonNull<u8>, usize) {
+        self.link.end().core().roll().extent()
     }
 
     fn state(&self) -> String {

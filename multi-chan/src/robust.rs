@@ -600,6 +600,12 @@ impl Roll {
         ended
     }
 
+    /// Where it begins, and its bytes.
+    #[cfg(feature = "kill-points")]
+    pub(crate) fn extent(&self) -> (NonNull<u8>, usize) {
+        (NonNull::from(self.head).cast(), ROLL_BYTES)
+    }
+
     /// Puts what is not as it was at first into words.
     #[cfg(feature = "kill-points")]
     pub(crate) fn tell(&self, text: &mut impl std::fmt::Write) -> std::fmt::Result {

@@ -6,12 +6,18 @@
 #![expect(unsafe_code, reason = "writes over memory that it does not own")]
 
 use crate::support::{Random, exit, fork, pause};
-use multi_chan::{Builder, BytesReceiver, BytesSender, Exposed, Receiver, Sender, channel};
+use multi_chan::{Builder, BytesReceiver, BytesSender, Exposed, Receiver, Sender, channel, spsc};
+use std::cell::RefCell;
+use std::process::Command;
+use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
 crate::tests![
     scribbles_over_a_channel_give_errors_only,
     scribbles_over_messages_give_errors_only,
+    scribbles_over_one_to_one_give_errors_only,
+    scribbles_over_a_pollable_channel_give_errors_only,
+    scribbles_over_the_roll_give_errors_only,
 ];
 
 /// How long each call may wait by its own account, and how long it may take before it counts as hung.
@@ -20,7 +26,7 @@ const HUNG: Duration = Duration::from_secs(10);
 
 fn seconds() -> f64 {
     let given = std::env::var("MULTI_SCRIBBLE_SECONDS").ok();
-    given.and_then(|text| text.parse().ok()).unwrap_or(1.2)
+    given.and_then(|text| text.parse().ok()).unwrap_or(0.5)
 }
 
 /// Words that mean something to the protocol, and some that mean nothing.
@@ -42,10 +48,9 @@ fn word(random: &mut Random) -> u64 {
 /// Writes over the memory until it is killed: words where the protocol keeps its own, and some anywhere.
 fn scribble(handle: &impl Exposed, seed: u64) -> ! {
     let (base, bytes) = handle.memory();
-    let mut random = Random::new(seed);
-    // Header, the first rows, then what lies behind all rows: slots, and the arena's words.
+    // Header, the first rows, then what lies behind all rows: slots (or who uses which side), and the arena's words.
     let places = [(0, 640), (640, 128), (66_176, 1_024)];
-    loop {
+    write_over(base, seed, |random| {
         let (start, len) = match random.below(8) {
             at @ 0..3 => places[at as usize],
             3 | 4 => places[2],
@@ -53,7 +58,30 @@ fn scribble(handle: &impl Exposed, seed: u64) -> ! {
             6 if bytes > 600_000 => (593_000, 1_500),
             _ => (0, bytes as u64),
         };
-        let offset = (start + random.below(len)).min(bytes as u64 - 8) as usize & !7;
+        (start + random.below(len)).min(bytes as u64 - 8) as usize
+    })
+}
+
+/// The same over the roll, but for the C library's mutexes, which believe what they read.
+fn scribble_over_roll(handle: &impl Exposed, seed: u64) -> ! {
+    let (base, bytes) = handle.roll();
+    write_over(base, seed, |random| {
+        let rows = match random.below(4) {
+            0 => bytes as u64 / 64 - 1,
+            _ => 8,
+        };
+        match random.below(20) {
+            // Its numbers, the range, who was told of it.
+            0 => random.below(12) as usize,
+            _ => 64 + random.below(rows) as usize * 64 + 40 + random.below(24) as usize,
+        }
+    })
+}
+
+fn write_over(base: NonNull<u8>, seed: u64, mut place: impl FnMut(&mut Random) -> usize) -> ! {
+    let mut random = Random::new(seed);
+    loop {
+        let offset = place(&mut random) & !7;
         // SAFETY: inside the mapping, and aligned; what it breaks is the test.
         let place = unsafe { base.add(offset) }.cast::<u64>();
         // SAFETY: as above.
@@ -76,6 +104,14 @@ fn keep_busy(until: Instant, mut act: impl FnMut(u64), mut random: Random) {
 
 /// One channel after another, each with a scribbler and two at work on it.
 fn run<H: Exposed>(make: impl Fn(u64) -> H, act: impl Fn(&H, u64) + Copy) {
+    run_beside(make, act, |handle, seed| scribble(handle, seed));
+}
+
+fn run_beside<H: Exposed>(
+    make: impl Fn(u64) -> H,
+    act: impl Fn(&H, u64) + Copy,
+    scribble: impl Fn(&H, u64),
+) {
     let mut random = Random::from_environment();
     let end = Instant::now() + Duration::from_secs_f64(seconds());
     let mut channels = 0;
@@ -113,15 +149,45 @@ fn run<H: Exposed>(make: impl Fn(u64) -> H, act: impl Fn(&H, u64) + Copy) {
     println!("{channels} channels were scribbled over");
 }
 
+/// A pair of ends shows its memory through the first.
+macro_rules! exposed {
+    ($pair:ident) => {
+        impl Exposed for $pair {
+            fn memory(&self) -> (NonNull<u8>, usize) {
+                self.0.memory()
+            }
+
+            fn roll(&self) -> (NonNull<u8>, usize) {
+                self.0.roll()
+            }
+
+            fn state(&self) -> String {
+                self.0.state()
+            }
+        }
+    };
+}
+
 struct Plain(Sender<[u64; 3]>, Receiver<[u64; 3]>);
 
-impl Exposed for Plain {
-    fn memory(&self) -> (std::ptr::NonNull<u8>, usize) {
-        self.0.memory()
-    }
+exposed!(Plain);
 
-    fn state(&self) -> String {
-        self.0.state()
+fn use_plain(Plain(tx, rx): &Plain, what: u64) {
+    match what % 8 {
+        0 => drop(tx.try_send([what; 3])),
+        1 => drop(tx.send_timeout([what; 3], LIMIT)),
+        2 => drop(rx.try_recv()),
+        3 => drop(rx.recv_timeout(LIMIT)),
+        4 => {
+            tx.len();
+            rx.dropped();
+            if what % 1_000 == 4 {
+                tx.close();
+            }
+        }
+        5 => drop((tx.clone(), rx.clone())),
+        6 => drop(tx.try_send([what; 3])),
+        _ => drop(rx.try_recv()),
     }
 }
 
@@ -132,36 +198,13 @@ fn scribbles_over_a_channel_give_errors_only() {
             let (tx, rx) = channel(capacity).unwrap();
             Plain(tx, rx)
         },
-        |Plain(tx, rx), what| match what % 8 {
-            0 => drop(tx.try_send([what; 3])),
-            1 => drop(tx.send_timeout([what; 3], LIMIT)),
-            2 => drop(rx.try_recv()),
-            3 => drop(rx.recv_timeout(LIMIT)),
-            4 => {
-                tx.len();
-                rx.dropped();
-                if what % 1_000 == 4 {
-                    tx.close();
-                }
-            }
-            5 => drop((tx.clone(), rx.clone())),
-            6 => drop(tx.try_send([what; 3])),
-            _ => drop(rx.try_recv()),
-        },
+        use_plain,
     );
 }
 
 struct Bytes(BytesSender, BytesReceiver);
 
-impl Exposed for Bytes {
-    fn memory(&self) -> (std::ptr::NonNull<u8>, usize) {
-        self.0.memory()
-    }
-
-    fn state(&self) -> String {
-        self.0.state()
-    }
-}
+exposed!(Bytes);
 
 fn scribbles_over_messages_give_errors_only() {
     run(
@@ -186,5 +229,91 @@ fn scribbles_over_messages_give_errors_only() {
                 _ => drop(tx.try_reserve(len)),
             }
         },
+    );
+}
+
+struct OneToOne(
+    RefCell<spsc::Sender<[u64; 3]>>,
+    RefCell<spsc::Receiver<[u64; 3]>>,
+);
+
+impl Exposed for OneToOne {
+    fn memory(&self) -> (NonNull<u8>, usize) {
+        self.0.borrow().memory()
+    }
+
+    fn roll(&self) -> (NonNull<u8>, usize) {
+        self.0.borrow().roll()
+    }
+
+    fn state(&self) -> String {
+        self.0.borrow().state()
+    }
+}
+
+fn scribbles_over_one_to_one_give_errors_only() {
+    run(
+        |any| {
+            let capacity = [1, 3, 16, 100][any as usize % 4];
+            let (tx, rx) = spsc::channel(capacity).unwrap();
+            OneToOne(tx.into(), rx.into())
+        },
+        |OneToOne(tx, rx), what| {
+            let (tx, rx) = (&mut *tx.borrow_mut(), &mut *rx.borrow_mut());
+            match what % 8 {
+                0 => drop(tx.try_send([what; 3])),
+                1 => drop(tx.send_timeout([what; 3], LIMIT)),
+                2 => drop(rx.try_recv()),
+                3 => drop(rx.recv_timeout(LIMIT)),
+                4 => {
+                    tx.len();
+                    if what % 1_000 == 4 {
+                        tx.close();
+                    }
+                }
+                5 => drop(tx.try_reserve().map(|slot| slot.commit())),
+                6 => drop(tx.try_send([what; 3])),
+                _ => drop(rx.try_recv_ref()),
+            }
+        },
+    );
+}
+
+fn scribbles_over_a_pollable_channel_give_errors_only() {
+    run(
+        |any| {
+            let capacity = [0, 1, 3, 16][any as usize % 4];
+            let builder = Builder::new().capacity(capacity).pollable(true);
+            let (tx, rx) = builder.build().unwrap();
+            Plain(tx, rx)
+        },
+        |pair, what| match what % 4 {
+            0 => drop(pair.0.readiness().and_then(|mut readiness| readiness.arm())),
+            1 => drop(pair.1.readiness().and_then(|mut readiness| readiness.arm())),
+            _ => use_plain(pair, what >> 2),
+        },
+    );
+}
+
+/// In a program of its own, since all channels of a tree share the roll.
+fn scribbles_over_the_roll_give_errors_only() {
+    const HERE: &str = "MULTI_SCRIBBLE_HERE";
+    if std::env::var_os(HERE).is_none() {
+        let own = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "scribbles_over_the_roll_give_errors_only"])
+            .env(HERE, "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&own.stdout);
+        assert!(own.status.success(), "{said}");
+        return;
+    }
+    run_beside(
+        |any| {
+            let (tx, rx) = channel([0, 1, 3, 16][any as usize % 4]).unwrap();
+            Plain(tx, rx)
+        },
+        use_plain,
+        |handle, seed| scribble_over_roll(handle, seed),
     );
 }
