@@ -3,101 +3,29 @@
 //! `Core` is the part of a channel that does not depend on the type of its values; a process has one
 //! per channel, however many handles. How handles count is written down in `README.md`.
 
+mod burial;
+mod sides;
+
+pub(crate) use self::sides::{CLOSED, NO_RECEIVERS, NO_SENDERS, Sides};
+
+use self::sides::Place;
 use crate::Error;
 use crate::error::Why;
 use crate::face::{self, Faces};
 use crate::fork::{self, Home};
-use crate::kill::{self, KillPoint};
-use crate::layout::{
-    ENTERED, Gate, Geometry, Header, OWNER_BITS, OWNER_MASK, Owner, ROWS, Row, next_tenure,
-    owner_of, row_of,
-};
+use crate::layout::{ENTERED, Gate, Geometry, Header, Owner, next_tenure, owner_of};
 use crate::map::Mapping;
 use crate::message::arena::Arena;
-use crate::message::recover;
 use crate::pass::{self, Descriptors};
 use crate::ring::Ring;
 use crate::robust::{Process, Roll};
-use crate::sync::{
-    AcqRel, Acquire, AtomicU32, AtomicU64, AtomicUsize, Relaxed, Release, SeqCst, fence,
-};
+use crate::sync::{AcqRel, Acquire, AtomicU32, AtomicU64, AtomicUsize, Relaxed, Release, fence};
 use crate::vigil::{self, Bell};
 use crate::wait::{ALL, Event, Ticket};
 use std::io;
 use std::ptr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-
-/// Sides of a channel, as bits of `Row::sides`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Sides(u32);
-
-impl Sides {
-    pub(crate) const NONE: Sides = Sides(0);
-    pub(crate) const SENDER: Sides = Sides(1);
-    pub(crate) const RECEIVER: Sides = Sides(2);
-    pub(crate) const BOTH: Sides = Sides(3);
-
-    const fn gone_flags(self) -> u32 {
-        self.0 << 1
-    }
-
-    fn with(self, other: Sides) -> Sides {
-        Sides(self.0 | other.0)
-    }
-
-    fn without(self, other: Sides) -> Sides {
-        Sides(self.0 & !other.0)
-    }
-
-    fn has(self, other: Sides) -> bool {
-        self.0 & other.0 == other.0
-    }
-}
-
-/// `Gate::flags`: no more sends.
-pub(crate) const CLOSED: u32 = 1;
-/// `Gate::flags`: nobody is left to send.
-pub(crate) const NO_SENDERS: u32 = 2;
-/// `Gate::flags`: nobody is left to receive.
-pub(crate) const NO_RECEIVERS: u32 = 4;
-
-const _: () = assert!(
-    Sides::SENDER.gone_flags() == NO_SENDERS && Sides::RECEIVER.gone_flags() == NO_RECEIVERS
-);
-
-/// This process's place in a channel, packed so that one load answers "may I use this side?".
-///
-/// ```text
-///   63        32 31   30 29  28 27           0
-///  ┌────────────┬───────┬──────┬──────────────┐
-///  │ process    │ 0     │ sides │ owner       │   0: not entered
-///  └────────────┴───────┴──────┴──────────────┘
-/// ```
-#[derive(Clone, Copy)]
-struct Place(u64);
-
-impl Place {
-    fn new(process: Process, sides: Sides, owner: Owner) -> Place {
-        Place(u64::from(process.number()) << 32 | u64::from(sides.0) << OWNER_BITS | owner)
-    }
-
-    fn number(self) -> u32 {
-        (self.0 >> 32) as u32
-    }
-
-    fn sides(self) -> Sides {
-        Sides((self.0 >> OWNER_BITS) as u32 & 3)
-    }
-
-    fn owner(self) -> Owner {
-        self.0 & OWNER_MASK
-    }
-
-    fn row(self) -> u16 {
-        row_of(self.owner())
-    }
-}
 
 /// One process's share in one channel.
 #[derive(Debug)]
@@ -500,116 +428,10 @@ impl Core {
         }
     }
 
-    /// True if no live process counts as `side`; says so in the gate's flags too.
-    pub(crate) fn is_gone(&self, side: Sides) -> bool {
-        if self.flags() & side.gone_flags() != 0 {
-            return true;
-        }
-        if self.scan(side) {
-            return false;
-        }
-        // AcqRel: pairs with the exchange in `enter_as`; see there.
-        let before = self.gate().flags.fetch_or(side.gone_flags(), AcqRel);
-        // SeqCst: the second look comes after the flag for everybody. Pairs with `enter_as`.
-        fence(SeqCst);
-        if self.scan(side) {
-            // AcqRel: as above.
-            self.gate().flags.fetch_and(!side.gone_flags(), AcqRel);
-            return false;
-        }
-        if before & side.gone_flags() == 0 {
-            self.wake_everybody();
-        }
-        true
-    }
-
     /// Messages that died with the receiver that was taking them.
     pub(crate) fn dropped(&self) -> u64 {
         // Relaxed: a statistic.
         self.gate().dropped.load(Relaxed)
-    }
-
-    /// True if some live process counts as `side`.
-    fn scan(&self, side: Sides) -> bool {
-        // Relaxed: wiped by a fork or written by this process.
-        let me = self.me.load(Relaxed);
-        self.taken_rows().any(|(_, row, process)| {
-            // Acquire: pairs with the swap in `enter_as` and the store in `leave`: who is seen to be
-            // gone, what it sent is seen too.
-            Sides(row.sides.load(Acquire)).has(side)
-                && (process.bits() == me || self.roll.is_alive(process))
-        })
-    }
-
-    fn taken_rows(&self) -> impl Iterator<Item = (u16, &Row, Process)> {
-        // Acquire: pairs with the Release in `claim_row`.
-        let used = (self.gate().rows_used.load(Acquire) as usize).min(ROWS);
-        let rows = self.map.rows()[..used].iter().enumerate();
-        rows.filter_map(|(index, row)| {
-            // Acquire: pairs with the exchange in `claim_row`.
-            let process = Process::from_bits(row.process.load(Acquire))?;
-            Some((index as u16, row, process))
-        })
-    }
-
-    /// True if the process that claimed as `owner` is dead.
-    pub(crate) fn is_dead(&self, owner: Owner) -> bool {
-        // Acquire: as in `taken_rows`.
-        let bits = self.map.rows()[usize::from(row_of(owner))]
-            .process
-            .load(Acquire);
-        // Relaxed: as in `scan`.
-        let me = self.me.load(Relaxed);
-        bits != me && Process::from_bits(bits).is_none_or(|process| !self.roll.is_alive(process))
-    }
-
-    /// Undoes what dead processes left half done, and frees their rows; true if there were any.
-    #[cold]
-    pub(crate) fn bury_dead(&self) -> bool {
-        // Relaxed: as in `scan`.
-        let me = self.me.load(Relaxed);
-        let mut found = false;
-        let mut freed = false;
-        for (index, row, process) in self.taken_rows() {
-            if process.bits() == me || self.roll.is_alive(process) {
-                continue;
-            }
-            found = true;
-            self.undo(index, row, process);
-            // AcqRel: the sweep comes before the row is free. Pairs with `claim_row`.
-            // Relaxed on failure: another survivor freed it.
-            freed |= row
-                .process
-                .compare_exchange(process.bits(), 0, AcqRel, Relaxed)
-                .is_ok();
-            kill::reached(KillPoint::Buried);
-        }
-        // By one of us is enough: if that one is killed first, the rest hears of its death.
-        if freed {
-            self.wake_everybody();
-        }
-        found
-    }
-
-    /// Undoes the claims of a dead process that owned `row`.
-    fn undo(&self, index: u16, row: &Row, dead: Process) {
-        // Acquire: pairs with the Release in `enter_as`. A process that never entered never claimed.
-        if row.tenure.load(Acquire) & ENTERED != 0 {
-            // Acquire: pairs with the exchange in `claim_row` by a next owner.
-            self.undo_claims(index, || row.process.load(Acquire) == dead.bits());
-        }
-    }
-
-    /// Undoes the claims of a row, in the ring and in the arena behind it.
-    fn undo_claims(&self, row: u16, still_his: impl Fn() -> bool) {
-        self.ring.sweep(row, &still_his, |slot, stamp| {
-            if let Some(arena) = &self.arena {
-                recover::free_run_of(&self.ring, arena, slot, stamp);
-            }
-        });
-        if let Some(arena) = &self.arena {
-            recover::free_runs_of(&self.ring, arena, row, still_his);
-        }
     }
 
     /// Sleeps on the event, and on the life of every other participant: returns when something may
@@ -633,14 +455,6 @@ impl Core {
 
     pub(crate) fn roll(&self) -> &'static Roll {
         self.roll
-    }
-
-    /// The other processes that hold the channel.
-    pub(crate) fn others(&self) -> impl Iterator<Item = Process> {
-        let me = self.me();
-        self.taken_rows()
-            .map(|(_, _, process)| process)
-            .filter(move |process| process.bits() != me)
     }
 }
 

@@ -180,15 +180,15 @@ const PRIVATE: [&str; 17] = [
     "robust.rs bury_for_test:",
     "ring.rs scribble:",
     // Needs a child that is late by two seconds; one exchange that several survivors may make.
-    "robust.rs is_alive:",
+    "watch.rs is_alive:",
     "robust.rs begin: drop(row.word.release())",
     // A thread's word passed on within its process: needs a first thread that is not the main one. Unit tests have it.
-    "robust.rs keep_held:",
-    "robust.rs drop:",
-    "robust.rs give_back:",
-    "robust.rs notice:",
+    "watch.rs keep_held:",
+    "row.rs drop:",
+    "row.rs give_back:",
+    "row.rs notice:",
     // Needs somebody who enters between two looks at the table.
-    "table.rs is_gone: self.gate().flags.fetch_and",
+    "burial.rs is_gone: self.gate().flags.fetch_and",
 ];
 
 /// File, line, function and statement of a write.

@@ -1,0 +1,165 @@
+//! One row of the roll: whose it is, and the word that its process holds for life.
+
+use crate::sync::{Acquire, AtomicU32, AtomicU64, Relaxed, Release};
+use crate::sys::{self, Robust};
+use crate::wait::ALL;
+use std::cell::RefCell;
+use std::io;
+
+/// A process on the roll; no two processes of a tree ever have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Process(u64);
+
+impl Process {
+    pub(super) fn new(number: u32, index: usize) -> Process {
+        Process(u64::from(number) << 32 | index as u64)
+    }
+
+    pub(crate) fn from_bits(bits: u64) -> Option<Process> {
+        (bits >> 32 != 0).then_some(Process(bits))
+    }
+
+    pub(crate) fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// The unique half.
+    pub(crate) fn number(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    pub(super) fn index(self) -> usize {
+        self.0 as u32 as usize
+    }
+}
+
+/// The number of a process, when it began, and what it is doing.
+///
+/// | state    | meaning                                                               | left by           |
+/// | -------- | --------------------------------------------------------------------- | ----------------- |
+/// | (zero)   | never used                                                            | who claims it     |
+/// | STARTING | claimed for a process that has not taken its word yet                 | that process      |
+/// | ALIVE    | the process has taken its word at least once                          | who finds it dead |
+/// | DEAD     | found dead; the row may be claimed again                              | who claims it     |
+#[derive(Clone, Copy)]
+pub(super) struct Claim {
+    pub(super) number: u32,
+    pub(super) began_ms: u32,
+    pub(super) state: u32,
+}
+
+pub(super) const STARTING: u32 = 1;
+pub(super) const ALIVE: u32 = 2;
+pub(super) const DEAD: u32 = 3;
+pub(super) const MS_MASK: u32 = u32::MAX >> 2;
+
+impl Claim {
+    pub(super) fn read(bits: u64) -> Claim {
+        Claim {
+            number: (bits >> 32) as u32,
+            began_ms: bits as u32 >> 2,
+            state: bits as u32 & 3,
+        }
+    }
+
+    pub(super) fn bits(self) -> u64 {
+        u64::from(self.number) << 32 | u64::from(self.began_ms << 2 | self.state)
+    }
+
+    pub(super) fn with(self, state: u32) -> Claim {
+        Claim { state, ..self }
+    }
+}
+
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(super) struct Row {
+    pub(super) word: Robust,
+    pub(super) claim: AtomicU64,
+    pub(super) pid: AtomicU32,
+    /// | value | meaning                                                      | left by                  |
+    /// | ----- | ------------------------------------------------------------ | ------------------------ |
+    /// |   0   | nothing to tell                                              | a holding thread's end   |
+    /// |   1   | the word was given back by a thread that ended, or is about to be | who told all sleepers, or holds it again |
+    pub(super) vacated: AtomicU32,
+    pub(super) identity: AtomicU64,
+}
+
+const _: () = assert!(size_of::<Row>() == 64 && size_of::<Robust>() == 40);
+
+thread_local! {
+    /// The rows whose words this thread holds, one per roll at most.
+    static HELD: Held = const { Held(RefCell::new(Vec::new())) };
+}
+
+pub(super) struct Held(RefCell<Vec<&'static Row>>);
+
+impl Held {
+    pub(super) fn add(row: &'static Row) {
+        HELD.try_with(|held| held.0.borrow_mut().push(row)).ok();
+    }
+}
+
+/// In a forked child: what its parent's thread held is none of its business.
+pub(crate) fn forget_held() {
+    HELD.try_with(|held| held.0.borrow_mut().clear()).ok();
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // The first thread's end is the process's, or close to it: there the kernel's mark is wanted.
+        if sys::thread_id() != sys::process_id() {
+            for row in self.0.take() {
+                row.give_back();
+            }
+        }
+    }
+}
+
+impl Row {
+    /// Takes the word for the calling thread if no living thread holds it.
+    pub(super) fn hold(&self) -> io::Result<()> {
+        self.word.hold()?;
+        // Relaxed: the bit is for the kernel, which has locks of its own. From here on it tells of this
+        // thread's end whoever sleeps on the word, since when ever.
+        self.word.word().fetch_or(sys::WAITERS, Relaxed);
+        // Relaxed: a wake too many at worst.
+        self.vacated.store(0, Relaxed);
+        Ok(())
+    }
+
+    /// Lets go of the word in a thread that ends, and has everybody ask after the process from here on.
+    pub(super) fn give_back(&self) {
+        // Release: seen by who finds the word vacant. Pairs with the Acquire in `notice`.
+        self.vacated.store(1, Release);
+        // A forked child's copy of another process's row: refused, as it should be.
+        if self.word.release().is_ok() {
+            self.notice();
+        }
+    }
+
+    /// Passes on what the word tells, to all who sleep on it; true if there was something.
+    ///
+    /// The kernel (or the thread that gave the word back) woke one sleeper. Who finds this undone does it,
+    /// and only when all are awake takes the mark away: so nobody is left out if that one is killed.
+    pub(super) fn notice(&self) -> bool {
+        let word = self.word.word();
+        // Acquire: pairs with the Release in `give_back`; and what the process wrote before it ended is seen.
+        let now = word.load(Acquire);
+        if now & sys::OWNER_DIED != 0 && now & sys::WAITERS != 0 {
+            sys::futex_wake(word, ALL);
+            // Relaxed: the bit alone matters. Relaxed on failure: somebody else did it, or holds the word.
+            word.compare_exchange(now, now & !sys::WAITERS, Relaxed, Relaxed)
+                .ok();
+            return true;
+        }
+        // Relaxed: ordered by the load above.
+        if now & sys::TID == 0 && self.vacated.load(Relaxed) != 0 {
+            sys::futex_wake(word, ALL);
+            // Relaxed: as above.
+            self.vacated.store(0, Relaxed);
+            return true;
+        }
+        false
+    }
+}
