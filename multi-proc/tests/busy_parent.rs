@@ -1,6 +1,7 @@
 //! Forks from a parent whose other threads print, allocate and panic all the time.
 //!
-//! `cargo test -p multi-proc --test busy_parent -- --unprotected` does the same with a bare fork: many of its children hang.
+//! `cargo xtask forks` does it 5 000 times, and looks at the clock. `cargo test -p multi-proc --test busy_parent -- --unprotected` does the
+//! same with a bare fork: many of its children hang.
 
 #![expect(clippy::print_stdout, reason = "printing is what may hang")]
 
@@ -10,18 +11,30 @@ use std::hint::black_box;
 use std::io::{Read as _, Write as _};
 use std::panic;
 use std::process::{ExitCode, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 use support::sys;
 
 const THREADS: usize = 8;
+/// Unless `MULTI_PROC_FORKS` says otherwise.
 const FORKS: u32 = 1_000;
+/// Unless `MULTI_PROC_LOCKS` says otherwise. If it does, those reported late fail the test.
+const LOCKS: u32 = 20;
+/// How many of them are stuck at a time.
+const LOCKS_AT_ONCE: usize = 10;
+const LOCK_DEADLINE: Duration = Duration::from_millis(200);
+const LATE_MAX: Duration = Duration::from_millis(100);
 /// Each that hangs costs a second.
 const UNPROTECTED_FORKS: u32 = 40;
 
 fn main() -> ExitCode {
-    if support::play(&tests![forks_under_fire, forks_bare_under_fire]) {
+    let scenes = tests![
+        forks_under_fire,
+        forks_bare_under_fire,
+        forks_with_a_lock_held
+    ];
+    if support::play(&scenes) {
         return ExitCode::SUCCESS;
     }
     if std::env::args().any(|argument| argument == "--unprotected") {
@@ -29,9 +42,20 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     support::run(
-        &tests![thousand_forks_from_a_busy_parent_do_not_hang],
-        Duration::from_secs(110),
+        &tests![
+            forks_from_a_busy_parent_do_not_hang,
+            child_that_waits_for_a_held_lock_is_reported_in_time_every_time,
+        ],
+        Duration::from_secs(110 * u64::from(forks().max(FORKS) / FORKS)),
     )
+}
+
+fn set(name: &str) -> Option<u32> {
+    Some(std::env::var(name).ok()?.parse().unwrap())
+}
+
+fn forks() -> u32 {
+    set("MULTI_PROC_FORKS").unwrap_or(FORKS)
 }
 
 /// What `scene` has to say at its end, in a process whose standard output goes nowhere.
@@ -100,7 +124,8 @@ fn forks_under_fire() {
             .limit(4)
             .task_timeout(Duration::from_secs(10)),
     );
-    for n in 0..FORKS {
+    let forks = forks();
+    for n in 0..forks {
         group.go(move || {
             work(n as usize);
             Ok(())
@@ -114,20 +139,68 @@ fn forks_under_fire() {
         .for_each(|thread| thread.join().unwrap());
     match outcome {
         Ok(()) => say(&format!(
-            "{FORKS} forks in {:.1?}: 0 hangs",
+            "{forks} forks in {:.1?}: 0 hangs",
             start.elapsed()
         )),
         Err(error) => say(&format!(
-            "{} of {FORKS} hang or fail: {error}",
+            "{} of {forks} hang or fail: {error}",
             error.failed_count()
         )),
     }
 }
 
-fn thousand_forks_from_a_busy_parent_do_not_hang() {
+fn forks_from_a_busy_parent_do_not_hang() {
     let said = play("forks_under_fire");
     println!("    {said}");
     assert!(said.ends_with("0 hangs"), "{said}");
+}
+
+static HELD: Mutex<()> = Mutex::new(());
+
+fn forks_with_a_lock_held() {
+    let (release, released) = mpsc::channel::<()>();
+    let (held, is_held) = mpsc::channel();
+    let holder = std::thread::spawn(move || {
+        let _held = HELD.lock().unwrap();
+        held.send(()).unwrap();
+        let _closed = released.recv();
+    });
+    is_held.recv().unwrap();
+    let locks = set("MULTI_PROC_LOCKS").unwrap_or(LOCKS);
+    let (mut in_time, mut reported, mut latest) = (0, 0, Duration::ZERO);
+    while reported < locks {
+        let mut group = support::build(support::quick().task_timeout(LOCK_DEADLINE));
+        for _ in 0..LOCKS_AT_ONCE {
+            group.go(|| {
+                drop(HELD.lock());
+                Ok(())
+            });
+        }
+        let error = group.wait().unwrap_err();
+        for failure in error.failures() {
+            assert!(failure.is_timed_out(), "{failure}");
+            let late = failure.elapsed().saturating_sub(LOCK_DEADLINE);
+            latest = latest.max(late);
+            reported += 1;
+            in_time += u32::from(late <= LATE_MAX);
+        }
+    }
+    drop(release);
+    holder.join().unwrap();
+    say(&format!(
+        "{in_time} of {reported} reported within the deadline + 100 ms, the last one {latest:.1?} after it"
+    ));
+}
+
+fn child_that_waits_for_a_held_lock_is_reported_in_time_every_time() {
+    let said = play("forks_with_a_lock_held");
+    println!("    {said}");
+    let mut words = said.split(' ');
+    let (in_time, reported) = (words.next(), words.nth(1));
+    assert!(in_time.is_some() && reported.is_some(), "{said}");
+    // Where the machine is not ours alone, all that counts is that each is reported.
+    let is_strict = set("MULTI_PROC_LOCKS").is_some();
+    assert!(!is_strict || in_time == reported, "{said}");
 }
 
 fn forks_bare_under_fire() {

@@ -1,6 +1,7 @@
-//! `cargo xtask kill-points` and `cargo xtask chaos`: participants of a channel are killed, and the rest must go on.
+//! `cargo xtask kill-points` and `cargo xtask chaos`: participants of a channel are killed, and the rest must go on. `cargo xtask forks`:
+//! processes are forked under fire, and none may hang.
 //!
-//! The killing is done by multi-chan's own test program; here it is built for speed, told how much to do, and counted.
+//! All this is done by test programs of multi-chan and multi-proc; here they are built for speed, told how much to do, and counted.
 
 use std::io;
 use std::process::Stdio;
@@ -32,6 +33,7 @@ pub(crate) fn kill_points(workspace: &Workspace, wanted: &KillPoints) -> Result<
     settings.extend(wanted.crowd.then(|| ("MULTI_CROWD", "1".to_owned())));
     run(
         workspace,
+        ("multi-chan", "solo"),
         wanted.filter.as_deref().unwrap_or("kill"),
         &settings,
     )
@@ -69,12 +71,37 @@ pub(crate) fn chaos(workspace: &Workspace, wanted: &Chaos) -> Result<Verdict> {
             .clone()
             .map(|modes| ("MULTI_CHAOS_MODES", modes)),
     );
-    run(workspace, "chaos", &settings)
+    run(workspace, ("multi-chan", "solo"), "chaos", &settings)
 }
 
-fn run(workspace: &Workspace, filter: &str, settings: &[(&str, String)]) -> Result<Verdict> {
+/// What `cargo xtask forks` was asked for.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Forks {
+    /// Forks from a parent whose eight threads print, allocate and panic
+    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..))]
+    count: u32,
+    /// Children that wait for a lock of the parent's: each is to be reported within its deadline and 100 ms
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    locks: u32,
+}
+
+/// Forks processes from a busy parent, and looks for any that hangs.
+pub(crate) fn forks(workspace: &Workspace, wanted: &Forks) -> Result<Verdict> {
+    let settings = [
+        ("MULTI_PROC_FORKS", wanted.count.to_string()),
+        ("MULTI_PROC_LOCKS", wanted.locks.to_string()),
+    ];
+    run(workspace, ("multi-proc", "busy_parent"), "", &settings)
+}
+
+fn run(
+    workspace: &Workspace,
+    (package, test): (&str, &str),
+    filter: &str,
+    settings: &[(&str, String)],
+) -> Result<Verdict> {
     let mut cargo = limit::cargo_test(workspace, LIMIT)?;
-    cargo.args(["--release", "--package", "multi-chan", "--test", "solo"]);
+    cargo.args(["--release", "--package", package, "--test", test]);
     cargo.args(["--", filter, "--nocapture"]);
     cargo.envs(settings.iter().map(|(name, value)| (name, value)));
     let mut cargo = cargo

@@ -111,6 +111,8 @@ enum Task {
     KillPoints(faults::KillPoints),
     /// Kill and stop a channel's senders and receivers at random, and account for every message
     Chaos(faults::Chaos),
+    /// Fork processes from a parent whose threads print, allocate, panic and hold locks; count those that hang
+    Forks(faults::Forks),
     /// Write a small working backend, register it, and say what to edit
     NewBackend {
         /// The part of the crate's name after `multi-`, such as `demo`
@@ -164,6 +166,7 @@ fn run(task: Task) -> Result<ExitCode> {
         } => stress::run(&workspace, &which, seconds.map(Duration::from_secs), seed)?,
         Task::KillPoints(wanted) => faults::kill_points(&workspace, &wanted)?,
         Task::Chaos(wanted) => faults::chaos(&workspace, &wanted)?,
+        Task::Forks(wanted) => faults::forks(&workspace, &wanted)?,
         Task::NewBackend { name } => new_backend::run(&workspace, &name)?,
         Task::RunLimited { .. } => unreachable!("handled above: it needs no workspace"),
     };
