@@ -8,7 +8,7 @@ use crate::fork;
 use crate::layout::{Geometry, Owner};
 use crate::loan::{self, SlotMut, SlotRef};
 use crate::pass::{Arrived, Descriptors, Kind, Label};
-use crate::patience::{Luck, Patience, Step, Wait};
+use crate::patience::{Luck, Pace, Patience, Step, Wait};
 use crate::plain::Plain;
 use crate::ring::{Claim, Nothing, Refused, Ring};
 use crate::robust::ROLL_BYTES;
@@ -30,6 +30,7 @@ pub(crate) struct End<T: Plain> {
     /// Where this handle was last, on its side.
     hint: Hint,
     luck: Luck,
+    pace: Pace,
     capacity: usize,
     /// The side this handle is counted as.
     side: Sides,
@@ -93,6 +94,7 @@ impl<T: Plain> End<T> {
             ring: core.map().ring::<T>(geometry),
             hint: Hint::start(),
             luck: Luck::default(),
+            pace: Pace::default(),
             capacity: options.capacity,
             side,
             uses,
@@ -314,6 +316,12 @@ impl<T: Plain> End<T> {
         self.core.dropped()
     }
 
+    /// Turns that a wait of this handle pauses for before it looks.
+    fn pause(&self) -> u32 {
+        let ring_len = self.ring.geometry().ring_len;
+        self.pace.pause(self.hint.get(), ring_len)
+    }
+
     /// Tells senders that `count` slots are free again.
     #[inline]
     fn freed(&self, count: u32) {
@@ -332,7 +340,7 @@ impl<T: Plain> End<T> {
     #[cold]
     fn claim_room_slowly(&self, owner: Owner, patience: Patience) -> Result<Claim, Why> {
         let event = &self.core.header().freed.0;
-        let mut wait = Wait::new(&self.core, &self.luck, patience);
+        let mut wait = Wait::new(&self.core, &self.luck, patience).pausing(self.pause());
         loop {
             let flags = self.core.flags();
             if flags & CLOSED != 0 {
@@ -376,7 +384,7 @@ impl<T: Plain> End<T> {
     #[cold]
     fn claim_value_slowly(&self, owner: Owner, patience: Patience) -> Result<Claim, Why> {
         let event = &self.core.header().sent.0;
-        let mut wait = Wait::new(&self.core, &self.luck, patience);
+        let mut wait = Wait::new(&self.core, &self.luck, patience).pausing(self.pause());
         // The senders were found gone: one more look, then that is the answer.
         let mut last_look = false;
         loop {
@@ -505,6 +513,7 @@ impl<T: Plain> Clone for End<T> {
             ring: self.ring,
             hint: self.hint.clone(),
             luck: Luck::default(),
+            pace: Pace::default(),
             capacity: self.capacity,
             side: self.side,
             uses: self.uses,
