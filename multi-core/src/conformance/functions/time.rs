@@ -265,10 +265,10 @@ fn task_timeout_counts_from_the_start_of_each_call<S: FnSubject>() -> Verdict {
     }
     let options = GroupOptions::new()
         .limit(1)
-        .task_timeout(Duration::from_millis(500));
+        .task_timeout(Duration::from_millis(800));
     let mut group = with::<S>(options);
     for _ in 0..3 {
-        drop(group.spawn_fn(sleep::<S>, 180));
+        drop(group.spawn_fn(sleep::<S>, 300));
     }
     let outcome = group.wait();
     assert!(outcome.is_ok(), "each call was in time: {outcome:?}");
