@@ -58,7 +58,8 @@
 //!
 //! # What a fork breaks
 //!
-//! A forked child is a copy of the process with one thread. Each row is tested.
+//! A forked child is a copy of the process with one thread. Each row is tested. Nothing of it holds for the processes of a zygote or of
+//! [`Builder::spawn`], which have nothing of what the program did since [`init`].
 //!
 //! | what | in a child | how |
 //! | --- | --- | --- |

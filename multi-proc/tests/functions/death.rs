@@ -1,9 +1,10 @@
 //! Every way for a task to end that is not its own, its parent's included.
 
 use crate::support::{self, Test, sys};
-use crate::{WAYS, groups, tests};
-use multi_proc::{CancelToken, Group, Result, TaskErrorKind};
+use crate::{WAYS, Way, groups, tests};
+use multi_proc::{CancelToken, Group, Interrupt, Result, TaskErrorKind};
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -15,10 +16,13 @@ pub(crate) const TESTS: &[Test] = &tests![
     cancelled_tasks_are_ended,
     function_hears_that_it_is_asked_to_stop,
     function_cancels_its_group,
+    ctrl_c_stops_functions_in_good_order,
     killed_parent_leaves_neither_task_nor_zygote,
 ];
 
 pub(crate) const SCENES: &[Test] = &tests![
+    drains_by_zygote,
+    drains_by_spawn,
     hangs_by_zygote,
     hangs_by_spawn,
     hangs_by_spawn_from_a_thread
@@ -31,8 +35,8 @@ fn overflow(depth: u64) -> u64 {
 }
 
 fn every_way_to_die_is_named() {
-    type Way = (&'static str, fn(()) -> Result);
-    let ways: [Way; 10] = [
+    type Death = (&'static str, fn(()) -> Result);
+    let ways: [Death; 10] = [
         ("left its process with exit code 0 before it ended", |()| {
             std::process::exit(0)
         }),
@@ -200,6 +204,58 @@ fn function_cancels_its_group() {
         let error = hangs.join().unwrap_err();
         assert!(error.is_cancelled(), "{name}: {error}");
         assert!(group.wait().is_err());
+    }
+}
+
+fn drains(way: Way) {
+    sys::ignore(sys::SIGINT, false);
+    let interrupt = Interrupt::install().unwrap();
+    let builder = Group::builder()
+        .grace(Duration::from_secs(600))
+        .interrupt(&interrupt);
+    let mut group = way.1(builder).unwrap();
+    let obeys = |n: u32| {
+        let token = token()?;
+        sys::say("begun\n");
+        token.wait();
+        Ok(n)
+    };
+    let tasks = [1, 2].map(|n| group.spawn_fn(obeys, n));
+    println!("{:?}", tasks.map(|task| task.join().unwrap()));
+    group.wait().unwrap();
+    // The zygote was meant as little as the tasks.
+    let mut after = way.1(Group::builder()).unwrap();
+    println!("{}", after.call(|n: u8| Ok(n), 7).unwrap());
+    after.wait().unwrap();
+}
+
+fn drains_by_zygote() {
+    drains(WAYS[0]);
+}
+
+fn drains_by_spawn() {
+    drains(WAYS[1]);
+}
+
+fn ctrl_c_stops_functions_in_good_order() {
+    for scene in ["drains_by_zygote", "drains_by_spawn"] {
+        // A process group of its own, as a terminal has its programs.
+        let mut program = support::scene(scene)
+            .process_group(0)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Read no further, and closed: what is printed there when the signal comes is nobody's.
+        let lines = BufReader::new(program.stderr.take().unwrap()).lines();
+        assert_eq!(
+            lines.take(2).map(|line| line.unwrap()).collect::<Vec<_>>(),
+            ["begun"; 2]
+        );
+        sys::kill_group(program.id(), sys::SIGINT);
+        let output = program.wait_with_output().unwrap();
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(stdout, "[1, 2]\n7\n", "{scene}: {}", output.status);
     }
 }
 
