@@ -178,7 +178,7 @@ const PRIVATE: [&str; 17] = [
     "end.rs take_side: user.store(0, Release)",
     // Tests' own.
     "robust.rs bury_for_test:",
-    "ring.rs scribble:",
+    "slots.rs scribble:",
     // Needs a child that is late by two seconds; one exchange that several survivors may make.
     "watch.rs is_alive:",
     "robust.rs begin: drop(row.word.release())",

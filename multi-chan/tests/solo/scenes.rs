@@ -2,7 +2,7 @@
 
 use crate::ledger::{Message, SENDERS};
 use crate::stage::{Scene, Side, Stage, Subject, Tried};
-use crate::support::{bare_clone, fork};
+use crate::support::{bare_clone, fork, without_processes};
 use multi_chan::{Exposed, Receiver, Sender, channel};
 use std::cell::RefCell;
 use std::time::Duration;
@@ -402,12 +402,31 @@ pub(crate) fn scenes() -> Vec<Scene<Ours>> {
         },
         Scene {
             name: "a process unknown so far enters and sends",
+            // Not as the first of two deaths: it is a child of the victim that dies here.
+            leaves_something: false,
             act: |play, who| {
                 let pid = std::process::id();
                 // Two processes then: the clone is the one that counts.
                 play.ledger.aim_at_others(0, pid);
                 bare_clone(|| send(play, who)).was_killed();
             },
+            ..Scene::quiet(2)
+        },
+        Scene {
+            name: "find a process dead that held no word",
+            before: |play| {
+                bare_clone(|| send(play, 5)).join();
+            },
+            act: |play, who| (0..2).for_each(|_| recv(play, who)),
+            in_hand: 1,
+            waits_as: Receiver,
+            leaves_something: false,
+            ..Scene::quiet(2)
+        },
+        Scene {
+            name: "fork where it is refused",
+            sleepers: Some((Receiver, 1)),
+            act: |_, _| without_processes(|was_refused| assert!(was_refused)),
             ..Scene::quiet(2)
         },
         Scene {
