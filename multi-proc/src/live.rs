@@ -45,6 +45,8 @@ pub(crate) enum Origin {
         line: OwnedFd,
         /// When it is ended if it has not come to its function by then.
         begins_by: Option<Instant>,
+        /// That time came.
+        is_given_up: bool,
     },
     /// The zygote's child, not ours.
     Zygote(&'static Zygote),
@@ -56,6 +58,7 @@ impl Origin {
         Self::Executed {
             line,
             begins_by: within.and_then(|within| Instant::now().checked_add(within)),
+            is_given_up: false,
         }
     }
 
@@ -119,8 +122,14 @@ impl Live {
 
     /// Ends a child that has not begun in time; it counts as one that ended by itself before that.
     pub(crate) fn give_up(&mut self) {
-        if let Origin::Executed { begins_by, .. } = &mut self.origin {
+        if let Origin::Executed {
+            begins_by,
+            is_given_up,
+            ..
+        } = &mut self.origin
+        {
             *begins_by = None;
+            *is_given_up = true;
         }
         if sys::is_our_child(self.pidfd.as_fd()) {
             drop(sys::pidfd_send_signal(self.pidfd.as_fd(), sys::SIGKILL));

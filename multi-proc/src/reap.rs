@@ -476,11 +476,11 @@ impl Reaper {
                 drop(state);
                 drop(before);
                 let ending = match origin {
-                    Origin::Executed { line, .. }
-                        if !was_pressed && slot.stage() == Some(Stage::Forked) =>
-                    {
-                        Ending::NeverBegan(functions::why_it_never_began(line.as_fd(), exit))
-                    }
+                    Origin::Executed {
+                        line, is_given_up, ..
+                    } if !was_pressed && slot.stage() == Some(Stage::Forked) => Ending::NeverBegan(
+                        functions::why_it_never_began(line.as_fd(), exit, is_given_up),
+                    ),
                     _ => Ending::Collected(exit),
                 };
                 (ending, Some(usage))

@@ -113,20 +113,22 @@ impl Program {
 }
 
 /// Why a child ended before it began: what it said itself, else what its end tells.
-pub(crate) fn why_it_never_began(line: BorrowedFd<'_>, exit: Exit) -> String {
+pub(crate) fn why_it_never_began(line: BorrowedFd<'_>, exit: Exit, is_given_up: bool) -> String {
+    const REMEDY: &str = "call that first in main, whatever the arguments are";
     let mut buffer = vec![0; order::BYTES_MAX];
-    match socket::receive(line, &mut buffer, Patience::None) {
-        Ok(said) if said.len > 0 => String::from_utf8_lossy(&buffer[..said.len]).into_owned(),
-        _ => {
-            let how = match exit {
-                Exit::Code(127) => {
-                    "left with exit code 127, as what cannot be executed does,".into()
-                }
-                Exit::Code(code) => format!("left with exit code {code}"),
-                Exit::Signal { signal, .. } => format!("was killed by signal {signal}"),
-            };
+    match (socket::receive(line, &mut buffer, Patience::None), exit) {
+        (Ok(said), _) if said.len > 0 => String::from_utf8_lossy(&buffer[..said.len]).into_owned(),
+        _ if is_given_up => {
             format!(
-                "its process {how} before it came to multi_proc::init(); call that first in main, whatever the arguments are"
+                "its process did not come to multi_proc::init() for a long time, and was killed; {REMEDY}"
+            )
+        }
+        (_, Exit::Code(code)) => format!(
+            "its process left with exit code {code} before it came to multi_proc::init(); {REMEDY}"
+        ),
+        (_, Exit::Signal { signal, .. }) => {
+            format!(
+                "its process was killed by signal {signal} before it came to multi_proc::init()"
             )
         }
     }

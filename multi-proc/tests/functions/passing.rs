@@ -21,11 +21,12 @@ pub(crate) const TESTS: &[Test] = &tests![
     streams_are_passed_on_purpose,
     one_call_is_held_to_limits_of_its_own,
     hash_keys_differ_between_tasks,
+    green_tasks_call_functions_that_have_green_tasks,
     interrupted_system_calls_are_taken_up_again,
     in_child_and_env_are_refused_where_they_mean_nothing,
 ];
 
-pub(crate) const SCENES: &[Test] = &tests![shows_environment];
+pub(crate) const SCENES: &[Test] = &tests![shows_environment, calls_from_green_tasks];
 
 /// What each descriptor of this process refers to.
 fn descriptors(_: ()) -> Result<Vec<String>> {
@@ -260,6 +261,39 @@ fn one_call_is_held_to_limits_of_its_own() {
         assert!(late.call(slow, ()).unwrap_err().is_timed_out(), "{name}");
         assert_eq!(group.wait().unwrap_err().failed_count(), 1);
     }
+}
+
+/// In a process of its own, since the runtime's threads stay.
+fn calls_from_green_tasks() {
+    for (name, group) in groups() {
+        let group = Arc::new(group);
+        let mut green = multi_goro::Group::new();
+        let sums: Vec<_> = (0..4_u64)
+            .map(|n| {
+                let group = Arc::clone(&group);
+                green.spawn(move || Ok(group.call(sum_in_green_tasks, n)?))
+            })
+            .collect();
+        let sums: Vec<_> = sums.into_iter().map(|sum| sum.join().unwrap()).collect();
+        green.wait().unwrap();
+        println!("{name} {sums:?}");
+    }
+}
+
+fn sum_in_green_tasks(n: u64) -> Result<u64> {
+    let mut green = multi_goro::Group::new();
+    let parts = [n, 10, 20].map(|part| green.spawn(move || Ok(part)));
+    let mut sum = 0;
+    for part in parts {
+        sum += part.join()?;
+    }
+    green.wait()?;
+    Ok(sum)
+}
+
+fn green_tasks_call_functions_that_have_green_tasks() {
+    let (stdout, _) = support::printed_by("calls_from_green_tasks");
+    assert_eq!(stdout, "zygote [30, 31, 32, 33]\nspawn [30, 31, 32, 33]\n");
 }
 
 fn hash_keys_differ_between_tasks() {
