@@ -1,5 +1,5 @@
-//! `cargo xtask kill-points` and `cargo xtask chaos`: participants of a channel are killed, and the rest must go on. `cargo xtask forks`:
-//! processes are forked under fire, and none may hang.
+//! `cargo xtask kill-points` and `cargo xtask chaos`: participants of a channel, or workers of a pool, are killed, and the rest must go on.
+//! `cargo xtask forks`: processes are forked under fire, and none may hang.
 //!
 //! All this is done by test programs of multi-chan and multi-proc; here they are built for speed, told how much to do, and counted.
 
@@ -39,12 +39,27 @@ pub(crate) fn kill_points(workspace: &Workspace, wanted: &KillPoints) -> Result<
     )
 }
 
+/// Who is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Victims {
+    /// Senders and receivers of channels
+    Chan,
+    /// Workers of a pool of processes
+    Pool,
+}
+
 /// What `cargo xtask chaos` was asked for.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Chaos {
-    /// How many processes to kill
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
-    kills: u64,
+    /// Whose processes
+    #[arg(value_enum, default_value_t = Victims::Chan)]
+    victims: Victims,
+    /// How many processes to kill [default: 10000 of channels, 2000 of a pool]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    kills: Option<u64>,
+    /// How many jobs a pool is to do at least [default: 100000]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    jobs: Option<u64>,
     /// Stop after so many minutes, even if fewer were killed
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     minutes: Option<u64>,
@@ -56,21 +71,31 @@ pub(crate) struct Chaos {
     modes: Option<String>,
 }
 
-/// Kills and stops senders and receivers at random, and accounts for every message.
+/// Kills and stops processes at random, and accounts for every message, or every job.
 pub(crate) fn chaos(workspace: &Workspace, wanted: &Chaos) -> Result<Verdict> {
-    let mut settings = vec![("MULTI_CHAOS_KILLS", wanted.kills.to_string())];
-    settings.extend(
-        wanted
-            .minutes
-            .map(|minutes| ("MULTI_CHAOS_MINUTES", minutes.to_string())),
+    let is_pool = wanted.victims == Victims::Pool;
+    if !is_pool && wanted.jobs.is_some() {
+        return Err("channels do no jobs: --jobs is for `cargo xtask chaos pool`".into());
+    }
+    if is_pool && wanted.modes.is_some() {
+        return Err("a pool has no kinds: --modes is for `cargo xtask chaos chan`".into());
+    }
+    let kills = wanted.kills.unwrap_or(if is_pool { 2_000 } else { 10_000 });
+    let mut settings = vec![("MULTI_CHAOS_KILLS", kills.to_string())];
+    let mut set = |name, value: Option<String>| settings.extend(value.map(|value| (name, value)));
+    // A pool's workers are killed until there were enough; so long at most.
+    let minutes = wanted.minutes.or(is_pool.then_some(30));
+    set(
+        "MULTI_CHAOS_MINUTES",
+        minutes.map(|minutes| minutes.to_string()),
     );
-    settings.extend(wanted.seed.map(|seed| ("MULTI_SEED", seed.to_string())));
-    settings.extend(
-        wanted
-            .modes
-            .clone()
-            .map(|modes| ("MULTI_CHAOS_MODES", modes)),
-    );
+    set("MULTI_SEED", wanted.seed.map(|seed| seed.to_string()));
+    set("MULTI_CHAOS_MODES", wanted.modes.clone());
+    if is_pool {
+        let jobs = wanted.jobs.unwrap_or(100_000);
+        set("MULTI_CHAOS_JOBS", Some(jobs.to_string()));
+        return run(workspace, ("multi-proc", "pool_chaos"), "", &settings);
+    }
     run(workspace, ("multi-chan", "solo"), "chaos", &settings)
 }
 
@@ -94,6 +119,7 @@ pub(crate) fn forks(workspace: &Workspace, wanted: &Forks) -> Result<Verdict> {
     run(workspace, ("multi-proc", "busy_parent"), "", &settings)
 }
 
+/// Runs the tests of a package that `filter` names.
 fn run(
     workspace: &Workspace,
     (package, test): (&str, &str),

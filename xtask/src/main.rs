@@ -109,7 +109,7 @@ enum Task {
     },
     /// Kill each operation of a channel after every shared write it makes; print points × results
     KillPoints(faults::KillPoints),
-    /// Kill and stop a channel's senders and receivers at random, and account for every message
+    /// Kill a channel's senders and receivers, or a pool's workers, at random, and account for every message, or every job
     Chaos(faults::Chaos),
     /// Fork processes from a parent whose threads print, allocate, panic and hold locks; count those that hang
     Forks(faults::Forks),

@@ -26,6 +26,8 @@ pub(super) struct Books {
     pub(super) is_ending: bool,
     /// Workers in a row that did not come to their first job.
     pub(super) false_starts: u32,
+    /// Those among them that nobody else killed.
+    pub(super) own_false_starts: u32,
     /// Not before this is the next one tried.
     pub(super) hire_at: Option<Instant>,
     pub(super) last_false_start: Option<TaskErrorKind>,
@@ -120,6 +122,7 @@ impl Books {
             is_closed: false,
             is_ending: false,
             false_starts: 0,
+            own_false_starts: 0,
             hire_at: None,
             last_false_start: None,
             counts: Counts::default(),

@@ -7,15 +7,19 @@ use super::word::{Phase, Wake};
 use super::worker;
 use crate::outcome::{End, Settles};
 use crate::start::{self, Patience};
+use crate::sys;
 use multi_core::ledger::Ticket;
 use multi_core::{TaskErrorKind, TaskOptions, clock};
 use std::io;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-/// Workers in a row that end before their first job, none else being there, until the jobs that wait are given up. With the pauses between
+/// Workers in a row that end before their first job, nobody else being ready, until the jobs that wait are given up. With the pauses between
 /// them a quarter of a second: what a shortage of processes or a broken initialiser does not outlast is worth telling.
 const FALSE_STARTS: u32 = 8;
+/// The same with those counted that a stranger's SIGKILL ended, which says nothing of the next one, unless it goes on for half a minute: the
+/// system may be out of memory.
+const KILLED_STARTS: u32 = 40;
 /// After the first of them; twice as long each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 /// No initialiser that fails takes so long that two failures so far apart count as in a row.
@@ -192,10 +196,11 @@ impl Hub {
             matches!(books.crew[index], Hand::At { .. })
                 && self.board.row(index).post() != Post::Starting
         });
-        if is_any_ready || books.false_starts < FALSE_STARTS {
+        if is_any_ready || !books.is_hopeless() {
             return;
         }
-        books.false_starts = 0;
+        let in_a_row = books.false_starts;
+        books.forget_false_starts();
         let reason = books.last_false_start.take();
         let reason = reason.map_or_else(String::new, |kind| describe(&kind));
         for job in 0..self.board.jobs {
@@ -204,7 +209,7 @@ impl Hub {
             }
             if let Some(wake) = self.board.word(job).withdraw() {
                 let why = format!(
-                    "{FALSE_STARTS} workers in a row ended before their first job, the last one: {reason}"
+                    "{in_a_row} workers in a row ended before their first job, the last one: {reason}"
                 );
                 books.seats[job].verdict = Some(TaskErrorKind::Start(io::Error::other(why)));
                 self.tell(job, wake);
@@ -349,16 +354,32 @@ impl Books {
         // Long ago the next one must have been a success, though it has not ended yet.
         let is_old = |at: Instant| at.elapsed() > PATIENCE;
         if self.hire_at.is_some_and(is_old) {
-            self.false_starts = 0;
+            self.forget_false_starts();
         }
         let pause = FIRST_PAUSE * (1 << self.false_starts.min(10));
         self.false_starts += 1;
+        let is_strangers = matches!(
+            kind,
+            TaskErrorKind::Signaled {
+                signal: sys::SIGKILL,
+                ..
+            }
+        );
+        self.own_false_starts += u32::from(!is_strangers);
         self.hire_at = Instant::now().checked_add(pause);
         self.last_false_start = Some(kind);
     }
 
+    fn is_hopeless(&self) -> bool {
+        self.own_false_starts >= FALSE_STARTS || self.false_starts >= KILLED_STARTS
+    }
+
+    fn forget_false_starts(&mut self) {
+        (self.false_starts, self.own_false_starts) = (0, 0);
+    }
+
     fn good_start(&mut self) {
-        self.false_starts = 0;
+        self.forget_false_starts();
         self.hire_at = None;
     }
 }

@@ -17,6 +17,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,8 +26,11 @@ use std::time::{Duration, Instant};
 const NAP: Duration = Duration::from_millis(2);
 /// How often a message that found its lane full is sent again.
 const RESEND: Duration = Duration::from_millis(1);
-/// Jobs after which a caller that never had to wait long looks at the workers in passing: 3 µs each time.
+/// Jobs after which a caller that never has to sleep looks at the workers in passing: 3 µs each time.
 const LOOK_EVERY: u64 = 256;
+/// So long after the last look, a caller that is about to sleep looks, too: else short waits, one after another, would never find out that
+/// fewer and fewer workers do the jobs.
+const LOOK_AFTER_NS: u64 = 2_000_000;
 
 /// What a pool's builder set for its workers.
 pub(super) struct Settings {
@@ -54,6 +58,8 @@ pub(super) struct Hub {
     origin: Instant,
     books: Mutex<Books>,
     luck: Luck,
+    /// When somebody looked at the workers, by `elapsed_ns`.
+    looked_ns: AtomicU64,
     /// Of this round of the pool.
     token: Mutex<Option<CancelToken>>,
 }
@@ -86,6 +92,7 @@ impl Hub {
             origin: Instant::now(),
             books,
             luck: Luck::new(),
+            looked_ns: AtomicU64::new(0),
             token: Mutex::new(None),
         }
     }
@@ -141,10 +148,26 @@ impl Hub {
             is_used: false,
         };
         if is_look_due {
-            self.reaper.sweep();
-            self.tend();
+            self.look_at_workers();
         }
         Ok(blank)
+    }
+
+    /// Collects workers that have ended, and hires others.
+    pub(super) fn look_at_workers(self: &Arc<Self>) {
+        // Relaxed: a time to go by, no more.
+        self.looked_ns.store(self.elapsed_ns(), Ordering::Relaxed);
+        self.reaper.sweep();
+        self.tend();
+    }
+
+    /// For whoever is about to sleep.
+    fn look_now_and_then(self: &Arc<Self>) {
+        // Relaxed: as above.
+        let looked_ns = self.looked_ns.load(Ordering::Relaxed);
+        if self.elapsed_ns().saturating_sub(looked_ns) > LOOK_AFTER_NS {
+            self.look_at_workers();
+        }
     }
 
     /// As [`take`](Self::take), waiting for one: for ever, or until the time is up or the round is cancelled.
@@ -258,6 +281,7 @@ impl Hub {
         if self.luck.look(is_done) {
             return true;
         }
+        self.look_now_and_then();
         let left = |until: Instant| until.saturating_duration_since(Instant::now());
         let nap = until.map_or(NAP, |until| left(until).min(NAP));
         self.board.word(job).sleep(nap);
@@ -281,6 +305,7 @@ impl Hub {
     pub(super) fn wait_for_any(self: &Arc<Self>, key: u64, until: Option<Instant>) {
         let is_over = || self.board.has_done() || self.reaper.key() != key;
         if !self.luck.look(|| self.board.has_done()) {
+            self.look_now_and_then();
             let armed = self.board.arm_bell();
             if !is_over() {
                 let left = until.map(|until| until.saturating_duration_since(Instant::now()));

@@ -232,8 +232,7 @@ impl Pool {
     #[must_use]
     pub fn status(&self) -> PoolStatus {
         self.hub.check_owner();
-        self.hub.reaper.sweep();
-        self.hub.tend();
+        self.hub.look_at_workers();
         let phases = (0..self.hub.board.jobs).map(|job| self.hub.board.word(job).phase());
         let (mut queued, mut running) = (0, 0);
         for phase in phases {

@@ -56,6 +56,12 @@ pub(crate) fn kill(pid: u32, signal: i32) {
     assert_eq!(result, 0, "kill({pid}, {signal})");
 }
 
+/// As [`kill`], for one that may be gone; whether it was there.
+pub(crate) fn try_kill(pid: u32, signal: i32) -> bool {
+    // SAFETY: takes numbers only.
+    unsafe { libc::kill(pid as i32, signal) == 0 }
+}
+
 /// Whether process `pid` exists, dead ones that nobody collected included.
 pub(crate) fn exists(pid: u32) -> bool {
     // SAFETY: signal 0 only looks.
