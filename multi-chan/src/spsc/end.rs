@@ -120,6 +120,42 @@ impl<T: Plain> End<T> {
     }
 }
 
+/// What both ends of a channel have alike.
+macro_rules! both {
+    () => {
+        /// The channel's descriptors, to be passed to another program.
+        ///
+        /// # Errors
+        /// [`Error::is_not_passable`](crate::Error::is_not_passable) if it was not made
+        /// [`in_memfd`](crate::Builder::in_memfd), [`Error::is_memory`](crate::Error::is_memory) if no descriptor is to be had.
+        pub fn descriptors(&self) -> Result<crate::Descriptors, crate::Error> {
+            self.end.core.descriptors()
+        }
+
+        /// True once somebody has closed the channel; there may still be values in it.
+        pub fn is_closed(&self) -> bool {
+            self.end.is_closed()
+        }
+
+        /// Values in the channel at this moment.
+        pub fn len(&self) -> usize {
+            self.end.lane.len()
+        }
+
+        /// True if the channel holds no value at this moment.
+        pub fn is_empty(&self) -> bool {
+            self.len() == 0
+        }
+
+        /// The capacity asked for.
+        pub fn capacity(&self) -> usize {
+            self.end.lane.capacity()
+        }
+    };
+}
+
+pub(super) use both;
+
 /// A wait whose posters make no fence.
 pub(crate) fn wait<'a>(core: &Core, luck: &'a Luck, patience: Patience) -> Wait<'a> {
     Wait::new(core, luck, patience).fenceless()

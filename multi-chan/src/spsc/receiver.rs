@@ -211,15 +211,6 @@ impl<T: Plain> Receiver<T> {
         self.end.core.close()
     }
 
-    /// The channel's descriptors, to be passed to another program.
-    ///
-    /// # Errors
-    /// [`Error::is_not_passable`] if it was not made [`in_memfd`](crate::Builder::in_memfd), [`Error::is_memory`] if no
-    /// descriptor is to be had.
-    pub fn descriptors(&self) -> Result<Descriptors, Error> {
-        self.end.core.descriptors()
-    }
-
     /// Makes a handle of descriptors that came from another program (or this one). This process counts as a receiver from
     /// here on; it has the side from its first use, unless another handle has it, in this process or another.
     ///
@@ -231,25 +222,7 @@ impl<T: Plain> Receiver<T> {
         Ok(Receiver { end })
     }
 
-    /// True once somebody has closed the channel; there may still be values in it.
-    pub fn is_closed(&self) -> bool {
-        self.end.is_closed()
-    }
-
-    /// Values in the channel at this moment.
-    pub fn len(&self) -> usize {
-        self.end.lane.len()
-    }
-
-    /// True if the channel holds no value at this moment.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The capacity asked for.
-    pub fn capacity(&self) -> usize {
-        self.end.lane.capacity()
-    }
+    end::both!();
 }
 
 impl<T: Plain> fmt::Debug for Receiver<T> {
