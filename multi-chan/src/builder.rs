@@ -54,8 +54,7 @@ impl Builder {
 
     /// What becomes of a message whose receiver dies with it; [`Delivery::AtMostOnce`] unless said.
     ///
-    /// `AtLeastOnce` is for plain data with several receivers: [`build`](Self::build) and
-    /// [`build_chan`](Self::build_chan). The others answer [`Error::is_unsupported`].
+    /// [`build_spsc`](Self::build_spsc) answers [`Error::is_unsupported`] to `AtLeastOnce`.
     pub fn delivery(mut self, delivery: Delivery) -> Builder {
         self.delivery = delivery;
         self
@@ -97,8 +96,7 @@ impl Builder {
 
     /// Makes a channel for messages of bytes and its two ends, as [`bytes`](crate::bytes) does.
     ///
-    /// Of the options it heeds the capacity, the arena and [`pollable`](Self::pollable). A message in the hands of a
-    /// receiver that dies goes with it.
+    /// Of the options it heeds the capacity, the arena, the delivery and [`pollable`](Self::pollable).
     ///
     /// # Errors
     /// As [`build`](Self::build).

@@ -3,7 +3,7 @@
 /// What becomes of a message whose receiver dies before it has acknowledged it.
 ///
 /// A message is acknowledged when [`recv`](crate::Receiver::recv) has copied it, or when its
-/// [`SlotRef`](crate::SlotRef) is dropped.
+/// [`SlotRef`](crate::SlotRef), [`BytesRef`](crate::BytesRef) or `MessageRef` is dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Delivery {

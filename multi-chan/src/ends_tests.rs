@@ -202,12 +202,12 @@ fn a_slow_survivor_takes_no_message_from_the_next_owner_of_a_row() {
     let meanwhile = || {
         // The row still names the dead; and then this survivor is stopped. Another one buries it, and the row goes
         // to a process that receives the same message.
-        rx.ring.sweep(ROW, || true, |_, _| ());
+        rx.ring.sweep(ROW, || true, |_, _| false);
         let claim = rx.ring.claim_value(heir, &Hint::start()).unwrap();
         **claimed_by_heir.borrow_mut() = Some(claim);
         true
     };
-    assert_eq!(rx.ring.sweep(ROW, meanwhile, |_, _| ()), 0);
+    assert_eq!(rx.ring.sweep(ROW, meanwhile, |_, _| false), 0);
     assert!(
         rx.ring.claim_value(9, &Hint::start()).is_err(),
         "taken from a live receiver"

@@ -58,6 +58,8 @@ pub enum KillPoint {
     GivenBack,
     /// A sender has withdrawn a reserved slot and not yet told anybody.
     Withdrawn,
+    /// A receiver has acknowledged a message that may come again, and not yet freed a chunk of it.
+    Acknowledged,
 }
 
 #[cfg(all(feature = "kill-points", not(loom)))]

@@ -318,16 +318,17 @@ impl Geometry {
     /// # Errors
     /// When the bytes do not fit an address space, or `T` wants more alignment than a page.
     pub(crate) fn new<T>(capacity: usize, delivery: Delivery) -> Result<Geometry, Error> {
-        Geometry::with_alignment::<T>(capacity, copy::alignment::<T>(), delivery)
+        Geometry::with_lead::<T>(capacity, 0, delivery)
     }
 
-    /// The same with values at multiples of `align_min` at least: 1 for values that are not copied as a whole.
+    /// The same for values of which the first `lead` bytes are read and written by themselves, and what follows as a whole:
+    /// that is what is aligned for copies.
     ///
     /// # Errors
     /// As [`new`](Self::new).
-    pub(crate) fn with_alignment<T>(
+    pub(crate) fn with_lead<T>(
         capacity: usize,
-        align_min: usize,
+        lead: usize,
         delivery: Delivery,
     ) -> Result<Geometry, Error> {
         let redelivers = delivery == Delivery::AtLeastOnce;
@@ -341,8 +342,10 @@ impl Geometry {
         }
         let overflow = || Error::capacity(capacity, size_of::<T>());
         let ring_len = capacity.max(1);
-        let align = align_of::<T>().max(align_of::<Slot>()).max(align_min);
-        let value_offset = head_bytes.next_multiple_of(align);
+        let align = align_of::<T>()
+            .max(align_of::<Slot>())
+            .max(copy::alignment::<T>());
+        let value_offset = (head_bytes + lead).next_multiple_of(align) - lead;
         let slots_offset = SLOTS_BASE.next_multiple_of(align);
         let stride = value_offset
             .checked_add(size_of::<T>())

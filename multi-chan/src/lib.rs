@@ -165,7 +165,7 @@ pub use message::{
     BytesReceiver, BytesRef, BytesSender, RecvMessageError, Reserved, SendMessageError, bytes,
 };
 #[cfg(all(not(loom), feature = "serde"))]
-pub use message::{MessageReceiver, MessageSender, messages};
+pub use message::{MessageReceiver, MessageRef, MessageSender, messages};
 #[cfg(not(loom))]
 pub use pass::Descriptors;
 pub use plain::Plain;

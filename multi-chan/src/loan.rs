@@ -282,7 +282,8 @@ fn with_entry<R>(core: &Core, act: impl FnOnce(&mut InHand) -> R) -> Option<R> {
         .flatten()
 }
 
-fn hold(core: &Core) {
+/// Notes that this thread has one more message of the channel in its hands.
+pub(crate) fn hold(core: &Core) {
     if with_entry(core, |entry| entry.count += 1).is_some() {
         return;
     }
@@ -301,7 +302,8 @@ fn hold(core: &Core) {
         .ok();
 }
 
-fn let_go(core: &Core) {
+/// Notes that this thread has one message less.
+pub(crate) fn let_go(core: &Core) {
     with_entry(core, |entry| entry.count = entry.count.saturating_sub(1));
 }
 

@@ -29,4 +29,4 @@ pub use error::{RecvMessageError, SendMessageError};
 #[cfg(not(loom))]
 pub use guard::{BytesRef, Reserved};
 #[cfg(all(not(loom), feature = "serde"))]
-pub use typed::{MessageReceiver, MessageSender, messages};
+pub use typed::{MessageReceiver, MessageRef, MessageSender, messages};

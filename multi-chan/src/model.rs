@@ -345,7 +345,7 @@ fn a_dead_senders_claim_is_stepped_over_whoever_sweeps() {
         let sweepers = [(); 2].map(|()| {
             let channel = channel.clone();
             thread::spawn(move || {
-                let undone = channel.ring.sweep(5, || true, |_, _| {});
+                let undone = channel.ring.sweep(5, || true, |_, _| false);
                 channel.ring.header().sent.0.post_all();
                 channel.finished();
                 undone
@@ -418,7 +418,7 @@ fn a_dead_receivers_message_comes_again_whoever_sweeps() {
         let sweepers = [(); 2].map(|()| {
             let channel = channel.clone();
             thread::spawn(move || {
-                channel.ring.sweep(5, || true, |_, _| ());
+                channel.ring.sweep(5, || true, |_, _| false);
                 channel.ring.header().sent.0.post_all();
                 channel.finished();
             })
@@ -442,7 +442,7 @@ fn a_dead_receivers_claim_gives_the_slot_back() {
         fence(SeqCst);
         let survivor = channel.clone();
         let sweeper = thread::spawn(move || {
-            survivor.ring.sweep(5, || true, |_, _| {});
+            survivor.ring.sweep(5, || true, |_, _| false);
             survivor.ring.header().freed.0.post_all();
             survivor.finished();
         });

@@ -22,7 +22,7 @@ const WRITES_MAX: u32 = 8;
 impl Channel {
     /// What a survivor does once it knows of the death.
     pub(crate) fn bury(&self) {
-        self.ring.sweep(row_of(DEAD), || true, |_, _| {});
+        self.ring.sweep(row_of(DEAD), || true, |_, _| false);
         let header = self.ring.header();
         header.sent.0.post_all();
         header.freed.0.post_all();
@@ -104,7 +104,7 @@ fn a_sender_may_die_after_any_write_beside_another_sender() {
             let sending = thread::spawn(move || other.push(8).is_ok());
             let ended = dies_after(writes, || channel.send_as_victim(7));
             assert!(sending.join().unwrap());
-            channel.ring.sweep(row_of(DEAD), || true, |_, _| {});
+            channel.ring.sweep(row_of(DEAD), || true, |_, _| false);
             let mut received = channel.drain();
             received.sort_unstable();
             // A victim whose exchange failed once has not published by its second write.
@@ -145,7 +145,7 @@ fn a_receiver_may_die_after_any_write_beside_another_receiver() {
             let receiving = thread::spawn(move || other.pop().unwrap());
             let ended = dies_after(writes, || channel.recv_as_victim());
             let mut received = vec![receiving.join().unwrap()];
-            channel.ring.sweep(row_of(DEAD), || true, |_, _| {});
+            channel.ring.sweep(row_of(DEAD), || true, |_, _| false);
             received.extend(channel.drain());
             received.sort_unstable();
             // Nothing came twice, and nothing was lost but what the victim took.
@@ -243,14 +243,14 @@ fn a_slow_survivor_does_no_harm_to_the_next_owner_of_a_row() {
             let burying = thread::spawn(move || {
                 // Acquire, AcqRel: as in `Core::undo` and `Core::bury_dead`.
                 slow.ring
-                    .sweep(row_of(DEAD), || its_row.load(Acquire) == OLD, |_, _| {});
+                    .sweep(row_of(DEAD), || its_row.load(Acquire) == OLD, |_, _| false);
                 its_row.compare_exchange(OLD, 0, AcqRel, Relaxed).ok();
             });
             // As `Core::claim_row` and the newcomer's first send.
             // Acquire: as above.
             channel
                 .ring
-                .sweep(row_of(DEAD), || row.load(Acquire) == OLD, |_, _| {});
+                .sweep(row_of(DEAD), || row.load(Acquire) == OLD, |_, _| false);
             let taken = [OLD, 0]
                 .into_iter()
                 // AcqRel: as in `Core::claim_row`.

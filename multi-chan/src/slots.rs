@@ -112,6 +112,13 @@ impl<T: Plain> Ring<T> {
         }
     }
 
+    /// Writes the first word of the value of a slot claimed by `claim_value`, for survivors.
+    #[inline]
+    pub(crate) fn write_word(&self, claim: Claim, word: u64) {
+        // Release: our reading is done. Pairs with the fence in `glance`, through our death.
+        self.word(claim.index(), 0).store(word, Release);
+    }
+
     /// The first words of the value of a slot claimed by `claim_value`, each read once.
     #[inline]
     pub(crate) fn read_words<const N: usize>(&self, claim: Claim) -> [u64; N] {

@@ -13,14 +13,15 @@ impl<T: Plain> Ring<T> {
     /// exchange, and a claim undone twice is undone once. `still_his` says whether the row still
     /// names the dead process: another survivor may have finished and the row have a new owner.
     ///
-    /// `before_free` sees the index and the stamp of each slot that a dead receiver had, before it is freed:
-    /// what the value stands for is freed first. It may be called by several survivors for one slot, and late.
+    /// `settle` sees the index and the stamp of each slot that a dead receiver had, and frees what the value stands for, unless it
+    /// is to come again; where messages do, it tells whether this one was acknowledged. It may be called by several
+    /// survivors for one slot, and late.
     #[cold]
     pub(crate) fn sweep(
         &self,
         row: u16,
         still_his: impl Fn() -> bool,
-        before_free: impl Fn(usize, u64),
+        settle: impl Fn(usize, u64) -> bool,
     ) -> usize {
         let mut undone = 0;
         for (index, slot, bits) in self.used_slots() {
@@ -30,10 +31,11 @@ impl<T: Plain> Ring<T> {
             if row_of(stamp.owner) != row {
                 continue;
             }
+            let freed = Stamp::new(lap_after(stamp.lap), 0, State::Free);
             let after = match stamp.state {
                 State::Busy => Stamp::new(stamp.lap, 0, State::Skip),
                 State::Taking if self.redelivers() => Stamp::new(stamp.lap, 0, State::Returned),
-                State::Taking => Stamp::new(lap_after(stamp.lap), 0, State::Free),
+                State::Taking => freed,
                 State::Free | State::Full | State::Skip | State::Sealed | State::Returned => {
                     continue;
                 }
@@ -47,11 +49,15 @@ impl<T: Plain> Ring<T> {
             if !still_his() {
                 break;
             }
+            let after = match stamp.state {
+                State::Taking if self.redelivers() && settle(index, bits) => freed,
+                _ => after,
+            };
             for nth in (1..run_len).rev() {
-                undone += usize::from(self.undo_in_run(index + nth, stamp, after, &before_free));
+                undone += usize::from(self.undo_in_run(index + nth, stamp, after, &settle));
             }
             if stamp.state == State::Taking && !self.redelivers() {
-                before_free(index, bits);
+                settle(index, bits);
             }
             // AcqRel: stands in for the dead owner's publish or free, which were Release.
             // Relaxed on failure: another survivor did it.
@@ -84,7 +90,7 @@ impl<T: Plain> Ring<T> {
         index: usize,
         run: Stamp,
         after: Stamp,
-        before_free: impl Fn(usize, u64),
+        settle: impl Fn(usize, u64) -> bool,
     ) -> bool {
         let slot = self.slot(index);
         let full = Stamp::new(run.lap, 0, State::Full).bits();
@@ -96,7 +102,7 @@ impl<T: Plain> Ring<T> {
             return false;
         }
         if run.state == State::Taking && !self.redelivers() {
-            before_free(index, bits);
+            settle(index, bits);
         }
         // AcqRel: as in `sweep`. Acquire on failure: another survivor did it; as above.
         let undone = slot

@@ -3,15 +3,18 @@
 #![expect(unsafe_code, reason = "lends the bytes of a run that it holds")]
 
 use crate::layout::Owner;
+use crate::loan;
 use crate::message::arena::Run;
 use crate::message::error::{RecvMessageError, Refusal, SendMessageError};
 use crate::message::link::{Claimed, Link};
 use crate::message::packet::INLINE;
 use crate::patience::Patience;
 use std::fmt;
+use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::slice;
+use std::thread;
 
 /// Room for one message, to be written in place and then [committed](Reserved::commit); dropping it gives the
 /// room back.
@@ -184,18 +187,29 @@ impl fmt::Debug for Reserved<'_> {
 
 /// A received message where it lies; dropping it acknowledges the message and gives its room back.
 ///
-/// If the process dies before, the message was not received: see the channel's delivery. Processes that keep to
-/// the protocol leave the bytes alone; a process that scribbles over the channel's memory could change them while they
+/// If the process dies before, or panics, what becomes of the message is the channel's [`Delivery`](crate::Delivery): with
+/// `AtLeastOnce` it is received again. Processes that keep to the protocol leave the bytes alone; a process that scribbles over the channel's memory could change them while they
 /// are borrowed, which no slice can stand. [`copied`](BytesRef::copied) and [`recv`](crate::BytesReceiver::recv)
 /// copy in a way that can.
 ///
 /// # Fork
 /// The message stays the parent's. In a child, dropping the copy does nothing, and dereferencing panics. A reference
 /// got before the fork must not be used in the child.
+///
+/// It stays on the thread that made it, since messages in hand are counted by thread:
+///
+/// ```compile_fail,E0277
+/// fn needs_send<T: Send>() {}
+/// needs_send::<multi_chan::BytesRef<'static>>();
+/// ```
 #[must_use = "dropping it acknowledges the message"]
 pub struct BytesRef<'a> {
     link: &'a Link,
     message: Claimed,
+    attempts: u32,
+    /// The thread was panicking already when it got the message.
+    panicking: bool,
+    _not_send: PhantomData<*const ()>,
 }
 
 impl<'a> BytesRef<'a> {
@@ -205,7 +219,55 @@ impl<'a> BytesRef<'a> {
     ) -> Result<BytesRef<'a>, RecvMessageError> {
         let message = link.claim_message(patience)?;
         link.lend();
-        Ok(BytesRef { link, message })
+        if link.end().redelivers() {
+            loan::hold(link.end().core());
+        }
+        Ok(BytesRef {
+            link,
+            message,
+            attempts: link.count_attempt(&message),
+            panicking: thread::panicking(),
+            _not_send: PhantomData,
+        })
+    }
+
+    /// How often the message has been handed out in such a guard, this time included; more than 1 only with
+    /// [`Delivery::AtLeastOnce`](crate::Delivery::AtLeastOnce). See [`SlotRef::attempts`](crate::SlotRef::attempts).
+    pub fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// True if the message was handed out before.
+    pub fn redelivered(&self) -> bool {
+        self.attempts > 1
+    }
+
+    /// Gives the message back without acknowledging it: it is received again, perhaps by this receiver.
+    ///
+    /// # Panics
+    /// In a channel with [`Delivery::AtMostOnce`](crate::Delivery::AtMostOnce): nothing comes back there.
+    #[track_caller]
+    pub fn give_back(self) {
+        assert!(
+            self.link.end().redelivers(),
+            "no message comes back in this channel: make it with Delivery::AtLeastOnce"
+        );
+        ManuallyDrop::new(self).let_go(false);
+    }
+
+    fn let_go(&mut self, acknowledged: bool) {
+        if !self.link.has_claimed(&self.message) {
+            // A forked child's copy of a guard: the message is its parent's.
+            return;
+        }
+        if acknowledged {
+            self.link.acknowledge(self.message);
+        } else {
+            self.link.give_back(self.message);
+        }
+        if self.link.end().redelivers() {
+            loan::let_go(self.link.end().core());
+        }
     }
 
     /// A copy of the bytes, made so that a process that scribbles can spoil them and no more.
@@ -235,7 +297,8 @@ impl Deref for BytesRef<'_> {
 
 impl Drop for BytesRef<'_> {
     fn drop(&mut self) {
-        self.link.finish(self.message);
+        let by_panic = thread::panicking() && !self.panicking;
+        self.let_go(!(by_panic && self.link.end().redelivers()));
     }
 }
 

@@ -35,20 +35,12 @@ pub(crate) struct Claimed {
 impl Link {
     /// Makes a channel and its two ends.
     pub(crate) fn pair(options: &Builder, arena_bytes: usize) -> Result<(Link, Link), Error> {
-        if options.delivery != Delivery::AtMostOnce {
-            return Err(Error::unsupported(
-                "messages of any size are delivered at most once: make the channel without Delivery::AtLeastOnce, or send plain data",
-            ));
-        }
         // Only what messages of any size can do: see "Not promised" in README.md.
         let options = &Builder::new()
             .capacity(options.capacity)
+            .delivery(options.delivery)
             .pollable(options.pollable);
-        let geometry = Geometry::with_alignment::<Packet>(options.capacity, 1, options.delivery)?;
-        // Two cache lines a slot, and the bodies of packets at a word's alignment, behind stamp and head.
-        assert!(geometry.stride == 128 && geometry.value_offset == 8);
-        assert!(geometry.slots_offset.is_multiple_of(128));
-        let geometry = geometry.with_arena(arena_bytes)?;
+        let geometry = Link::geometry(options)?.with_arena(arena_bytes)?;
         let link = |end: End<Packet>| {
             let arena = *end.core().arena().expect("the geometry has an arena");
             Link { end, arena }
@@ -56,6 +48,22 @@ impl Link {
         let (sender, receiver) =
             End::pair_laid_out(options, geometry, None, Sides::SENDER, Sides::RECEIVER)?;
         Ok((link(sender), link(receiver)))
+    }
+
+    /// The ring of packets.
+    fn geometry(options: &Builder) -> Result<Geometry, Error> {
+        let (capacity, delivery) = (options.capacity, options.delivery);
+        let geometry = Geometry::with_lead::<Packet>(capacity, Packet::LEAD, delivery)?;
+        // Bodies lie at a word's alignment, and end at one; if nothing comes again, a slot is two cache lines.
+        let at_most_once = (128, 8);
+        let at_least_once = (144, 24);
+        let expected = match delivery {
+            Delivery::AtMostOnce => at_most_once,
+            Delivery::AtLeastOnce => at_least_once,
+        };
+        assert!((geometry.stride, geometry.value_offset) == expected);
+        assert!(geometry.slots_offset.is_multiple_of(128));
+        Ok(geometry)
     }
 
     pub(crate) fn end(&self) -> &End<Packet> {
@@ -228,29 +236,38 @@ impl Link {
         unsafe { copy::append(from, bytes, to) };
     }
 
-    /// Frees a message's chunks, and then its slot.
-    pub(crate) fn finish(&self, message: Claimed) {
-        if !self.has_claimed(&message) {
-            // A forked child's copy of a guard: the message is its parent's.
-            return;
-        }
-        if let Content::Run { run, .. } = message.content {
+    /// Is done with a message: frees its chunks, and then its slot.
+    #[inline]
+    pub(crate) fn acknowledge(&self, message: Claimed) {
+        if let Content::Run { run, bytes } = message.content {
+            if self.end.redelivers() {
+                // From here on whoever finds us dead frees the run, and before here nobody does.
+                self.end
+                    .ring()
+                    .write_word(message.claim, Packet::acknowledged(bytes));
+                kill::reached(KillPoint::Acknowledged);
+            }
             self.arena.free(run);
         }
         self.end.free(message.claim);
     }
 
+    /// Has a message received again.
+    pub(crate) fn give_back(&self, message: Claimed) {
+        self.end.give_back(message.claim);
+    }
+
+    /// Counts that a message is handed out; returns how often that makes.
+    pub(crate) fn count_attempt(&self, message: &Claimed) -> u32 {
+        self.end.count_attempt(message.claim)
+    }
+
     /// Receives a message, copied out behind what `to` holds; returns its size.
     pub(crate) fn recv(&self, to: &mut Vec<u8>, patience: Patience) -> Result<usize, Why> {
-        let claim = self.end.claim_value(patience)?;
-        let content = self.read(claim)?;
-        let (from, bytes) = self.place(claim, content);
-        // SAFETY: slots and chunks begin and end at words; these are ours until they are freed below.
-        unsafe { copy::append(from, bytes, to) };
-        if let Content::Run { run, .. } = content {
-            self.arena.free(run);
-        }
-        self.end.free(claim);
-        Ok(bytes)
+        let message = self.claim_message(patience)?;
+        let before = to.len();
+        self.copy(&message, to);
+        self.acknowledge(message);
+        Ok(to.len() - before)
     }
 }

@@ -18,6 +18,7 @@ use crate::trail::Hint;
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
+use std::sync::Mutex;
 
 const VICTIM: Owner = 1;
 const OTHER: Owner = 2;
@@ -30,6 +31,18 @@ struct Yard {
     _memory: Memory,
     /// One per chunk: who uses the bytes of a run says so here, and loom objects to two at a time.
     watched: Vec<UnsafeCell<()>>,
+    /// std's: not part of what loom interleaves.
+    count: Mutex<Count>,
+}
+
+/// What happened to messages in one execution, where they come again.
+#[derive(Default)]
+struct Count {
+    /// Published by who lives.
+    sent: u32,
+    /// Begun by a victim: published, if it lived so long.
+    begun: u32,
+    acknowledged: u32,
 }
 
 // SAFETY: as the mapping it stands for.
@@ -39,9 +52,8 @@ unsafe impl Send for Yard {}
 unsafe impl Sync for Yard {}
 
 impl Yard {
-    fn new(capacity: usize, chunks: usize) -> Arc<Yard> {
-        let geometry =
-            Geometry::with_alignment::<Packet>(capacity, 1, Delivery::AtMostOnce).unwrap();
+    fn new(capacity: usize, chunks: usize, delivery: Delivery) -> Arc<Yard> {
+        let geometry = Geometry::with_lead::<Packet>(capacity, Packet::LEAD, delivery).unwrap();
         let geometry = geometry.with_arena(chunks * 4096).unwrap();
         let mut memory = Memory::new(geometry.map_bytes);
         put_slots(&mut memory, &geometry);
@@ -60,6 +72,7 @@ impl Yard {
             arena,
             _memory: memory,
             watched: (0..chunks).map(|_| UnsafeCell::new(())).collect(),
+            count: Mutex::default(),
         })
     }
 
@@ -79,7 +92,9 @@ impl Yard {
             Ok(claim) => {
                 self.ring
                     .write_words(claim, Packet::of_run(run, chunks * 4096));
+                self.count.lock().unwrap().begun += u32::from(owner == VICTIM);
                 self.ring.publish(claim);
+                self.count.lock().unwrap().sent += u32::from(owner != VICTIM);
                 true
             }
             Err(Refused::Full { .. }) => {
@@ -102,6 +117,12 @@ impl Yard {
             panic!("a message that does not hold its run");
         };
         self.use_bytes(run);
+        if self.ring.redelivers() {
+            // Before the write, after which a victim may be dead.
+            self.count.lock().unwrap().acknowledged += 1;
+            let word = Packet::acknowledged(run.count as usize * 4096);
+            self.ring.write_word(claim, word);
+        }
         self.arena.free(run);
         self.ring.free(claim);
         Some(run.count)
@@ -112,9 +133,7 @@ impl Yard {
         self.bare.sweep(
             row_of(VICTIM),
             || true,
-            |slot, stamp| {
-                recover::free_run_of(&self.bare, &self.arena, slot, stamp);
-            },
+            |slot, stamp| recover::settle(&self.bare, &self.arena, slot, stamp),
         );
         recover::free_runs_of(&self.bare, &self.arena, row_of(VICTIM), || true);
     }
@@ -122,6 +141,14 @@ impl Yard {
     /// What must hold once the dead are buried and nobody is at work.
     fn is_whole(&self) {
         while self.recv(OTHER).is_some() {}
+        if self.ring.redelivers() {
+            let count = self.count.lock().unwrap();
+            assert!(count.acknowledged >= count.sent, "lost");
+            assert!(
+                count.acknowledged <= count.sent + count.begun,
+                "received twice"
+            );
+        }
         assert_eq!(self.arena.bytes_in_use(), 0, "leaked");
         assert!(self.send(OTHER, self.watched.len()), "no room");
         assert_eq!(self.recv(OTHER), Some(self.watched.len() as u32));
@@ -132,7 +159,7 @@ impl Yard {
 /// one dies after each of its writes, too.
 fn dying(
     preemptions: usize,
-    (capacity, chunks): (usize, usize),
+    (capacity, chunks, delivery): (usize, usize, Delivery),
     act: impl Fn(&Yard) + Copy + Send + Sync + 'static,
     beside: impl Fn(&Yard) + Copy + Send + Sync + 'static,
 ) {
@@ -140,12 +167,12 @@ fn dying(
     const WRITES_MAX: u32 = 24;
     for victims_writes in 1..WRITES_MAX {
         // std's: not part of what loom interleaves.
-        let lived = std::sync::Arc::new(std::sync::Mutex::new(true));
+        let lived = std::sync::Arc::new(Mutex::new(true));
         let told = lived.clone();
         for survivors_writes in [1, 2, 3, u32::MAX] {
             let told = told.clone();
             check(preemptions, move || {
-                let yard = Yard::new(capacity, chunks);
+                let yard = Yard::new(capacity, chunks, delivery);
                 let doomed = yard.clone();
                 let told = told.clone();
                 let victim = thread::spawn(move || {
@@ -175,7 +202,7 @@ fn dying(
 fn a_sender_dies_beside_a_receiver() {
     dying(
         1,
-        (1, 2),
+        (1, 2, Delivery::AtMostOnce),
         |yard| {
             yard.send(VICTIM, 2);
         },
@@ -189,7 +216,7 @@ fn a_sender_dies_beside_a_receiver() {
 fn a_receiver_dies_beside_a_sender() {
     dying(
         1,
-        (1, 3),
+        (1, 3, Delivery::AtMostOnce),
         |yard| {
             yard.send(VICTIM, 2);
             yard.recv(VICTIM);
@@ -204,12 +231,41 @@ fn a_receiver_dies_beside_a_sender() {
 fn two_senders_share_three_chunks_and_one_dies() {
     dying(
         1,
-        (2, 3),
+        (2, 3, Delivery::AtMostOnce),
         |yard| {
             yard.send(VICTIM, 2);
         },
         |yard| {
             yard.send(OTHER, 2);
+        },
+    );
+}
+
+#[test]
+fn what_a_receiver_dies_with_is_acknowledged_once() {
+    dying(
+        1,
+        (1, 2, Delivery::AtLeastOnce),
+        |yard| {
+            yard.recv(VICTIM);
+        },
+        |yard| {
+            yard.send(OTHER, 2);
+        },
+    );
+}
+
+#[test]
+fn what_a_receiver_dies_with_comes_to_one_beside_it() {
+    dying(
+        1,
+        (1, 2, Delivery::AtLeastOnce),
+        |yard| {
+            yard.send(VICTIM, 2);
+            yard.recv(VICTIM);
+        },
+        |yard| {
+            yard.recv(OTHER);
         },
     );
 }

@@ -14,6 +14,8 @@ const WORDS: usize = INLINE / 8;
 
 /// In `head`: the bytes are in a run.
 const IN_RUN: u64 = 1;
+/// In `head`: the receiver is done with the message, and frees its run. Where messages come again, and in `TAKING` slots only.
+const ACKNOWLEDGED: u64 = 1 << 63;
 
 /// The value in a slot of a message channel. Only as many words of it as are needed are read and written.
 ///
@@ -21,6 +23,8 @@ const IN_RUN: u64 = 1;
 /// | --------------- | ------------------------------------------------------------ |
 /// | bytes << 1      | the bytes themselves                                         |
 /// | bytes << 1 \| 1 | the run's word; its first chunk and its count (32 bits each) |
+///
+/// The highest bit of `head` is ACKNOWLEDGED.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct Packet {
@@ -28,7 +32,7 @@ pub(crate) struct Packet {
     body: [u64; WORDS],
 }
 
-// With its stamp a slot fills two cache lines.
+// With its stamp a slot fills two cache lines, where messages do not come again.
 const _: () = assert!(size_of::<Packet>() + 8 == 128);
 // Stamp and head come before the body, which is copied by words.
 const _: () = assert!(INLINE.is_multiple_of(WORD) && CHUNK.is_multiple_of(WORD) && 16 % WORD == 0);
@@ -59,6 +63,19 @@ impl Packet {
         let place = u64::from(run.count) << 32 | u64::from(run.first);
         [(bytes as u64) << 1 | IN_RUN, run.word, place]
     }
+
+    /// The first word of an acknowledged packet that describes a run.
+    pub(crate) fn acknowledged(bytes: usize) -> u64 {
+        ACKNOWLEDGED | (bytes as u64) << 1 | IN_RUN
+    }
+
+    /// True if the receiver was done with the message of a packet with these first words.
+    pub(crate) fn is_acknowledged(head: [u64; Packet::HEAD_WORDS]) -> bool {
+        head[0] & (ACKNOWLEDGED | IN_RUN) == ACKNOWLEDGED | IN_RUN
+    }
+
+    /// Bytes before the body.
+    pub(crate) const LEAD: usize = 8;
 
     /// Where the body of a packet lies.
     pub(crate) fn body(packet: NonNull<Packet>) -> NonNull<u8> {

@@ -5,16 +5,25 @@ use crate::message::arena::{Arena, Run};
 use crate::message::packet::Packet;
 use crate::ring::Ring;
 
-/// A slot changes hands twice in a lap, and twice more for each death: only a corrupt one changes so often.
+/// A slot changes hands twice in a lap, and twice more each time that a message comes again.
 const LOOKS: u32 = 100;
 
-/// Frees the run of a message that dies with its receiver: slot `index` was the receiver's, with the stamp `bits`.
+/// Sees to the message of a dead receiver: slot `index` was the receiver's, with the stamp `bits`. Frees its run, unless it
+/// is to come again; true if the receiver had acknowledged it.
 ///
-/// Called before the slot is freed, by any number of survivors.
-pub(crate) fn free_run_of(ring: &Ring<()>, arena: &Arena, index: usize, bits: u64) {
-    if let Some(run) = described(ring, arena, index, bits) {
+/// Called before the slot changes, by any number of survivors.
+pub(crate) fn settle(ring: &Ring<()>, arena: &Arena, index: usize, bits: u64) -> bool {
+    let Some(head) = ring.glance::<{ Packet::HEAD_WORDS }>(index, bits) else {
+        // Another survivor was faster, and what we say makes no difference.
+        return false;
+    };
+    let acknowledged = Packet::is_acknowledged(head);
+    if (!ring.redelivers() || acknowledged)
+        && let Some(run) = Packet::run(head, arena)
+    {
         arena.free_left(run);
     }
+    acknowledged
 }
 
 /// Frees what the dead row `row` had claimed and no message describes; returns the number of chunks.
@@ -67,12 +76,12 @@ fn lookup(ring: &Ring<()>, arena: &Arena, index: usize) -> Said {
         return Said::NeverUsed;
     }
     let lap = Stamp::read(bits).map(|stamp| stamp.lap);
-    // A receiver may take the message as we read. In the next lap it is no longer the dead one's.
+    // A receiver may take the message as we read, or give it back. In the next lap it is no longer the dead one's.
     for _ in 0..LOOKS {
         let Some(stamp) = Stamp::read(bits).filter(|stamp| Some(stamp.lap) == lap) else {
             return Said::Nothing;
         };
-        if !matches!(stamp.state, State::Full | State::Taking) {
+        if !matches!(stamp.state, State::Full | State::Taking | State::Returned) {
             return Said::Nothing;
         }
         if let Some(head) = ring.glance::<{ Packet::HEAD_WORDS }>(index, bits) {
@@ -81,9 +90,4 @@ fn lookup(ring: &Ring<()>, arena: &Arena, index: usize) -> Said {
         bits = ring.stamp_bits(index);
     }
     Said::Unsteady
-}
-
-fn described(ring: &Ring<()>, arena: &Arena, index: usize, bits: u64) -> Option<Run> {
-    let head = ring.glance::<{ Packet::HEAD_WORDS }>(index, bits)?;
-    Packet::run(head, arena)
 }

@@ -4,7 +4,7 @@ use crate::Error;
 use crate::builder::Builder;
 use crate::message::bytes::both;
 use crate::message::error::{RecvMessageError, Refusal, SendMessageError};
-use crate::message::guard::Reserved;
+use crate::message::guard::{BytesRef, Reserved};
 use crate::message::link::Link;
 use crate::message::packet::INLINE;
 use crate::patience::Patience;
@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
 use std::marker::PhantomData;
+use std::ops::Deref;
 use std::time::Duration;
 
 /// Makes a channel for values of `T`, at most `capacity` of them in flight; 0 makes a rendezvous.
@@ -127,6 +128,44 @@ impl<T: DeserializeOwned> MessageReceiver<T> {
         self.take(Patience::for_limit(limit))
     }
 
+    /// Receives the next value, waiting for one; it is acknowledged when the [`MessageRef`] is dropped.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv).
+    ///
+    /// # Examples
+    /// ```
+    /// use multi_chan::{Builder, Delivery};
+    ///
+    /// let builder = Builder::new().capacity(4).delivery(Delivery::AtLeastOnce);
+    /// let (tx, rx) = builder.build_messages::<String>()?;
+    /// tx.send(&"resize cat.jpg".into())?;
+    /// let job = rx.recv_ref()?;
+    /// // Should this process die here, another one receives the job again.
+    /// assert_eq!(*job, "resize cat.jpg");
+    /// drop(job);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn recv_ref(&self) -> Result<MessageRef<'_, T>, RecvMessageError> {
+        MessageRef::new(&self.link, Patience::Endless)
+    }
+
+    /// As [`recv_ref`](Self::recv_ref), if there is a value just now.
+    ///
+    /// # Errors
+    /// As [`try_recv`](Self::try_recv).
+    pub fn try_recv_ref(&self) -> Result<MessageRef<'_, T>, RecvMessageError> {
+        MessageRef::new(&self.link, Patience::None)
+    }
+
+    /// As [`recv_ref`](Self::recv_ref), waiting no longer than `limit`.
+    ///
+    /// # Errors
+    /// As [`recv_timeout`](Self::recv_timeout).
+    pub fn recv_ref_timeout(&self, limit: Duration) -> Result<MessageRef<'_, T>, RecvMessageError> {
+        MessageRef::new(&self.link, Patience::for_limit(limit))
+    }
+
     /// The values as they come, until the channel is closed or disconnected and drained.
     ///
     /// A message that is no `T` ends it, too: use [`recv`](Self::recv) where that may happen.
@@ -144,6 +183,76 @@ impl<T: DeserializeOwned> MessageReceiver<T> {
 
 impl<T> MessageSender<T> {
     both!();
+}
+
+/// A received value whose message is acknowledged when this is dropped.
+///
+/// Until then the message keeps its slot and its room. If the process dies before, or panics, what becomes of it is the
+/// channel's [`Delivery`](crate::Delivery): with `AtLeastOnce` it is received again. A value that cannot be decoded is
+/// acknowledged at once: it would come for ever.
+///
+/// # Fork
+/// The message stays the parent's: in a child, dropping the copy drops the value alone.
+#[must_use = "dropping it acknowledges the message"]
+pub struct MessageRef<'a, T> {
+    value: T,
+    bytes: BytesRef<'a>,
+}
+
+impl<'a, T: DeserializeOwned> MessageRef<'a, T> {
+    fn new(link: &'a Link, patience: Patience) -> Result<MessageRef<'a, T>, RecvMessageError> {
+        let bytes = BytesRef::new(link, patience)?;
+        // From a copy, as in `take`.
+        let copy = bytes.copied();
+        match postcard::from_bytes(&copy) {
+            Ok(value) => Ok(MessageRef { value, bytes }),
+            Err(cause) => Err(RecvMessageError::decode(copy.len(), cause)),
+        }
+    }
+}
+
+impl<T> MessageRef<'_, T> {
+    /// How often the message has been handed out in such a guard, this time included; see
+    /// [`SlotRef::attempts`](crate::SlotRef::attempts).
+    pub fn attempts(&self) -> u32 {
+        self.bytes.attempts()
+    }
+
+    /// True if the message was handed out before.
+    pub fn redelivered(&self) -> bool {
+        self.bytes.redelivered()
+    }
+
+    /// Gives the message back without acknowledging it: it is received again, perhaps by this receiver.
+    ///
+    /// # Panics
+    /// In a channel with [`Delivery::AtMostOnce`](crate::Delivery::AtMostOnce): nothing comes back there.
+    #[track_caller]
+    pub fn give_back(self) {
+        self.bytes.give_back();
+    }
+
+    /// Acknowledges the message and returns the value.
+    pub fn into_inner(self) -> T {
+        self.value
+    }
+}
+
+impl<T> Deref for MessageRef<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for MessageRef<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MessageRef")
+            .field("value", &self.value)
+            .field("attempts", &self.attempts())
+            .finish_non_exhaustive()
+    }
 }
 
 impl<T> MessageReceiver<T> {

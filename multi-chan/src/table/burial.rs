@@ -104,11 +104,11 @@ impl Core {
 
     /// Undoes the claims of a row, in the ring and in the arena behind it.
     pub(super) fn undo_claims(&self, row: u16, still_his: impl Fn() -> bool) {
-        self.ring.sweep(row, &still_his, |slot, stamp| {
-            if let Some(arena) = &self.arena {
-                recover::free_run_of(&self.ring, arena, slot, stamp);
-            }
-        });
+        self.ring
+            .sweep(row, &still_his, |slot, stamp| match &self.arena {
+                Some(arena) => recover::settle(&self.ring, arena, slot, stamp),
+                None => false,
+            });
         if let Some(arena) = &self.arena {
             recover::free_runs_of(&self.ring, arena, row, still_his);
         }

@@ -4,9 +4,7 @@ use crate::ledger::{Message, SENDERS};
 use crate::scenes::{Ours, rx, tx};
 use crate::stage::{Scene, Side, Stage, Subject, Tried};
 use crate::support::wait_readable;
-use multi_chan::{
-    Builder, BytesReceiver, BytesSender, Delivery, Exposed, Receiver, Select, bytes, spsc,
-};
+use multi_chan::{Builder, BytesReceiver, BytesSender, Delivery, Exposed, Receiver, Select, spsc};
 use std::cell::RefCell;
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -277,13 +275,13 @@ impl Subject for OneToOne {
     }
 }
 
-/// A channel of bytes; with `BYTES` beyond the ring's, they lie in the arena.
-pub(crate) struct Letters<const BYTES: usize> {
+/// A channel of bytes; with `BYTES` beyond the ring's, they lie in the arena. `AGAIN`: what its receiver dies with comes again.
+pub(crate) struct Letters<const BYTES: usize, const AGAIN: bool> {
     tx: BytesSender,
     rx: BytesReceiver,
 }
 
-impl<const BYTES: usize> Letters<BYTES> {
+impl<const BYTES: usize, const AGAIN: bool> Letters<BYTES, AGAIN> {
     /// The message and a tail that only it has.
     fn letter(message: Message) -> Vec<u8> {
         let head: Vec<u8> = message.iter().flat_map(|word| word.to_le_bytes()).collect();
@@ -304,9 +302,16 @@ impl<const BYTES: usize> Letters<BYTES> {
     }
 }
 
-impl<const BYTES: usize> Subject for Letters<BYTES> {
+impl<const BYTES: usize, const AGAIN: bool> Subject for Letters<BYTES, AGAIN> {
+    const COMES_AGAIN: bool = AGAIN;
+
     fn new(capacity: usize) -> Self {
-        let (tx, rx) = bytes(capacity).unwrap();
+        let delivery = match AGAIN {
+            false => Delivery::AtMostOnce,
+            true => Delivery::AtLeastOnce,
+        };
+        let builder = Builder::new().capacity(capacity).delivery(delivery);
+        let (tx, rx) = builder.build_bytes().unwrap();
         Letters { tx, rx }
     }
 

@@ -25,6 +25,7 @@ mod plain_ring;
 mod points;
 mod poll;
 mod redelivery;
+mod redelivery_long;
 mod report;
 mod scenes;
 mod scribble;
@@ -51,6 +52,7 @@ fn main() {
         kill::TESTS,
         loan::TESTS,
         redelivery::TESTS,
+        redelivery_long::TESTS,
         bad_luck::TESTS,
         poll::TESTS,
         mixed::TESTS,

@@ -58,22 +58,38 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]);
     trials.extend(again.into_iter().map(trial));
     trials.extend(returns().into_iter().map(trial));
-    let small = operations::<Letters<100>>([
+    let small = operations::<Letters<100, false>>([
         "100 bytes: send, receiver asleep",
         "100 bytes: send, full",
         "100 bytes: receive, sender asleep",
         "100 bytes: receive, empty",
     ]);
     trials.extend(small.into_iter().map(trial));
-    let large = operations::<Letters<20_000>>([
+    let large = operations::<Letters<20_000, false>>([
         "20 000 bytes: send, receiver asleep",
         "20 000 bytes: send, full",
         "20 000 bytes: receive, sender asleep",
         "20 000 bytes: receive, empty",
     ]);
     trials.extend(large.into_iter().map(trial));
+    let again = operations::<Letters<20_000, true>>([
+        "20 000 bytes at least once: send, receiver asleep",
+        "20 000 bytes at least once: send, full",
+        "20 000 bytes at least once: receive, sender asleep",
+        "20 000 bytes at least once: receive, empty",
+    ]);
+    trials.extend(again.into_iter().map(trial));
+    let heirs_of_again = heirs::<Letters<20_000, true>>([
+        "20 000 bytes at least once: receive",
+        "20 000 bytes at least once: send",
+    ]);
+    trials.extend(
+        heirs_of_again
+            .into_iter()
+            .map(|heir| pairs(heir, legacies())),
+    );
     let heirs_of_letters =
-        heirs::<Letters<20_000>>(["20 000 bytes: receive", "20 000 bytes: send"]);
+        heirs::<Letters<20_000, false>>(["20 000 bytes: receive", "20 000 bytes: send"]);
     trials.extend(
         heirs_of_letters
             .into_iter()

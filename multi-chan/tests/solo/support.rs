@@ -85,7 +85,8 @@ pub(crate) fn fork_through() -> Option<Child> {
     // SAFETY: as in `fork`.
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0, "fork: {}", std::io::Error::last_os_error());
-    (pid > 0).then_some(Child { pid, reaped: false })
+    // Not made in the child: dropping it there would kill the whole group.
+    (pid > 0).then(|| Child { pid, reaped: false })
 }
 
 /// As [`fork`], by the bare system call: no handler of the C library runs.
