@@ -1,5 +1,10 @@
 //! A child's life, from the fork to `_exit`.
 
+#![expect(
+    unsafe_code,
+    reason = "a word of the slot is handed to signal handlers"
+)]
+
 use crate::capture::Pipes;
 use crate::hook;
 use crate::reap::Settings;
@@ -75,6 +80,8 @@ where
 /// Makes the process what it is to be, then has `work` run the task and [`finish`].
 #[inline]
 pub(crate) fn run(birth: &Birth<'_>, pipes: Pipes, slot: &mut Slot, work: impl FnOnce(&mut Slot)) {
+    // SAFETY: the slot is the caller's until this returns, and the word is forgotten before.
+    unsafe { sys::set_note(slot.note()) };
     die_with_parent(birth);
     birth.signals.leave_to_parent();
     slot.set_stage(Stage::SetUp);
@@ -83,7 +90,7 @@ pub(crate) fn run(birth: &Birth<'_>, pipes: Pipes, slot: &mut Slot, work: impl F
     }
 
     if let Some(terms) = birth.terms
-        && let Err(refused) = terms.enter(pipes, slot)
+        && let Err(refused) = terms.enter(pipes)
     {
         report::write_refused(slot, refused);
         sys::exit_now(1);
@@ -102,6 +109,7 @@ pub(crate) fn run(birth: &Birth<'_>, pipes: Pipes, slot: &mut Slot, work: impl F
         slot.set_stage(Stage::Reporting);
         report::write_panic(slot, panicked);
     }
+    sys::forget_note();
 }
 
 /// Reports what the task returned.

@@ -18,6 +18,7 @@ pub(crate) fn install() {
     if std::thread::panicking() || INSTALLED.swap(true, Ordering::Relaxed) {
         return;
     }
+    sys::note_stack_overflows();
     // First, so that ours comes before it and its record is made in the parent as ever.
     panic::install_hook();
     let parents = std::panic::take_hook();

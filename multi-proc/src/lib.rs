@@ -19,7 +19,8 @@
 //!
 //! A task may crash, leak, exit or hang without harm to anyone else, and it can be killed. What it returns comes home: an error as its
 //! chain of texts and its OS error code, a panic as message and place, a value by `serde` through shared memory
-//! ([`Group::spawn`]). What becomes of its process otherwise is named: exit code, signal, core dump, time limit.
+//! ([`Group::spawn`]). What becomes of its process otherwise is named: exit code, signal, core dump, stack
+//! overflow, limit, time limit.
 //!
 //! # Three ways to a process
 //!
@@ -114,7 +115,7 @@
 //! it died of; `capture.rs` reads what tasks print: there is no thread of ours, except a clock where a time limit must be kept, or a
 //! pipe emptied, while nobody waits, and one for Ctrl-C where that is asked for. A pool is `pool/`, with a `README.md` of its own. The
 //! unsafe code is in `sys.rs` and `sys/`, `slot.rs`, `identity.rs`, `pool/board.rs` and `code.rs`, where a child is given a word
-//! for its signal handlers (`limits/hold.rs`), and at the fork itself. `function.rs` names functions to other processes, and
+//! for its signal handlers (`child.rs`), and at the fork itself. `function.rs` names functions to other processes, and
 //! `functions/README.md` is the protocol of the two ways that need no promise.
 //!
 //! # Trade-offs
@@ -126,6 +127,7 @@
 //!   thousand short ones take 0.2 ms each.
 //! - A cancel made inside a child is seen at once by everyone who looks at the token, but tasks that do not look are signalled only when
 //!   somebody next waits, starts a task, or drops the group.
+//! - To tell a stack overflow from other faults, SIGSEGV comes here first, from the first group on, and is then handled as before.
 //! - A lock order of the program's can meet the one here: a thread that holds standard error's lock and then prints to standard
 //!   output, while another forks, waits for ever.
 

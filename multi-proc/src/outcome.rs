@@ -160,10 +160,25 @@ impl End {
     }
 
     fn explained(&self, kind: TaskErrorKind) -> TaskErrorKind {
-        let Some(terms) = &self.terms else {
-            return kind;
-        };
-        let is_out_of_memory = self.slot.is_out_of_memory();
-        terms.limits.explain(kind, is_out_of_memory, self.usage)
+        let word = self.slot.word();
+        match (kind, &self.terms) {
+            // The standard library aborts after it has said so; another handler may leave it at the fault.
+            (
+                TaskErrorKind::Signaled {
+                    signal: sys::SIGABRT | sys::SIGSEGV,
+                    ..
+                },
+                _,
+            ) if word == sys::STACK_OVERFLOW => TaskErrorKind::LimitExceeded(
+                "the stack of one of its threads overflowed; the main one's is set by ulimit -s"
+                    .into(),
+            ),
+            (kind, None) => kind,
+            (kind, Some(terms)) => {
+                terms
+                    .limits
+                    .explain(kind, word == sys::OUT_OF_MEMORY, self.usage)
+            }
+        }
     }
 }

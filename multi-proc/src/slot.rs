@@ -56,7 +56,7 @@ struct Header {
     kind: AtomicU32,
     /// 1 once anything may have been written to the spill.
     spilled: AtomicU32,
-    /// What a signal handler of the child has to say: see [`sys::note_allocation_failure`].
+    /// What a signal handler of the child has to say: see [`sys::set_note`].
     note: AtomicU32,
     /// Bytes of the payload; in the spill if more than a slot holds.
     len: AtomicU64,
@@ -470,10 +470,10 @@ impl Slot {
         &self.header().note
     }
 
-    /// For the parent: whether the child, now dead, aborted for want of memory.
-    pub(crate) fn is_out_of_memory(&self) -> bool {
+    /// For the parent: what a signal handler of the child, now dead, left word of.
+    pub(crate) fn word(&self) -> u32 {
         // Relaxed: whoever wrote it is dead.
-        self.header().note.load(Ordering::Relaxed) == sys::OUT_OF_MEMORY
+        self.header().note.load(Ordering::Relaxed)
     }
 
     /// The file that this slot lies in, and where: what another process needs to find it. None in a region that cannot be passed.

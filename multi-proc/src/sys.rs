@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::time::Duration;
 
 pub(crate) mod exec;
+mod faults;
 pub(crate) mod image;
 mod interrupt;
 mod limits;
@@ -21,6 +22,7 @@ pub(crate) mod memory;
 mod pipes;
 pub(crate) mod socket;
 
+pub(crate) use faults::*;
 pub(crate) use interrupt::*;
 pub(crate) use limits::*;
 pub(crate) use pipes::*;
@@ -36,6 +38,8 @@ pub(crate) const SIGHUP: i32 = libc::SIGHUP;
 pub(crate) const SIGINT: i32 = libc::SIGINT;
 pub(crate) const SIGKILL: i32 = libc::SIGKILL;
 pub(crate) const SIGTERM: i32 = libc::SIGTERM;
+/// The smallest piece of memory there is.
+const PAGE_BYTES: usize = 4096;
 /// The number of futex(2), as `/proc/<pid>/syscall` shows it.
 pub(crate) const FUTEX: i64 = libc::SYS_futex;
 /// The flag of a futex operation on memory that no other process shares.

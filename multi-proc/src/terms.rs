@@ -2,7 +2,6 @@
 
 use crate::capture::Pipes;
 use crate::limits::{Limits, Refused};
-use crate::slot::Slot;
 use crate::stdio::Stdio;
 use std::io;
 
@@ -28,10 +27,10 @@ impl Terms {
     /// # Errors
     ///
     /// What the system refused.
-    pub(crate) fn enter(&self, pipes: Pipes, slot: &Slot) -> Result<(), Refused> {
+    pub(crate) fn enter(&self, pipes: Pipes) -> Result<(), Refused> {
         if self.stdio.is_changed() {
             self.stdio.enter(pipes)?;
         }
-        self.limits.hold(slot)
+        self.limits.hold()
     }
 }

@@ -1,12 +1,6 @@
 //! Holding a process to its limits, from inside, before its task begins.
 
-#![expect(
-    unsafe_code,
-    reason = "a word of the slot is handed to a signal handler"
-)]
-
 use super::Limits;
-use crate::slot::Slot;
 use crate::sys::{self, Resource};
 use std::ffi::OsStr;
 use std::fmt;
@@ -32,12 +26,12 @@ fn tried(done: io::Result<()>, what: impl FnOnce() -> String) -> Result<(), Refu
 }
 
 impl Limits {
-    /// Holds the calling process to these limits; it has one thread, and `slot` to leave word in until it ends.
+    /// Holds the calling process to these limits; it has one thread.
     ///
     /// # Errors
     ///
     /// The first limit that the system refuses. Those before it hold.
-    pub(crate) fn hold(&self, slot: &Slot) -> Result<(), Refused> {
+    pub(crate) fn hold(&self) -> Result<(), Refused> {
         if let Some(path) = &self.working_directory {
             let path = OsStr::from_bytes(path);
             tried(std::env::set_current_dir(path), || {
@@ -71,8 +65,7 @@ impl Limits {
         }
         // Last, since the others may allocate.
         if let Some(bytes) = self.memory_bytes_max {
-            // SAFETY: the slot lies in a mapping that the process keeps to its end: its owner never returns.
-            unsafe { sys::note_allocation_failure(slot.note()) };
+            sys::note_allocation_failure();
             tried(hold_memory(bytes), || {
                 format!("cannot set memory_bytes_max {bytes}")
             })?;

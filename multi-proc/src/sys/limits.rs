@@ -1,15 +1,13 @@
 //! What a process can hold itself to: setrlimit and its neighbours.
 
 use super::check;
-use std::alloc::Layout;
-use std::ffi::c_int;
 use std::io;
 use std::mem::{MaybeUninit, zeroed};
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::time::Duration;
 
 pub(crate) const SIGABRT: i32 = libc::SIGABRT;
+pub(crate) const SIGSEGV: i32 = libc::SIGSEGV;
 pub(crate) const SIGCONT: i32 = libc::SIGCONT;
 pub(crate) const SIGSTOP: i32 = libc::SIGSTOP;
 pub(crate) const SIGTSTP: i32 = libc::SIGTSTP;
@@ -128,79 +126,4 @@ pub(crate) fn open_signal(signal: i32) {
 /// `SIGRTMAX`, signal(7): the last signal there is, which [`die_with_parent_process`](super::die_with_parent_process) uses.
 pub(crate) fn last_signal() -> i32 {
     libc::SIGRTMAX()
-}
-
-/// Where [`note_allocation_failure`]'s handler leaves its note.
-static NOTE: AtomicPtr<AtomicU32> = AtomicPtr::new(ptr::null_mut());
-
-/// What the handler writes.
-pub(crate) const OUT_OF_MEMORY: u32 = 1;
-
-/// Words of the stack looked at: the frames between the allocation's failure and the abort take less than half of it.
-const STACK_WORDS: usize = 512;
-
-/// How long the code of `handle_alloc_error` is at most, which is one call.
-const HANDLER_BYTES: usize = 64;
-
-/// An abort. Was it for a failed allocation? That has left `ENOMEM` behind, unless a backtrace was printed since, which calls the
-/// system; but also the caller of [`std::alloc::handle_alloc_error`] on the stack.
-extern "C" fn on_abort(signal: c_int, _info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    // The calling thread's own. Looked at without an allocation.
-    let errno = io::Error::last_os_error().raw_os_error();
-    // Relaxed: written before the handler was installed, which was before there was a second thread.
-    let note = NOTE.load(Ordering::Relaxed);
-    // SAFETY: with SA_SIGINFO the kernel hands a handler the registers of what it interrupted.
-    let context = unsafe { &*context.cast::<libc::ucontext_t>() };
-    let stack_at = context.uc_mcontext.gregs[libc::REG_RSP as usize] as usize;
-    if !note.is_null() && (errno == Some(libc::ENOMEM) || is_allocation_error(stack_at)) {
-        // SAFETY: `note_allocation_failure` was promised that the word lives as long as the process.
-        let note = unsafe { &*note };
-        // Relaxed: read once this process has ended.
-        note.store(OUT_OF_MEMORY, Ordering::Relaxed);
-    }
-    // SAFETY: raise may be called from a signal handler. The handler is gone by now, and the signal not held back: this ends us.
-    unsafe { libc::raise(signal) };
-}
-
-/// Whether `handle_alloc_error`, which never returns, is among the callers on the stack at `stack_at`: whether any word there is an
-/// address to return to in it. No frame of an older call of it can be left over, since there is none.
-fn is_allocation_error(stack_at: usize) -> bool {
-    let mut words = [0_usize; STACK_WORDS];
-    let bytes = size_of_val(&words);
-    let here = libc::iovec {
-        iov_base: words.as_mut_ptr().cast(),
-        iov_len: bytes,
-    };
-    let there = libc::iovec {
-        iov_base: ptr::without_provenance_mut(stack_at),
-        iov_len: bytes,
-    };
-    // The kernel copies, and stops where the stack ends.
-    // SAFETY: getpid may be called from a signal handler.
-    let own = unsafe { libc::getpid() };
-    // SAFETY: writes at most `bytes` bytes of `words`; addresses that are not mapped are an error.
-    unsafe { libc::process_vm_readv(own, &raw const here, 1, &raw const there, 1, 0) };
-    let handler: fn(Layout) -> ! = std::alloc::handle_alloc_error;
-    let handler = handler as usize;
-    words
-        .iter()
-        .any(|word| (1..=HANDLER_BYTES).contains(&word.wrapping_sub(handler)))
-}
-
-/// `sigaction(SIGABRT)`: an abort because memory ran out leaves [`OUT_OF_MEMORY`] in `note`. There is no other way to hear of it: the
-/// standard library's own report goes to standard error, and its hook cannot be set by stable code.
-///
-/// # Safety
-///
-/// `note` stays a word as long as this process lives.
-pub(crate) unsafe fn note_allocation_failure(note: &AtomicU32) {
-    // Relaxed: the handler runs after this.
-    NOTE.store(ptr::from_ref(note).cast_mut(), Ordering::Relaxed);
-    // SAFETY: an all-zero sigaction is a valid one.
-    let mut action = unsafe { zeroed::<libc::sigaction>() };
-    let handler: extern "C" fn(c_int, *mut libc::siginfo_t, *mut libc::c_void) = on_abort;
-    action.sa_sigaction = handler as libc::sighandler_t;
-    action.sa_flags = libc::SA_SIGINFO | libc::SA_RESETHAND | libc::SA_NODEFER | libc::SA_ONSTACK;
-    // SAFETY: the handler calls nothing that a handler may not call.
-    unsafe { libc::sigaction(SIGABRT, &raw const action, ptr::null_mut()) };
 }

@@ -126,14 +126,33 @@ fn by_itself() {
         overflow(0);
         Ok(())
     });
-    row("overflows its stack", &error, "killed by SIGABRT");
+    row(
+        "overflows its stack",
+        &error,
+        "went over its limit: the stack of one of its threads overflowed",
+    );
     let error = of_task(|| {
-        // The standard library has a handler for this signal; without it the fault ends the process as it stands.
-        sys::ignore(11, false);
+        let thread = std::thread::spawn(|| overflow(0));
+        drop(thread.join());
+        Ok(())
+    });
+    row(
+        "overflows a thread's stack",
+        &error,
+        "went over its limit: the stack of one of its threads overflowed",
+    );
+    let error = of_task(|| {
+        // Its handler is the standard library's still, as in any program.
         sys::segfault();
         Ok(())
     });
     row("reads where nothing is", &error, "killed by SIGSEGV");
+    let error = of_task(|| {
+        sys::ignore(11, false);
+        sys::segfault();
+        Ok(())
+    });
+    row("the same, without a handler", &error, "killed by SIGSEGV");
 }
 
 /// Ends the process by `signal`, with a core file if that may be written.
