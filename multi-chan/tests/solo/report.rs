@@ -164,11 +164,12 @@ const NOT_THE_PROTOCOL: [&str; 7] = [
 ];
 
 /// Writes after which nobody needs to be killed, each with its reason.
-const PRIVATE: [&str; 17] = [
+const PRIVATE: [&str; 18] = [
     // Private memory of one process.
     "trail.rs set:",
     "patience.rs draw:",
     "patience.rs was_in_vain:",
+    "patience.rs pause:",
     "face.rs enter:",
     "face.rs forget:",
     "vigil.rs of:",
