@@ -94,14 +94,17 @@ impl Builder {
         self
     }
 
+    /// Bytes of the arena asked for.
+    pub(crate) fn arena_bytes_or_default(&self) -> usize {
+        self.arena_bytes.unwrap_or(ARENA_BYTES)
+    }
+
     /// Makes a channel for messages of bytes and its two ends, as [`bytes`](crate::bytes) does.
-    ///
-    /// Of the options it heeds the capacity, the arena, the delivery and [`pollable`](Self::pollable).
     ///
     /// # Errors
     /// As [`build`](Self::build).
     pub fn build_bytes(&self) -> Result<(BytesSender, BytesReceiver), Error> {
-        let (sender, receiver) = Link::pair(self, self.arena_bytes.unwrap_or(ARENA_BYTES))?;
+        let (sender, receiver) = Link::pair::<u8>(self, Kind::Bytes)?;
         Ok((
             BytesSender { link: sender },
             BytesReceiver { link: receiver },
@@ -110,8 +113,6 @@ impl Builder {
 
     /// Makes a channel for values that serde can encode and its two ends, as [`messages`](crate::messages) does.
     ///
-    /// It heeds the same options as [`build_bytes`](Self::build_bytes).
-    ///
     /// # Errors
     /// As [`build`](Self::build).
     #[cfg(feature = "serde")]
@@ -119,7 +120,7 @@ impl Builder {
     where
         T: serde::Serialize + serde::de::DeserializeOwned,
     {
-        let (sender, receiver) = Link::pair(self, self.arena_bytes.unwrap_or(ARENA_BYTES))?;
+        let (sender, receiver) = Link::pair::<T>(self, Kind::Messages)?;
         let sender = MessageSender {
             link: sender,
             _values: PhantomData,

@@ -77,8 +77,20 @@ impl<T: Plain> End<T> {
         uses: Sides,
     ) -> Result<[End<T>; N], Error> {
         let arrived = Arrived::check::<T>(descriptors, Kind::Channel, ROLL_BYTES)?;
-        let options = arrived.options.clone();
+        let options = &arrived.options;
         let geometry = Geometry::new::<T>(options.capacity, options.delivery)?;
+        End::join(arrived, geometry, sides, uses)
+    }
+
+    /// The same for a channel whose label has been checked, with a geometry that was made for `T` and its options, and may have an
+    /// arena.
+    pub(crate) fn join<const N: usize>(
+        arrived: Arrived,
+        geometry: Geometry,
+        sides: [Sides; N],
+        uses: Sides,
+    ) -> Result<[End<T>; N], Error> {
+        let options = arrived.options.clone();
         let core = fork::join(&geometry, arrived, uses)?;
         Ok(sides.map(|side| End::new(core.clone(), geometry, &options, side, uses)))
     }

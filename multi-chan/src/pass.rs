@@ -26,7 +26,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 const PAGE: usize = 4096;
 const MAGIC: [u8; 8] = *b"multi\0ch";
 /// Of everything that lies in the two files; raised with every change.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 
 /// The two descriptors of a channel made with [`Builder::in_memfd`]: its memory, and the table that tells which of its users
 /// live.
@@ -93,6 +93,8 @@ pub(crate) enum Kind {
     Channel = 1,
     Spsc = 2,
     Roll = 3,
+    Bytes = 4,
+    Messages = 5,
 }
 
 /// What a file says of itself.
@@ -108,6 +110,8 @@ pub(crate) struct Label {
     value_name: u64,
     /// 1 if messages come back.
     redelivers: u64,
+    /// What was asked for, where messages are of any size.
+    arena_bytes: u64,
     /// The inode of the roll; a roll's own is not named.
     roll: u64,
 }
@@ -123,6 +127,10 @@ impl Label {
             value_align: align_of::<T>() as u64,
             value_name: fnv(type_name::<T>()),
             redelivers: u64::from(options.delivery == Delivery::AtLeastOnce),
+            arena_bytes: match kind {
+                Kind::Bytes | Kind::Messages => options.arena_bytes_or_default() as u64,
+                Kind::Channel | Kind::Spsc | Kind::Roll => 0,
+            },
             roll: 0,
         }
     }
@@ -162,6 +170,8 @@ impl Label {
         }
         let capacity = usize::try_from(self.capacity)
             .map_err(|_| Error::mismatch("its capacity does not fit an address space"))?;
+        let arena_bytes = usize::try_from(self.arena_bytes)
+            .map_err(|_| Error::mismatch("its arena does not fit an address space"))?;
         let delivery = match self.redelivers {
             0 => Delivery::AtMostOnce,
             _ => Delivery::AtLeastOnce,
@@ -169,7 +179,8 @@ impl Label {
         let options = Builder::new()
             .capacity(capacity)
             .in_memfd()
-            .delivery(delivery);
+            .delivery(delivery)
+            .arena_bytes(arena_bytes);
         if (Label {
             roll: self.roll,
             ..Label::of::<T>(kind, &options)

@@ -2,6 +2,9 @@
 
 use crate::chan::{Chan, Receiver, Sender};
 use crate::face;
+use crate::message::BytesReceiver;
+#[cfg(feature = "serde")]
+use crate::message::MessageReceiver;
 use crate::patience::{MOMENT, MOMENT_DOUBLINGS};
 use crate::plain::Plain;
 use crate::robust::{Process, Watch};
@@ -258,5 +261,26 @@ impl<T: Plain> Chan<T> {
     /// As [`Receiver::readiness`].
     pub fn send_readiness(&self) -> io::Result<Readiness<'_>> {
         Readiness::new(Sending::case(self).0)
+    }
+}
+
+impl BytesReceiver {
+    /// A descriptor that tells a poll loop when to receive.
+    ///
+    /// # Errors
+    /// As [`Receiver::readiness`].
+    pub fn readiness(&self) -> io::Result<Readiness<'_>> {
+        Readiness::new(Receiving::case(self).0)
+    }
+}
+
+#[cfg(feature = "serde")]
+impl<T> MessageReceiver<T> {
+    /// A descriptor that tells a poll loop when to receive.
+    ///
+    /// # Errors
+    /// As [`Receiver::readiness`].
+    pub fn readiness(&self) -> io::Result<Readiness<'_>> {
+        Readiness::new(Receiving::case(self).0)
     }
 }

@@ -5,7 +5,9 @@ use crate::builder::Builder;
 use crate::message::error::{RecvMessageError, SendMessageError};
 use crate::message::guard::{BytesRef, Reserved};
 use crate::message::link::Link;
+use crate::pass::{Descriptors, Kind};
 use crate::patience::Patience;
+use crate::table::Sides;
 use std::time::Duration;
 
 /// Makes a channel for messages of bytes, of any size, at most `capacity` of them in flight; 0 makes a rendezvous.
@@ -50,6 +52,15 @@ macro_rules! both {
             self.link.end().close()
         }
 
+        /// The channel's descriptors, to be passed to another program.
+        ///
+        /// # Errors
+        /// [`Error::is_not_passable`] if it was not made [`in_memfd`](crate::Builder::in_memfd) or is
+        /// [`pollable`](crate::Builder::pollable), [`Error::is_memory`] if no descriptor is to be had.
+        pub fn descriptors(&self) -> Result<Descriptors, Error> {
+            self.link.end().descriptors()
+        }
+
         /// True once somebody has closed the channel; there may still be messages in it.
         pub fn is_closed(&self) -> bool {
             self.link.end().is_closed()
@@ -86,6 +97,16 @@ macro_rules! both {
 pub(crate) use both;
 
 impl BytesSender {
+    /// Makes a handle of descriptors that came from another program (or this one). This process counts as a sender from
+    /// here on.
+    ///
+    /// # Errors
+    /// [`Error::is_mismatch`] unless they are those of a channel of bytes; else as [`bytes`].
+    pub fn attach(descriptors: Descriptors) -> Result<BytesSender, Error> {
+        let link = Link::attach::<u8>(descriptors, Kind::Bytes, Sides::SENDER)?;
+        Ok(BytesSender { link })
+    }
+
     /// Sends `bytes` as one message, waiting for room; in a rendezvous, for a receiver to take it.
     ///
     /// # Errors
@@ -170,6 +191,16 @@ impl BytesSender {
 }
 
 impl BytesReceiver {
+    /// Makes a handle of descriptors that came from another program (or this one). This process counts as a receiver from
+    /// here on.
+    ///
+    /// # Errors
+    /// As [`BytesSender::attach`].
+    pub fn attach(descriptors: Descriptors) -> Result<BytesReceiver, Error> {
+        let link = Link::attach::<u8>(descriptors, Kind::Bytes, Sides::RECEIVER)?;
+        Ok(BytesReceiver { link })
+    }
+
     /// Receives the next message, waiting for one.
     ///
     /// # Errors
@@ -186,6 +217,36 @@ impl BytesReceiver {
     /// As [`recv`](Self::recv), or [`is_empty`](RecvMessageError::is_empty).
     pub fn try_recv(&self) -> Result<Vec<u8>, RecvMessageError> {
         self.recv_vec(Patience::None)
+    }
+
+    /// As [`try_recv`](Self::try_recv), in the form that [`Select::run`](crate::Select::run) asks for: `None` if there is no
+    /// message just now.
+    ///
+    /// # Examples
+    /// ```
+    /// let (words_tx, words) = multi_chan::bytes(4)?;
+    /// let (numbers_tx, numbers) = multi_chan::channel::<u32>(4)?;
+    /// words_tx.send(b"seven").unwrap();
+    ///
+    /// let mut select = multi_chan::Select::new();
+    /// let from_words = select.recv(&words);
+    /// select.recv(&numbers);
+    /// let got = select.run(|case| {
+    ///     if case == from_words {
+    ///         words.recv_now().map(Result::unwrap)
+    ///     } else {
+    ///         numbers.recv_now().map(|number| number.unwrap().to_string().into_bytes())
+    ///     }
+    /// });
+    /// assert_eq!(got, b"seven");
+    /// # drop(numbers_tx);
+    /// # Ok::<(), multi_chan::Error>(())
+    /// ```
+    pub fn recv_now(&self) -> Option<Result<Vec<u8>, RecvMessageError>> {
+        match self.try_recv() {
+            Err(error) if error.is_empty() => None,
+            received => Some(received),
+        }
     }
 
     /// Receives the next message, waiting no longer than `limit`.

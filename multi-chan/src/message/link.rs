@@ -13,8 +13,10 @@ use crate::message::arena::{Arena, Run};
 use crate::message::copy::{self, Writer};
 use crate::message::error::Refusal;
 use crate::message::packet::{Content, INLINE, Packet};
+use crate::pass::{Arrived, Descriptors, Kind};
 use crate::patience::{Patience, Step};
 use crate::ring::Claim;
+use crate::robust::ROLL_BYTES;
 use crate::table::{CLOSED, NO_RECEIVERS, Sides};
 use std::ptr::NonNull;
 
@@ -33,24 +35,33 @@ pub(crate) struct Claimed {
 }
 
 impl Link {
-    /// Makes a channel and its two ends.
-    pub(crate) fn pair(options: &Builder, arena_bytes: usize) -> Result<(Link, Link), Error> {
-        // Only what messages of any size can do: see "Not promised" in README.md.
-        let options = &Builder::new()
-            .capacity(options.capacity)
-            .delivery(options.delivery)
-            .pollable(options.pollable);
-        let geometry = Link::geometry(options)?.with_arena(arena_bytes)?;
-        let link = |end: End<Packet>| {
-            let arena = *end.core().arena().expect("the geometry has an arena");
-            Link { end, arena }
-        };
+    /// Makes a channel of `V` values, as messages of this kind, and its two ends.
+    pub(crate) fn pair<V>(options: &Builder, kind: Kind) -> Result<(Link, Link), Error> {
+        let geometry = Link::geometry(options)?;
+        let label = options.label::<V>(kind);
         let (sender, receiver) =
-            End::pair_laid_out(options, geometry, None, Sides::SENDER, Sides::RECEIVER)?;
-        Ok((link(sender), link(receiver)))
+            End::pair_laid_out(options, geometry, label, Sides::SENDER, Sides::RECEIVER)?;
+        Ok((Link::new(sender), Link::new(receiver)))
     }
 
-    /// The ring of packets.
+    /// Makes an end of such a channel that came from elsewhere.
+    pub(crate) fn attach<V>(
+        descriptors: Descriptors,
+        kind: Kind,
+        side: Sides,
+    ) -> Result<Link, Error> {
+        let arrived = Arrived::check::<V>(descriptors, kind, ROLL_BYTES)?;
+        let geometry = Link::geometry(&arrived.options)?;
+        let [end] = End::join(arrived, geometry, [side], side)?;
+        Ok(Link::new(end))
+    }
+
+    fn new(end: End<Packet>) -> Link {
+        let arena = *end.core().arena().expect("the geometry has an arena");
+        Link { end, arena }
+    }
+
+    /// The ring of packets, and the arena.
     fn geometry(options: &Builder) -> Result<Geometry, Error> {
         let (capacity, delivery) = (options.capacity, options.delivery);
         let geometry = Geometry::with_lead::<Packet>(capacity, Packet::LEAD, delivery)?;
@@ -63,7 +74,7 @@ impl Link {
         };
         assert!((geometry.stride, geometry.value_offset) == expected);
         assert!(geometry.slots_offset.is_multiple_of(128));
-        Ok(geometry)
+        geometry.with_arena(options.arena_bytes_or_default())
     }
 
     pub(crate) fn end(&self) -> &End<Packet> {

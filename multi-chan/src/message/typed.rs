@@ -7,7 +7,9 @@ use crate::message::error::{RecvMessageError, Refusal, SendMessageError};
 use crate::message::guard::{BytesRef, Reserved};
 use crate::message::link::Link;
 use crate::message::packet::INLINE;
+use crate::pass::{Descriptors, Kind};
 use crate::patience::Patience;
+use crate::table::Sides;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
@@ -120,6 +122,15 @@ impl<T: DeserializeOwned> MessageReceiver<T> {
         self.take(Patience::None)
     }
 
+    /// As [`try_recv`](Self::try_recv), in the form that [`Select::run`](crate::Select::run) asks for: `None` if there is no
+    /// value just now.
+    pub fn recv_now(&self) -> Option<Result<T, RecvMessageError>> {
+        match self.try_recv() {
+            Err(error) if error.is_empty() => None,
+            received => Some(received),
+        }
+    }
+
     /// Receives the next value, waiting no longer than `limit`.
     ///
     /// # Errors
@@ -182,6 +193,19 @@ impl<T: DeserializeOwned> MessageReceiver<T> {
 }
 
 impl<T> MessageSender<T> {
+    /// Makes a handle of descriptors that came from another program (or this one). This process counts as a sender from
+    /// here on.
+    ///
+    /// # Errors
+    /// [`Error::is_mismatch`] unless they are those of a channel of `T` values (told by the name of the type, not by what it
+    /// is made of); else as [`messages`].
+    pub fn attach(descriptors: Descriptors) -> Result<MessageSender<T>, Error> {
+        Ok(MessageSender {
+            link: Link::attach::<T>(descriptors, Kind::Messages, Sides::SENDER)?,
+            _values: PhantomData,
+        })
+    }
+
     both!();
 }
 
@@ -256,6 +280,18 @@ impl<T: fmt::Debug> fmt::Debug for MessageRef<'_, T> {
 }
 
 impl<T> MessageReceiver<T> {
+    /// Makes a handle of descriptors that came from another program (or this one). This process counts as a receiver from
+    /// here on.
+    ///
+    /// # Errors
+    /// As [`MessageSender::attach`].
+    pub fn attach(descriptors: Descriptors) -> Result<MessageReceiver<T>, Error> {
+        Ok(MessageReceiver {
+            link: Link::attach::<T>(descriptors, Kind::Messages, Sides::RECEIVER)?,
+            _values: PhantomData,
+        })
+    }
+
     /// Messages lost so far with receivers that died in the middle of taking them.
     pub fn dropped(&self) -> u64 {
         self.link.end().dropped()

@@ -3,6 +3,9 @@
 use crate::chan::{Chan, Receiver, Sender};
 use crate::ends::End;
 use crate::layout::Owner;
+use crate::message::BytesReceiver;
+#[cfg(feature = "serde")]
+use crate::message::MessageReceiver;
 use crate::plain::Plain;
 use crate::ring::{Nothing, Refused};
 use crate::table::{CLOSED, Core, NO_RECEIVERS, NO_SENDERS, Sides};
@@ -147,7 +150,7 @@ impl<T: Plain> End<T> {
     }
 }
 
-/// What a [`Select`](crate::Select) can receive from: a [`Receiver`] or a [`Chan`].
+/// What a [`Select`](crate::Select) can receive from: a [`Receiver`], a [`Chan`], a [`BytesReceiver`] or a `MessageReceiver`.
 pub trait RecvSide: sealed::Receiving {}
 
 /// What a [`Select`](crate::Select) can send to: a [`Sender`] or a [`Chan`].
@@ -183,6 +186,30 @@ macro_rules! side {
             }
         }
     };
+}
+
+impl RecvSide for BytesReceiver {}
+
+impl sealed::Receiving for BytesReceiver {
+    fn case(&self) -> sealed::Handle<'_> {
+        sealed::Handle(Case {
+            end: self.link.end(),
+            way: Way::Recv,
+        })
+    }
+}
+
+#[cfg(feature = "serde")]
+impl<T> RecvSide for MessageReceiver<T> {}
+
+#[cfg(feature = "serde")]
+impl<T> sealed::Receiving for MessageReceiver<T> {
+    fn case(&self) -> sealed::Handle<'_> {
+        sealed::Handle(Case {
+            end: self.link.end(),
+            way: Way::Recv,
+        })
+    }
 }
 
 side!(Receiver, RecvSide, Receiving, Recv, end);

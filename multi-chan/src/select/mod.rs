@@ -26,6 +26,9 @@ use turn::Turn;
 /// sleeps, and hears of deaths, as `recv` does, on all its channels at once; wakes that it got and did not
 /// use it passes on. A send to a rendezvous (capacity 0) is ready when a receiver waits.
 ///
+/// Channels of messages of any size are received from like others; sending to one is no case, since whether there is room
+/// depends on the message.
+///
 /// A select may be used any number of times. Nothing of it is in shared memory: it can be dropped, or its process
 /// killed, at any moment. Up to some 60 channels it sleeps on all of them; of more it looks at the rest
 /// every 20 ms. Descriptors can be waited for beside channels: then it sleeps in `poll(2)`.

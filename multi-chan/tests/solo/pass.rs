@@ -2,7 +2,10 @@
 
 use crate::support::{self, fork, holdings, linger, memfd, pause};
 use multi_chan::KillPoint::Claimed;
-use multi_chan::{Builder, Chan, Delivery, Descriptors, Error, Receiver, Sender, kill_at, spsc};
+use multi_chan::{
+    Builder, BytesReceiver, BytesSender, Chan, Delivery, Descriptors, Error, MessageReceiver,
+    MessageSender, Receiver, Sender, kill_at, spsc,
+};
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
@@ -20,6 +23,8 @@ crate::tests![
     what_is_no_such_channel_is_refused,
     a_label_written_over_is_refused,
     an_attached_receiver_redelivers_like_the_others,
+    messages_of_any_size_go_to_an_executed_program,
+    channels_of_messages_are_told_apart,
     channels_that_can_be_passed_leave_nothing_behind,
 ];
 
@@ -55,6 +60,16 @@ pub(crate) fn play_part() {
             let message = rx.recv_ref().unwrap();
             ready.send(message.attempts().into()).unwrap();
             linger();
+        }
+        "letters" => {
+            let jobs = MessageReceiver::<Vec<String>>::attach(next()).unwrap();
+            let answers = BytesSender::attach(next()).unwrap();
+            while let Ok(job) = jobs.recv_ref() {
+                answers.send(job.concat().as_bytes()).unwrap();
+                if job[0] == "hold" && !job.redelivered() {
+                    linger();
+                }
+            }
         }
         "die" => {
             let tx = Sender::<u64>::attach(next()).unwrap();
@@ -239,8 +254,8 @@ fn a_label_written_over_is_refused() {
     let [memory, _roll] = tx.descriptors().unwrap().into_fds();
     let memory = File::from(memory);
     let at = memory.metadata().unwrap().len() - 4096;
-    // Every byte of it: magic, version, kind, capacity, size, alignment and name of the values, delivery, roll.
-    for byte in 0..64 {
+    // Every byte of it: magic, version, kind, capacity, size, alignment and name of the values, delivery, arena, roll.
+    for byte in 0..72 {
         let mut before = [0];
         memory.read_exact_at(&mut before, at + byte).unwrap();
         memory.write_all_at(&[!before[0]], at + byte).unwrap();
@@ -274,6 +289,51 @@ fn an_attached_receiver_redelivers_like_the_others() {
     assert!(message.redelivered());
     message.give_back();
     assert!(rx.recv_delivery().unwrap().redelivered());
+}
+
+fn messages_of_any_size_go_to_an_executed_program() {
+    let builder = Builder::new().capacity(2).in_memfd().arena_bytes(1 << 20);
+    let again = builder.clone().delivery(Delivery::AtLeastOnce);
+    let (jobs, jobs_rx) = again.build_messages::<Vec<String>>().unwrap();
+    let (answers_tx, answers) = builder.build_bytes().unwrap();
+    let channels = [
+        jobs_rx.descriptors().unwrap(),
+        answers_tx.descriptors().unwrap(),
+    ];
+    let mut first = execute("letters", &channels, &[]);
+    for parts in [1, 3, 1_000] {
+        let job = vec!["part".to_owned(); parts];
+        jobs.send(&job).unwrap();
+        assert_eq!(answers.recv().unwrap(), job.concat().as_bytes());
+    }
+    // Killed with this one in its hands; the next program gets it, whole.
+    let held = vec!["hold".to_owned(); 5_000];
+    jobs.send(&held).unwrap();
+    assert_eq!(answers.recv().unwrap(), held.concat().as_bytes());
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let mut second = execute("letters", &channels, &[]);
+    assert_eq!(answers.recv().unwrap(), held.concat().as_bytes());
+    jobs.close();
+    assert!(second.wait().unwrap().success());
+    assert_eq!((jobs.arena_used(), answers.arena_used()), (0, 0));
+}
+
+fn channels_of_messages_are_told_apart() {
+    let builder = Builder::new().capacity(2).in_memfd();
+    let (tx, _rx) = builder.build_bytes().unwrap();
+    let fds = || tx.descriptors().unwrap();
+    refused(MessageReceiver::<u8>::attach(fds()), "another kind");
+    refused(Sender::<u8>::attach(fds()), "another kind");
+    let (values, values_rx) = builder.build_messages::<String>().unwrap();
+    let fds = || values.descriptors().unwrap();
+    refused(BytesReceiver::attach(fds()), "another kind");
+    refused(MessageSender::<Vec<u8>>::attach(fds()), "of another type");
+    let other = MessageSender::<String>::attach(fds()).unwrap();
+    other.send(&"x".repeat(9_000)).unwrap();
+    assert_eq!(values_rx.recv().unwrap().len(), 9_000);
+    let (plain, _rx) = multi_chan::bytes(1).unwrap();
+    assert!(plain.descriptors().unwrap_err().is_not_passable());
 }
 
 fn channels_that_can_be_passed_leave_nothing_behind() {

@@ -1,7 +1,7 @@
 //! Poll loops: a descriptor is readable in time, whatever becomes of the other side.
 
 use crate::support::{
-    Child, Random, fork, holdings, linger, pause, pause_us, pidfd, wait_readable,
+    Child, Random, die, fork, holdings, linger, pause, pause_us, pidfd, wait_readable,
     without_descriptors,
 };
 use multi_chan::{Builder, Readiness, Receiver, Select, Sender, channel};
@@ -10,6 +10,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 crate::tests![
+    a_poll_loop_receives_messages_of_any_size,
     a_poll_loop_misses_no_message,
     poll_loops_at_both_ends_of_a_rendezvous_meet,
     poll_loops_and_sleepers_share_a_channel,
@@ -469,4 +470,32 @@ fn an_arming_that_fails_takes_no_other_poll_loops_wake() {
     wait_readable(other.as_fd(), None);
     assert_eq!(rx.try_recv(), Ok(5));
     sender.kill();
+}
+
+fn a_poll_loop_receives_messages_of_any_size() {
+    let builder = Builder::new().capacity(2).pollable(true);
+    let (tx, rx) = builder.build_messages::<Vec<u32>>().unwrap();
+    let sender = fork(|| {
+        for len in 0..200 {
+            if len % 20 == 0 {
+                pause(2);
+            }
+            tx.send(&vec![7; len * 10]).unwrap();
+        }
+        // Ends without a word.
+        die();
+    });
+    drop(tx);
+    let mut readiness = rx.readiness().unwrap();
+    let mut lens = 0..200;
+    loop {
+        match rx.recv_now() {
+            Some(Ok(value)) => assert_eq!(Some(value.len() / 10), lens.next()),
+            Some(Err(error)) => break assert!(error.is_disconnected()),
+            None if readiness.arm().unwrap() => wait_readable(readiness.as_fd(), None),
+            None => {}
+        }
+    }
+    assert_eq!(lens.next(), None);
+    sender.killed();
 }

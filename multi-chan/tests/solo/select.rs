@@ -2,10 +2,11 @@
 
 use crate::support::{Child, Random, fork, linger, on_signal, pause, pause_us};
 use multi_chan::KillPoint::{Armed, Bumped, Claimed, Freed, Published, Taken};
-use multi_chan::{Select, channel, kill_at};
+use multi_chan::{Builder, Select, channel, kill_at};
 use std::time::{Duration, Instant};
 
 crate::tests![
+    a_select_receives_messages_of_any_size,
     a_select_receives_from_channels_of_any_type,
     a_select_sends_where_there_is_room,
     every_ready_case_has_its_turn,
@@ -510,4 +511,55 @@ fn every_message_through_selects_comes_once() {
     assert_eq!(seen, (0..2 * EACH).collect::<Vec<_>>());
     receivers.into_iter().for_each(Child::join);
     senders.into_iter().for_each(Child::join);
+}
+
+fn a_select_receives_messages_of_any_size() {
+    let builder = Builder::new().capacity(1);
+    let (letters_tx, letters) = builder.build_bytes().unwrap();
+    let (words_tx, words) = builder.build_messages::<String>().unwrap();
+    let (numbers_tx, numbers) = builder.build::<u64>().unwrap();
+    const EACH: u64 = 60;
+    let sender = fork(|| {
+        for number in 0..EACH {
+            if number % 8 == 0 {
+                pause(2);
+            }
+            letters_tx.send(&vec![1; number as usize * 100]).unwrap();
+            words_tx.send(&"w".repeat(number as usize * 70)).unwrap();
+            numbers_tx.send(number).unwrap();
+        }
+    });
+    drop((letters_tx, words_tx, numbers_tx));
+    let mut select = Select::new();
+    let cases = [
+        select.recv(&letters),
+        select.recv(&words),
+        select.recv(&numbers),
+    ];
+    let mut got = [0, 0, 0];
+    while !select.is_empty() {
+        // What each message says that its number is, or the end.
+        let (case, number) = select.run(|case| {
+            let number = if case == cases[0] {
+                letters
+                    .recv_now()?
+                    .ok()
+                    .map(|letter| letter.len() as u64 / 100)
+            } else if case == cases[1] {
+                words.recv_now()?.ok().map(|word| word.len() as u64 / 70)
+            } else {
+                numbers.recv_now()?.ok()
+            };
+            Some((case, number))
+        });
+        match number {
+            Some(number) => {
+                assert_eq!(number, got[case]);
+                got[case] += 1;
+            }
+            None => select.remove(case),
+        }
+    }
+    assert_eq!(got, [EACH; 3]);
+    sender.join();
 }
