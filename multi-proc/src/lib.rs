@@ -127,6 +127,8 @@
 //!   thousand short ones take 0.2 ms each.
 //! - A cancel made inside a child is seen at once by everyone who looks at the token, but tasks that do not look are signalled only when
 //!   somebody next waits, starts a task, or drops the group.
+//! - A task that runs out of memory while `RUST_BACKTRACE` is set prints a backtrace, under a lock: where another thread of the parent held
+//!   that at the fork, the task is stuck, and reported as such, instead of dead.
 //! - To tell a stack overflow from other faults, SIGSEGV comes here first, from the first group on, and is then handled as before.
 //! - A lock order of the program's can meet the one here: a thread that holds standard error's lock and then prints to standard
 //!   output, while another forks, waits for ever.

@@ -74,7 +74,7 @@ impl Limits {
     }
 
     /// How much processor time the task may use. It is then sent SIGXCPU, which ends it unless it handles that, and SIGKILL
-    /// one to two seconds of processor time later; the error is [`LimitExceeded`](multi_core::TaskErrorKind::LimitExceeded).
+    /// half a second to one and a half of processor time later; the error is [`LimitExceeded`](multi_core::TaskErrorKind::LimitExceeded).
     pub fn cpu_time_max(mut self, time: Duration) -> Self {
         self.cpu_time_max = Some(time);
         self

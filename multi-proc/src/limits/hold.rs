@@ -93,10 +93,13 @@ impl Limits {
     }
 }
 
+/// At least so much processor time is between the warning and the end.
+const OBEDIENCE: Duration = Duration::from_millis(500);
+
 /// A timer, which is exact, and behind it, for a task that does not obey, the kernel's own limit, which counts whole seconds.
 fn hold_cpu_time(time: Duration) -> io::Result<()> {
     sys::alarm_on_cpu_time(time)?;
-    let seconds = time.as_secs().saturating_add(2);
+    let seconds = time.saturating_add(OBEDIENCE).as_secs().saturating_add(1);
     sys::lower_limit(Resource::CpuSeconds, seconds)
 }
 

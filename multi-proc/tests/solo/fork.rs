@@ -297,7 +297,7 @@ fn child_makes_thread_pools_of_its_own() {
 fn get_stuck(task: impl FnOnce() -> multi_proc::Result + Send + 'static) {
     let builder = quick()
         .stuck_after(Duration::from_millis(100))
-        .task_timeout(Duration::from_millis(1500));
+        .task_timeout(Duration::from_millis(500));
     let mut group = build(builder);
     group.task().name("hopeful").go(task);
     let error = group.wait().unwrap_err();
