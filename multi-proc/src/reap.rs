@@ -275,15 +275,18 @@ impl Reaper {
         !capture::is_passing_on() && self.round(None, Some(until))
     }
 
-    /// Has the child with this number ended as one whose time is up: SIGTERM now, SIGKILL after the grace. Does nothing where there is no
-    /// such child any more.
-    pub(crate) fn expire(&self, pid: u32) {
+    /// Has the child with this number ended as one whose time is up: SIGTERM now, SIGKILL after the grace. False where there is no
+    /// such child, any more or yet.
+    pub(crate) fn expire(&self, pid: u32) -> bool {
         let mut state = self.lock();
         let now = Instant::now();
-        if let Some(live) = state.live.iter_mut().find(|live| live.pid == pid) {
-            live.expires_at = Some(live.expires_at.map_or(now, |at| at.min(now)));
-            self.keep_time(&mut state, now);
-        }
+        let live = state.live.iter_mut().find(|live| live.pid == pid);
+        let Some(live) = live else {
+            return false;
+        };
+        live.expires_at = Some(live.expires_at.map_or(now, |at| at.min(now)));
+        self.keep_time(&mut state, now);
+        true
     }
 
     /// For either side of a fork: wakes whoever waits in a round, in the process that this belongs to.

@@ -124,10 +124,12 @@ impl Hub {
             (_, Err(kind)) => {
                 books.counts.deaths += 1;
                 books.good_start();
-                // One at most, but whatever was scribbled there it ends.
+                // Its own is one at most; and those of workers that cannot be, which it may have scribbled.
                 for job in 0..self.board.jobs {
-                    if self.board.word(job).phase() == (Phase::Running { worker: index }) {
-                        self.lose_worker(&mut books, job, index, &kind, was_pressed);
+                    if let Phase::Running { worker } = self.board.word(job).phase()
+                        && (worker == index || worker >= self.board.workers)
+                    {
+                        self.lose_worker(&mut books, job, worker, &kind, was_pressed);
                     }
                 }
             }
@@ -237,14 +239,15 @@ impl Hub {
             if withdrawn.is_none() && worker.is_none() {
                 continue;
             }
-            any = true;
-            books.seats[job].doom = Some(Doom::Cancelled);
             if let Some(wake) = withdrawn {
                 books.seats[job].verdict = Some(TaskErrorKind::Cancelled);
                 self.tell(job, wake);
-            } else if let Some(worker) = worker {
-                self.dismiss(&books, worker);
+            } else if !worker.is_some_and(|worker| self.dismiss(&books, worker)) {
+                // Its worker is on its way into the reaper's books, or out of them: the next look finds it, or its job elsewhere.
+                continue;
             }
+            books.seats[job].doom = Some(Doom::Cancelled);
+            any = true;
         }
         drop(books);
         if any {
@@ -252,10 +255,11 @@ impl Hub {
         }
     }
 
-    /// Has a worker ended: SIGTERM and, after the grace, SIGKILL.
-    fn dismiss(&self, books: &Books, worker: usize) {
-        if let Some(Hand::At { pid }) = books.crew.get(worker) {
-            self.reaper.expire(*pid);
+    /// Has a worker ended: SIGTERM and, after the grace, SIGKILL. False where it is not there just now.
+    fn dismiss(&self, books: &Books, worker: usize) -> bool {
+        match books.crew.get(worker) {
+            Some(Hand::At { pid }) => self.reaper.expire(*pid),
+            _ => false,
         }
     }
 
@@ -301,8 +305,9 @@ impl Hub {
             .filter_map(|(job, at, worker)| Some((job, worker.filter(|_| at <= now)?)))
             .collect();
         for (job, worker) in late {
-            books.seats[job].doom = Some(Doom::TimedOut);
-            self.dismiss(&books, worker);
+            if self.dismiss(&books, worker) {
+                books.seats[job].doom = Some(Doom::TimedOut);
+            }
         }
     }
 

@@ -135,11 +135,19 @@ impl Hub {
 
     /// Takes a job number out of stock.
     pub(super) fn take(self: &Arc<Self>) -> Result<Blank, NoRoom> {
+        self.take_or(|_| ())
+    }
+
+    /// As [`take`](Self::take); where there is none, does `else_do` before another thread can put one back.
+    fn take_or(self: &Arc<Self>, else_do: impl FnOnce(&mut Books)) -> Result<Blank, NoRoom> {
         let mut books = self.lock();
         if books.is_closed {
             return Err(NoRoom::Closed);
         }
-        let job = books.stock.pop().ok_or(NoRoom::Full)?;
+        let Some(job) = books.stock.pop() else {
+            else_do(&mut books);
+            return Err(NoRoom::Full);
+        };
         let is_look_due = books.counts.started.is_multiple_of(LOOK_EVERY);
         drop(books);
         let blank = Blank {
@@ -174,19 +182,23 @@ impl Hub {
     pub(super) fn take_waiting(self: &Arc<Self>, until: Option<Instant>) -> Result<Blank, NoRoom> {
         loop {
             let key = self.reaper.key();
-            match self.take() {
+            // Counted under the same lock: whoever puts a number back after it tells us, and makes the key old.
+            match self.take_or(|books| books.room_waiters += 1) {
                 Err(NoRoom::Full) => {}
                 done => return done,
             }
-            if self.is_cancelled() {
-                return Err(NoRoom::Cancelled);
-            }
-            if until.is_some_and(|until| Instant::now() >= until) {
-                return Err(NoRoom::Full);
-            }
-            self.lock().room_waiters += 1;
-            self.wait_for_any(key, until);
+            let end = if self.is_cancelled() {
+                Some(NoRoom::Cancelled)
+            } else if until.is_some_and(|until| Instant::now() >= until) {
+                Some(NoRoom::Full)
+            } else {
+                self.wait_for_any(key, until);
+                None
+            };
             self.lock().room_waiters -= 1;
+            if let Some(why) = end {
+                return Err(why);
+            }
         }
     }
 

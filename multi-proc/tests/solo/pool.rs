@@ -30,6 +30,7 @@ pub(crate) const TESTS: &[Test] = &tests![
     map_keeps_the_order_and_stops_at_a_failure,
     unordered_values_come_as_they_are_ready,
     threads_share_a_pool,
+    threads_wait_in_turn_for_the_only_place,
     pool_in_a_child_refuses_and_names_both,
     idle_pool_leaves_nothing_behind,
     ten_thousand_jobs_leave_nothing_behind,
@@ -484,6 +485,20 @@ fn threads_share_a_pool() {
         }
     });
     assert_eq!(pool.status().finished, 800);
+}
+
+fn threads_wait_in_turn_for_the_only_place() {
+    let pool = build(Pool::builder().workers(1).queue(0));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for n in 0..500 {
+                    assert_eq!(pool.call(|n: u64| Ok(n + 1), n).unwrap(), n + 1);
+                }
+            });
+        }
+    });
+    assert_eq!(pool.status().finished, 2_000);
 }
 
 fn pool_in_a_child_refuses_and_names_both() {
