@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! offset ─▶ ArenaHeader ┬ room: event word, senders sleep on it
-//!                       └ hot, high: hints
+//!                       └ hot, high, next: hints
 //!           tag[ROWS], 128 bytes each: the number of each row's last run
 //!           word[chunk_count], 8 bytes each (a page boundary follows)
 //!           chunk[chunk_count], 4096 bytes each
@@ -88,6 +88,8 @@ struct Hints {
     hot: AtomicU64,
     /// No chunk from here on was ever claimed.
     high: AtomicU64,
+    /// The chunk behind the run claimed last: what comes next is as a rule what was sent longest ago.
+    next: AtomicU64,
 }
 
 /// Neighbouring chunks that whoever holds this may use, and must give to a slot or free.
@@ -146,6 +148,7 @@ impl Arena {
             hints: Line(Hints {
                 hot: AtomicU64::from(0),
                 high: AtomicU64::from(0),
+                next: AtomicU64::from(0),
             }),
         };
         let place: *const ArenaHeader = self.header();
@@ -170,35 +173,50 @@ impl Arena {
 
     /// Claims neighbouring chunks for `bytes`, or nothing if there are none just now.
     ///
-    /// The run freed last is tried first, then the first that fits: so few chunks are in use, and those are
-    /// in cache.
+    /// The run freed last is tried first, since it is in cache; then those behind the run claimed last, and round to them from the
+    /// front, as far as chunks were ever used; only then fresh ones. So a queue of any length finds its next chunk at once, and the
+    /// arena is touched as far as it was full at one time.
     pub(crate) fn claim(&self, owner: Owner, bytes: usize) -> Option<Run> {
         let count = bytes.max(1).div_ceil(CHUNK);
         let last = self.geometry.chunk_count.checked_sub(count)?;
         let word = self.new_word(owner);
-        let mut run = Run {
-            first: 0,
-            count: count as u32,
-            word,
-        };
         let hints = &self.header().hints.0;
         // Relaxed: a hint, checked below.
         let hot = hints.hot.load(Relaxed) as usize;
-        if hot <= last && self.looks_free(hot, count).is_ok() && self.take(hot, count, word).is_ok()
+        let first = if hot <= last
+            && self.looks_free(hot, count).is_ok()
+            && self.take(hot, count, word).is_ok()
         {
-            run.first = hot as u32;
-            return Some(run);
-        }
-        let mut first = 0;
-        while first <= last {
+            hot
+        } else {
+            // The last place for a run among chunks that were used before.
+            let used = self.high().saturating_sub(count).min(last);
+            // Relaxed: as above.
+            let next = hints.next.load(Relaxed) as usize;
+            let first = self
+                .take_first(next, used, count, word)
+                .or_else(|| self.take_first(0, used, count, word))
+                .or_else(|| self.take_first(used, last, count, word))?;
+            // Relaxed: a hint.
+            hints.next.store((first + count) as u64, Relaxed);
+            first
+        };
+        Some(Run {
+            first: first as u32,
+            count: count as u32,
+            word,
+        })
+    }
+
+    /// Claims the first `count` neighbouring chunks that begin between `from` and `to`.
+    fn take_first(&self, from: usize, to: usize, count: usize, word: u64) -> Option<usize> {
+        let mut first = from;
+        while first <= to {
             match self
                 .looks_free(first, count)
                 .and_then(|()| self.take(first, count, word))
             {
-                Ok(()) => {
-                    run.first = first as u32;
-                    return Some(run);
-                }
+                Ok(()) => return Some(first),
                 Err(taken) => first = taken + 1,
             }
         }
