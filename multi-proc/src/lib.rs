@@ -114,7 +114,7 @@
 //! collects, by whoever waits, and `outcome.rs` says what came of the task; `limits/` holds a child to its limits and tells which one
 //! it died of; `capture.rs` reads what tasks print: there is no thread of ours, except a clock where a time limit must be kept, or a
 //! pipe emptied, while nobody waits, and one for Ctrl-C where that is asked for. A pool is `pool/`, with a `README.md` of its own. The
-//! unsafe code is in `sys.rs` and `sys/`, `slot.rs`, `identity.rs`, `pool/board.rs` and `code.rs`, where a child is given a word
+//! unsafe code is in `sys.rs` and `sys/`, `slot.rs` and `slot/`, `function.rs`, `functions/`, `identity.rs`, `pool/board.rs` and `code.rs`, where a child is given a word
 //! for its signal handlers (`child.rs`), and at the fork itself. `function.rs` names functions to other processes, and
 //! `functions/README.md` is the protocol of the two ways that need no promise.
 //!

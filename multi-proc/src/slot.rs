@@ -24,15 +24,18 @@
 
 use crate::identity::Owner;
 use crate::sys::{self, memory};
-use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io;
 use std::mem::size_of;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::ptr::NonNull;
 use std::slice;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+mod passed;
+
+pub(crate) use passed::Whereabouts;
 
 /// Slots of the first chunk. 16 KiB, so that a small group touches few pages.
 const FIRST_SLOTS: usize = 16;
@@ -110,14 +113,6 @@ pub(crate) enum Reach {
     Borrowed,
 }
 
-/// Where a slot lies in the file of its chunk.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) struct Whereabouts {
-    header_at: u64,
-    spill_at: u64,
-    spill_bytes: u64,
-}
-
 struct State {
     /// Every mapping.
     chunks: Vec<Chunk>,
@@ -172,11 +167,6 @@ impl Word {
     /// The word itself.
     pub(crate) fn word(&self) -> &AtomicU32 {
         &self.cell().word
-    }
-
-    /// The file that it lies in, and where. None in a region that cannot be passed.
-    pub(crate) fn whereabouts(&self) -> Option<(Arc<OwnedFd>, u64)> {
-        self.region.file_of(self.cell.as_ptr().addr())
     }
 
     /// How many sleep on it.
@@ -235,52 +225,6 @@ impl Region {
         }))
     }
 
-    /// For a process that was given a slot: maps it.
-    ///
-    /// # Errors
-    ///
-    /// There is no such place in the file, or no room for it here.
-    pub(crate) fn borrow(file: BorrowedFd<'_>, place: Whereabouts) -> io::Result<Slot> {
-        let no_such_place = || io::Error::from(io::ErrorKind::InvalidInput);
-        let [header_at, spill_at, spill_bytes] =
-            [place.header_at, place.spill_at, place.spill_bytes].map(usize::try_from);
-        let (Ok(header_at), Ok(spill_at), Ok(spill_bytes)) = (header_at, spill_at, spill_bytes)
-        else {
-            return Err(no_such_place());
-        };
-        let file_bytes = memory::len_of(file)?;
-        let is_within = |at: usize, bytes: usize| {
-            at.checked_add(bytes)
-                .is_some_and(|end| end as u64 <= file_bytes)
-        };
-        let is_whole = header_at.is_multiple_of(SLOT_BYTES)
-            && [spill_at, spill_bytes]
-                .iter()
-                .all(|n| n.is_multiple_of(PAGE_BYTES))
-            && spill_bytes >= SPILL_BYTES_MIN;
-        if !is_whole || !is_within(header_at, SLOT_BYTES) || !is_within(spill_at, spill_bytes) {
-            return Err(no_such_place());
-        }
-        let map = |offset, bytes| {
-            memory::map_file(file, offset, bytes).map(|at| Chunk {
-                at,
-                bytes,
-                file: None,
-            })
-        };
-        let in_page = header_at % PAGE_BYTES;
-        let page = map(header_at - in_page, PAGE_BYTES)?;
-        // Kept mapped also where the second fails: such a process ends.
-        let spill = map(spill_at, spill_bytes)?;
-        let place = Place {
-            // SAFETY: within the page, which holds a whole number of slots.
-            header: unsafe { page.at.add(in_page) }.cast(),
-            spill: spill.at,
-        };
-        let region = Self::borrowed(spill_bytes, vec![page, spill]);
-        Ok(Slot { region, place })
-    }
-
     /// A slot nobody uses, all zeroes up to its payload.
     pub(crate) fn take(self: &Arc<Self>) -> io::Result<Slot> {
         let mut state = self.lock();
@@ -312,60 +256,6 @@ impl Region {
             }),
             None => unreachable!("a new page without a word"),
         }
-    }
-
-    /// The file that is mapped at `address`, and where in it that is.
-    fn file_of(&self, address: usize) -> Option<(Arc<OwnedFd>, u64)> {
-        let state = self.lock();
-        state.chunks.iter().find_map(|chunk| {
-            let at = address.checked_sub(chunk.at.as_ptr().addr())?;
-            let file = chunk.file.as_ref().filter(|_| at < chunk.bytes)?;
-            Some((Arc::clone(file), at as u64))
-        })
-    }
-
-    /// For a process that was given a word: maps it.
-    ///
-    /// # Errors
-    ///
-    /// There is no such place in the file, or no room for it here.
-    pub(crate) fn borrow_word(file: BorrowedFd<'_>, word_at: u64) -> io::Result<Word> {
-        let no_such_place = || io::Error::from(io::ErrorKind::InvalidInput);
-        let at = usize::try_from(word_at).map_err(|_| no_such_place())?;
-        let is_within = at
-            .checked_next_multiple_of(PAGE_BYTES)
-            .is_some_and(|end| end as u64 <= memory::len_of(file).unwrap_or(0));
-        if !at.is_multiple_of(size_of::<WordCell>()) || !is_within {
-            return Err(no_such_place());
-        }
-        let in_page = at % PAGE_BYTES;
-        let page = memory::map_file(file, at - in_page, PAGE_BYTES)?;
-        // SAFETY: within the page, which holds a whole number of words.
-        let cell = unsafe { page.add(in_page) }.cast();
-        let region = Self::borrowed(
-            0,
-            vec![Chunk {
-                at: page,
-                bytes: PAGE_BYTES,
-                file: None,
-            }],
-        );
-        Ok(Word { region, cell })
-    }
-
-    /// Another process's memory, for what is given there.
-    fn borrowed(spill_bytes: usize, chunks: Vec<Chunk>) -> Arc<Self> {
-        Arc::new(Self {
-            owner: Owner::here(),
-            spill_bytes,
-            reach: Reach::Borrowed,
-            state: Mutex::new(State {
-                chunks,
-                slot_chunks: 0,
-                free: Vec::new(),
-                words: Vec::new(),
-            }),
-        })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -474,43 +364,6 @@ impl Slot {
     pub(crate) fn word(&self) -> u32 {
         // Relaxed: whoever wrote it is dead.
         self.header().note.load(Ordering::Relaxed)
-    }
-
-    /// The file that this slot lies in, and where: what another process needs to find it. None in a region that cannot be passed.
-    pub(crate) fn whereabouts(&self) -> Option<(Arc<OwnedFd>, Whereabouts)> {
-        let header = self.place.header.as_ptr().addr();
-        let (file, header_at) = self.region.file_of(header)?;
-        // In the same chunk, below.
-        let down = header.checked_sub(self.place.spill.as_ptr().addr())? as u64;
-        let place = Whereabouts {
-            header_at,
-            spill_at: header_at.checked_sub(down)?,
-            spill_bytes: self.region.spill_bytes as u64,
-        };
-        Some((file, place))
-    }
-
-    /// Before there is a child: what it is to read. Not, where there is not so much room.
-    pub(crate) fn put(&mut self, bytes: &[u8]) -> bool {
-        let room = if bytes.len() <= INLINE_BYTES {
-            self.inline_mut()
-        } else {
-            self.spill_mut()
-        };
-        let Some(room) = room.get_mut(..bytes.len()) else {
-            return false;
-        };
-        room.copy_from_slice(bytes);
-        self.set_payload(Kind::Arguments, bytes.len());
-        true
-    }
-
-    /// For the child: what its parent put there. A copy: it is read once, and then written over.
-    pub(crate) fn taken(&self) -> Option<Vec<u8>> {
-        match self.payload() {
-            Some((Kind::Arguments, bytes)) => Some(bytes.to_vec()),
-            _ => None,
-        }
     }
 
     /// For the child: the bytes that lie in the slot itself.

@@ -106,6 +106,7 @@ fn follow(line: &OwnedFd, parent_pid: u32) -> Result<(), String> {
     let received = socket::receive(line.as_fd(), &mut buffer, Patience::None)
         .map_err(|error: io::Error| format!("it found no order: {error}"))?;
     let order = Order::decode(&buffer[..received.len])?;
+    sys::note_stack_overflows();
     panic::install_hook();
     order.follow(received.fds, parent_pid, &None)
 }

@@ -18,7 +18,6 @@ use crate::sys::SignalMask;
 use crate::terms::Terms;
 use multi_core::Result;
 use serde::{Deserialize, Serialize};
-use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 /// How every order begins, so that one of another version is known for what it is.
@@ -104,11 +103,9 @@ impl Order {
         let memory = fds
             .next()
             .ok_or("its order came without memory for the outcome")?;
-        let slot = Region::borrow(memory.as_fd(), self.place)
+        let mut slot = Region::borrow(memory.as_fd(), self.place)
             .map_err(|error| format!("cannot map the memory for its outcome: {error}"))?;
         drop(memory);
-        // Signal handlers may write to it until the process ends.
-        let mut slot = ManuallyDrop::new(slot);
         let args = slot
             .taken()
             .ok_or("its arguments are not where they should be")?;

@@ -62,7 +62,7 @@ fn every_way_to_die_is_named() {
             sys::raise(40);
             Ok(())
         }),
-        ("killed by SIGABRT", |()| {
+        ("the stack of one of its threads overflowed", |()| {
             overflow(0);
             Ok(())
         }),
