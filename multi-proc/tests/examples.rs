@@ -69,7 +69,7 @@ fn a_c_library_that_crashes_hangs_and_eats_memory_harms_nobody() {
     let lines = lines_of("crash_isolation");
     assert_eq!(lines[..2], ["letters: true", "digits: false"]);
     for (line, name, how) in [
-        (2, "nested", "killed by SIG"),
+        (2, "nested", "the stack of one of its threads overflowed"),
         (3, "backtracks", "cpu_time_max 1s"),
         (4, "repeats", "Memory exhausted"),
     ] {
