@@ -66,6 +66,16 @@ use word::Phase;
 ///
 /// Dropping the pool cancels its jobs and ends its workers. No worker outlives the process that forked it, however that ends.
 ///
+/// # Trade-offs
+///
+/// - A [`call`](Self::call) of a function that does nothing takes 0.5 to 0.8 times as long as a bare futex round trip between two processes,
+///   and a hundredth of a bare `fork` and `waitpid`; 1.3 to 3 µs a job through [`map_unordered`](Self::map_unordered). Medians of one run on 2 busy
+///   processors (November 2026).
+/// - What is long is encoded where its reader finds it, but copied out once before it is decoded, so that nobody can change it meanwhile.
+/// - What a job changes outside its process may happen more than once: its worker may die after it. `attempts(1)` is for what must not.
+/// - Workers that die while nobody waits for the pool are replaced by whoever comes next.
+/// - Jobs of higher priority are taken first, always: enough of them, and the others wait.
+///
 /// # Fork
 ///
 /// In a worker, and in any other forked child, the pool is its parent's: giving it jobs panics and says so, and dropping it does nothing.

@@ -2,9 +2,11 @@
 
 use crate::support::{Residue, Test, sys};
 use crate::tests;
-use multi_proc::{Pool, PoolBuilder, Priority, TaskErrorKind, TaskOptions};
+use multi_proc::{
+    CancelToken, Pool, PoolBuilder, Priority, TaskErrorKind, TaskOptions, shared_token,
+};
 use std::collections::BTreeSet;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 pub(crate) const TESTS: &[Test] = &tests![
@@ -65,6 +67,22 @@ fn hang(_: ()) -> multi_proc::Result<()> {
     loop {
         std::thread::park();
     }
+}
+
+/// What jobs of pools made afterwards wait for: shut until it is cancelled. One test at a time uses it.
+static GATE: Mutex<Option<CancelToken>> = Mutex::new(None);
+
+fn shut_gate() -> CancelToken {
+    let gate = shared_token().unwrap();
+    *GATE.lock().unwrap() = Some(gate.clone());
+    gate
+}
+
+/// A job that waits until the gate is open.
+fn wait_at_gate(_: ()) -> multi_proc::Result<u32> {
+    let gate = GATE.lock().unwrap().clone();
+    gate.ok_or("no gate")?.wait();
+    pid(())
 }
 
 /// Looks until `is_so`; the watchdog of the tests ends a look that is in vain.
@@ -152,21 +170,17 @@ fn job_that_kills_its_workers_is_given_up_with_the_last_reason() {
 }
 
 fn job_of_a_killed_worker_is_done_by_another() {
+    let gate = shut_gate();
     let pool = pool(2);
-    let handle = pool.spawn_fn(
-        |()| {
-            sleep(30)?;
-            Ok(std::process::id())
-        },
-        (),
-    );
+    let handle = pool.spawn_fn(wait_at_gate, ());
     until(|| pool.status().running == 1);
     for pid in pool.worker_pids() {
         sys::kill(pid, sys::SIGKILL);
     }
+    until(|| pool.status().retried == 1);
+    gate.cancel();
     let by = handle.join().unwrap();
     assert!(pool.worker_pids().contains(&by));
-    assert_eq!(pool.status().retried, 1);
     assert_eq!(pool.status().workers, 2);
 }
 
@@ -214,41 +228,45 @@ fn time_limit_of_a_job_is_kept_while_nobody_waits() {
 
 fn time_limit_does_not_count_the_wait_for_a_worker() {
     let mut pool = pool(1);
-    drop(pool.spawn_fn(sleep, 150));
-    let options = TaskOptions::new().timeout(Duration::from_millis(100));
+    drop(pool.spawn_fn(sleep, 600));
+    let options = TaskOptions::new().timeout(Duration::from_millis(500));
     assert_eq!(pool.spawn_fn_with(options, sleep, 1).join().unwrap(), 1);
     pool.wait().unwrap();
 }
 
 fn full_queue_gives_arguments_back_and_waits_no_longer_than_told() {
+    let gate = shut_gate();
     let mut pool = build(Pool::builder().workers(1).queue(2));
-    let handles: Vec<_> = (0..3).map(|_| pool.spawn_fn(sleep, 100)).collect();
+    for _ in 0..3 {
+        drop(pool.spawn_fn(wait_at_gate, ()));
+    }
     let refused = pool.jobs().try_spawn_fn(sleep, 5).unwrap_err();
     assert!(refused.is_full() && !refused.is_cancelled());
     assert_eq!(refused.into_args(), 5);
-    let start = Instant::now();
-    let limit = Duration::from_millis(10);
-    let refused = pool.jobs().spawn_fn_timeout(limit, sleep, 6);
-    // On a slow machine the first job may be over by then.
-    if let Err(refused) = refused {
-        assert!(refused.is_full() && start.elapsed() >= limit);
-    }
-    // Waits for room.
-    assert_eq!(pool.spawn_fn(sleep, 7).join().unwrap(), 7);
-    for handle in handles {
-        assert_eq!(handle.join().unwrap(), 100);
-    }
+    let (start, limit) = (Instant::now(), Duration::from_millis(10));
+    let refused = pool.jobs().spawn_fn_timeout(limit, sleep, 6).unwrap_err();
+    assert!(refused.is_full() && start.elapsed() >= limit);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(20));
+            gate.cancel();
+        });
+        // Waits for room.
+        assert_eq!(pool.spawn_fn(sleep, 7).join().unwrap(), 7);
+    });
     pool.wait().unwrap();
 }
 
 fn urgent_jobs_come_first_and_low_ones_last() {
+    let gate = shut_gate();
     let mut pool = pool(1);
-    let busy = pool.spawn_fn(sleep, 100);
+    let busy = pool.spawn_fn(wait_at_gate, ());
     until(|| pool.status().running == 1);
     let start_time = |_: ()| Ok(now());
     let priorities = [Priority::Low, Priority::Usual, Priority::High];
     let handles =
         priorities.map(|priority| pool.jobs().priority(priority).spawn_fn(start_time, ()));
+    gate.cancel();
     let [low, usual, high] = handles.map(|handle| handle.join().unwrap());
     assert!(high < usual && usual < low, "{high} {usual} {low}");
     busy.join().unwrap();
