@@ -63,6 +63,9 @@ impl<T: Plain> End<T> {
         if options.pollable {
             fork::make_pollable(&core)?;
         }
+        if options.prefault {
+            core.prefault().map_err(Error::memory)?;
+        }
         let end = |side, uses| End::new(core.clone(), geometry, options, side, uses);
         Ok((
             end(Sides::SENDER, sender_uses),

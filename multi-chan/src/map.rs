@@ -62,6 +62,11 @@ impl Mapping {
         (self.base, self.bytes)
     }
 
+    /// Brings every page in for this process.
+    pub(crate) fn prefault(&self) -> io::Result<()> {
+        sys::populate(self.base, self.bytes)
+    }
+
     pub(crate) fn base(&self) -> NonNull<u8> {
         self.base
     }

@@ -49,6 +49,8 @@ pub(crate) struct Core {
     token: Arc<()>,
     /// The eventfds, if the channel was built as pollable.
     faces: OnceLock<Faces>,
+    /// Set if every process shall have all pages from its first use on.
+    prefaults: OnceLock<()>,
 }
 
 impl Core {
@@ -73,7 +75,14 @@ impl Core {
             lent: AtomicU32::default(),
             token: Arc::new(()),
             faces: OnceLock::new(),
+            prefaults: OnceLock::new(),
         }
+    }
+
+    /// Brings every page in, and has forked children do so at their first use.
+    pub(crate) fn prefault(&self) -> io::Result<()> {
+        self.prefaults.get_or_init(|| ());
+        self.map.prefault()
     }
 
     /// Gives the channel its eventfds. The caller holds the fork lock; nobody else has the channel yet.
@@ -214,6 +223,10 @@ impl Core {
         // Relaxed: written under the fork lock, which the caller holds.
         let old = Place(self.place.load(Relaxed));
         let is_new = old.number() != process.number();
+        if self.prefaults.get().is_some() && (is_new || old.sides() == Sides::NONE) {
+            // The memory is there; what fails here costs faults later.
+            self.map.prefault().ok();
+        }
         let (row, used) = if is_new {
             (self.claim_row(process, sides)?, sides)
         } else {

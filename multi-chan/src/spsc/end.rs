@@ -35,6 +35,9 @@ impl<T: Plain> End<T> {
     pub(crate) fn pair(options: &Builder) -> Result<(End<T>, End<T>), Error> {
         let plan = Plan::new::<T>(options.capacity)?;
         let core = fork::adopt(&plan.geometry(), options.label::<T>(Kind::Spsc))?;
+        if options.prefault {
+            core.prefault().map_err(Error::memory)?;
+        }
         Ok((
             End::new(core.clone(), plan, Sides::SENDER),
             End::new(core, plan, Sides::RECEIVER),

@@ -2,9 +2,9 @@
 
 #![expect(unsafe_code, reason = "copies a handle as a fork does")]
 
-use crate::support::{fork, linger, pause};
+use crate::support::{fork, linger, page_faults, pause};
 use multi_chan::KillPoint::Withdrawn;
-use multi_chan::{channel, kill_at};
+use multi_chan::{Builder, channel, kill_at};
 use std::mem::{self, ManuallyDrop};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
@@ -24,11 +24,36 @@ crate::tests![
     a_childs_copy_is_nobodys,
     forgotten_slots_come_back_when_the_process_leaves,
     a_panic_takes_a_reservation_back_and_acknowledges_a_message,
+    a_prefaulted_channel_has_its_pages_in_every_process,
 ];
 
 const SOON: Duration = Duration::from_millis(20);
 
 type Frame = [u64; 512];
+
+fn a_prefaulted_channel_has_its_pages_in_every_process() {
+    const FRAMES: usize = 256;
+    let options = Builder::new().capacity(FRAMES).prefault(true);
+    let (tx, rx) = options.build::<Frame>().unwrap();
+    let fill = || {
+        // The first use.
+        let tx = tx.clone();
+        let before = page_faults();
+        for _ in 0..FRAMES {
+            let mut frame = tx.reserve().unwrap();
+            frame.fill(7);
+            frame.commit().unwrap();
+        }
+        // The frames alone are that many pages. A few for code and stack.
+        let faults = page_faults() - before;
+        assert!(faults < FRAMES as i64 / 4, "{faults} faults");
+    };
+    fill();
+    for _ in 0..FRAMES {
+        assert_eq!(rx.recv_ref().unwrap()[511], 7);
+    }
+    fork(fill).join();
+}
 
 fn frames_cross_without_a_copy() {
     let (tx, rx) = channel::<Frame>(3).unwrap();

@@ -150,6 +150,11 @@ pub(crate) fn processor_time() -> Duration {
     time(usage.ru_utime) + time(usage.ru_stime)
 }
 
+/// Page faults of this process so far that needed no reading.
+pub(crate) fn page_faults() -> i64 {
+    usage().ru_minflt
+}
+
 fn usage() -> libc::rusage {
     // SAFETY: zero bytes are a valid rusage.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
