@@ -4,7 +4,7 @@ use crate::account::{Eye, fill};
 use crate::chaos::Wire;
 use crate::support::{Random, pause_us};
 use crate::wires::goes_on;
-use multi_chan::{Builder, Delivery, Receiver, Sender};
+use multi_chan::{Builder, Delivery, Exposed, Receiver, Sender};
 use std::time::Duration;
 
 const WORDS: usize = 16;
@@ -76,6 +76,10 @@ impl Wire for Lent {
     fn close(&mut self) {
         self.tx.close();
     }
+
+    fn state(&self) -> String {
+        self.tx.state()
+    }
 }
 
 /// Received by value, beside messages on loan: a receiver may die between its acknowledgement and its account of it.
@@ -110,5 +114,9 @@ impl Wire for Acknowledged {
 
     fn close(&mut self) {
         self.0.close();
+    }
+
+    fn state(&self) -> String {
+        self.0.state()
     }
 }

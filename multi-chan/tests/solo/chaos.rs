@@ -35,6 +35,11 @@ pub(crate) trait Wire: Sized {
     /// Receives in one way or another, and shows the eye what it was; false once there will never be more.
     fn recv(&mut self, random: &mut Random, eye: &mut Eye) -> bool;
     fn close(&mut self);
+
+    /// All of the shared state in words, for who has to explain a hang.
+    fn state(&self) -> String {
+        String::new()
+    }
 }
 
 /// Sums over all rounds.
@@ -194,7 +199,13 @@ pub(crate) fn round<W: Wire>(kills: u64, random: &mut Random, sums: &mut Sums) {
         while account.received.load(SeqCst) < before + lap {
             let exhausted = (0..crew.lives).any(used_up);
             if exhausted || monotonic() - died > HUNG {
-                sums.hangs += u64::from(!exhausted);
+                if !exhausted {
+                    sums.hangs += 1;
+                    for child in crew.senders.iter().chain(&crew.receivers) {
+                        println!("nobody received: {}", child.whereabouts());
+                    }
+                    println!("{}", crew.wire.state());
+                }
                 break;
             }
             thread::yield_now();
@@ -208,9 +219,9 @@ pub(crate) fn round<W: Wire>(kills: u64, random: &mut Random, sums: &mut Sums) {
     let Crew {
         senders, receivers, ..
     } = crew;
-    let mut hung = all_end(senders);
+    let mut hung = all_end(&wire, "sender", senders);
     wire.close();
-    hung += all_end(receivers);
+    hung += all_end(&wire, "receiver", receivers);
     // What the last receivers could not: nobody was killed since.
     if hung == 0 {
         let mut eye = Eye::new();
@@ -239,7 +250,7 @@ fn replace<W: Wire>(crew: &mut Crew<'_, W>, is_sender: bool, random: &mut Random
 }
 
 /// Waits for children that must come to their end by themselves; how many did not, or not well.
-fn all_end(children: Vec<Child>) -> u64 {
+fn all_end(wire: &impl Wire, role: &str, children: Vec<Child>) -> u64 {
     let began = monotonic();
     let mut hung = 0;
     for mut child in children {
@@ -247,7 +258,10 @@ fn all_end(children: Vec<Child>) -> u64 {
             match child.ended() {
                 Some(End::Exited(0)) => break 0,
                 Some(_) => break 1,
-                None if monotonic() - began > HUNG => break 1,
+                None if monotonic() - began > HUNG => {
+                    println!("hung {role}: {}\n{}", child.whereabouts(), wire.state());
+                    break 1;
+                }
                 None => thread::yield_now(),
             }
         };

@@ -4,7 +4,9 @@ use crate::account::{Eye, fill};
 use crate::chaos::Wire;
 use crate::support::Random;
 use crate::wires::goes_on;
-use multi_chan::{BytesReceiver, BytesSender, MessageReceiver, MessageSender, bytes, messages};
+use multi_chan::{
+    BytesReceiver, BytesSender, Exposed, MessageReceiver, MessageSender, bytes, messages,
+};
 use std::time::Duration;
 
 /// Sizes that lie in the slot, just so, just not, and in one or several chunks.
@@ -94,6 +96,10 @@ impl Wire for Letters {
 
     fn close(&mut self) {
         self.tx.close();
+    }
+
+    fn state(&self) -> String {
+        self.tx.state()
     }
 }
 

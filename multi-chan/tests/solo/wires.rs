@@ -5,7 +5,7 @@ use crate::again::{Acknowledged, Lent};
 use crate::chaos::{Sums, Wire, round};
 use crate::letters::{Encoded, Letters};
 use crate::support::{Random, pause_us};
-use multi_chan::{Plain, Receiver, Select, Sender, channel, spsc};
+use multi_chan::{Exposed, Plain, Receiver, Select, Sender, channel, spsc};
 use std::time::Duration;
 
 /// The longest batch.
@@ -111,6 +111,10 @@ where
     fn close(&mut self) {
         self.tx.close();
     }
+
+    fn state(&self) -> String {
+        self.tx.state()
+    }
 }
 
 /// True if there is nothing *yet*; the only other answer that may come is that the channel is closed.
@@ -167,6 +171,10 @@ where
     fn close(&mut self) {
         self.0.close();
     }
+
+    fn state(&self) -> String {
+        self.0.state()
+    }
 }
 
 /// Capacity 0, with senders that take their value back after a while.
@@ -197,6 +205,10 @@ impl Wire for Rendezvous {
 
     fn close(&mut self) {
         self.0.close();
+    }
+
+    fn state(&self) -> String {
+        self.0.state()
     }
 }
 
@@ -250,6 +262,10 @@ where
     fn close(&mut self) {
         self.0.close();
     }
+
+    fn state(&self) -> String {
+        self.0.state()
+    }
 }
 
 /// Two channels, and receivers that wait for either.
@@ -295,6 +311,10 @@ impl Wire for Selected {
 
     fn close(&mut self) {
         self.0.iter_mut().for_each(Many::close);
+    }
+
+    fn state(&self) -> String {
+        self.0.iter().map(Wire::state).collect()
     }
 }
 
@@ -385,5 +405,9 @@ where
 
     fn close(&mut self) {
         self.tx.close();
+    }
+
+    fn state(&self) -> String {
+        self.tx.state()
     }
 }
