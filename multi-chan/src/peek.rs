@@ -23,7 +23,14 @@ impl<T: Plain> Ring<T> {
                 return Ok(());
             }
             let miss = self.why_not_emptied(position, place, slot, bits);
-            position = self.after_miss(head, hint, position, miss, Nothing::Corrupt)?;
+            match self.after_miss(head, hint, position, miss, Nothing::Corrupt) {
+                Ok(next) => position = next,
+                Err(why) => {
+                    // Where a closed channel that turned out empty is sealed.
+                    hint.set(position);
+                    return Err(why);
+                }
+            }
         }
     }
 

@@ -6,6 +6,7 @@ use multi_chan::{Builder, Select, channel, kill_at};
 use std::time::{Duration, Instant};
 
 crate::tests![
+    a_closed_channel_is_ready_for_who_is_behind,
     a_select_receives_messages_of_any_size,
     a_select_receives_from_channels_of_any_type,
     a_select_sends_where_there_is_room,
@@ -562,4 +563,21 @@ fn a_select_receives_messages_of_any_size() {
     }
     assert_eq!(got, [EACH; 3]);
     sender.join();
+}
+
+/// Another receiver took everything, so this one has never been at the end that it finds.
+fn a_closed_channel_is_ready_for_who_is_behind() {
+    for capacity in [1, 2, 20] {
+        let (tx, rx) = channel::<u64>(capacity).unwrap();
+        let behind = rx.clone();
+        for value in 0..3 * capacity as u64 + 1 {
+            tx.send(value).unwrap();
+            assert_eq!(rx.recv(), Ok(value));
+        }
+        tx.close();
+        let mut select = Select::new();
+        select.recv(&behind);
+        let answer = select.run_timeout(Duration::from_secs(5), |_| behind.recv_now());
+        assert!(answer.unwrap().unwrap_err().is_closed());
+    }
 }
