@@ -19,6 +19,7 @@ use crate::sync::{Acquire, AtomicU64, Relaxed, Release};
 use crate::sys;
 use shared_memory::{Shmem, ShmemConf, ShmemError};
 use std::fs::{File, Metadata};
+use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::thread;
@@ -28,7 +29,7 @@ const MAGIC: u64 = u64::from_le_bytes(*b"multi\0nm");
 const WORDS: usize = 4;
 const BYTES: usize = WORDS * size_of::<u64>();
 
-/// How often, and how far apart, a signpost is looked at that somebody seems to be writing just now.
+/// How often, and how far apart, a signpost is asked for that another process holds just now.
 const LOOKS: u32 = 50;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
@@ -88,25 +89,15 @@ pub fn publish(name: &str, descriptors: Descriptors) -> Result<Name, Error> {
         // Without an identity (no descriptor to be had) the pid alone must do.
         identity: identity_of(pid).unwrap_or(0),
     };
-    let mut created = create(&os_name);
-    if matches!(created, Err(ShmemError::MappingIdExists)) {
-        match read(&os_name)? {
-            Some(other) if other.lives() => {
-                return Err(Error::name("a live process keeps the name"));
-            }
-            // Its keeper is dead, or died before it had written it.
-            found => remove(&os_name, found),
-        }
-        created = create(&os_name);
+    let post = post(&os_name)?;
+    let signpost = ShmemConf::new().os_id(&os_name).open();
+    let signpost = signpost.map_err(|_| Error::name("the system refuses the name"))?;
+    // Of a dead keeper, or of one that died before it had written it: then it is ours.
+    if words(&signpost).and_then(said).is_some_and(Keeper::lives) {
+        return Err(Error::name("a live process keeps the name"));
     }
-    let signpost = created.map_err(|_| Error::name("the system refuses the name"))?;
     write(&signpost, keeper);
-    // Somebody who took the name from the same dead keeper may have taken ours for the dead one's.
-    if read(&os_name)? != Some(keeper) {
-        return Err(Error::name(
-            "another process took the name at the same moment",
-        ));
-    }
+    drop(post);
     Ok(Name {
         os_name,
         keeper,
@@ -144,7 +135,7 @@ pub fn find(name: &str) -> Result<Descriptors, Error> {
 impl Drop for Name {
     fn drop(&mut self) {
         if self.keeper.pid == sys::process_id() {
-            remove(&self.os_name, Some(self.keeper));
+            remove(&self.os_name, self.keeper);
         }
     }
 }
@@ -174,40 +165,99 @@ fn os_name(name: &str) -> Result<String, Error> {
     Ok(format!("/multi-chan.{name}"))
 }
 
-fn create(os_name: &str) -> Result<Shmem, ShmemError> {
-    let mut signpost = ShmemConf::new().os_id(os_name).size(BYTES).create()?;
-    // `Name` sees to that.
-    signpost.set_owner(false);
-    Ok(signpost)
+/// The file of a signpost, locked. Whoever writes a signpost, reads it or takes it away holds this; so nobody takes away what
+/// another has just written, and nobody writes what has been taken away.
+#[derive(Debug)]
+struct Post {
+    file: File,
 }
 
-/// Removes the signpost, unless it is another's by now.
-fn remove(os_name: &str, expected: Option<Keeper>) {
-    if let Ok(mut signpost) = ShmemConf::new().os_id(os_name).open()
-        && words(&signpost).is_some_and(|words| said(words) == expected)
-    {
-        signpost.set_owner(true);
+impl Drop for Post {
+    fn drop(&mut self) {
+        // Closing is not enough: a child that was forked meanwhile has a copy.
+        self.file.unlock().ok();
     }
+}
+
+/// The file of the signpost, made if there is none.
+fn post(os_name: &str) -> Result<Post, Error> {
+    for _ in 0..LOOKS {
+        match ShmemConf::new().os_id(os_name).size(BYTES).create() {
+            // `Name` takes it away.
+            Ok(mut made) => drop(made.set_owner(false)),
+            Err(ShmemError::MappingIdExists) => {}
+            Err(_) => return Err(Error::name("the system refuses the name")),
+        }
+        if let Some(post) = existing_post(os_name)? {
+            let refused = |_| Error::name("the system refuses the name");
+            // Whoever made it may have died before it had its length.
+            post.file.set_len(BYTES as u64).map_err(refused)?;
+            return Ok(post);
+        }
+        // Taken away between the two.
+    }
+    Err(Error::name("others keep giving and taking the name"))
+}
+
+/// The file of the signpost; `None` if there is none.
+fn existing_post(os_name: &str) -> Result<Option<Post>, Error> {
+    let path = path_of(os_name);
+    for _ in 0..LOOKS {
+        let file = match File::options().read(true).write(true).open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(_) => return Err(others()),
+        };
+        let meta = file.metadata().map_err(|_| others())?;
+        if !is_private(&meta) {
+            return Err(others());
+        }
+        if file.try_lock().is_ok() {
+            let post = Post { file };
+            // Not a link to a file of ours, and not taken away before we had the lock.
+            if std::fs::symlink_metadata(&path).is_ok_and(|now| now.ino() == meta.ino()) {
+                return Ok(Some(post));
+            }
+        } else {
+            thread::sleep(BETWEEN_LOOKS);
+        }
+    }
+    Err(Error::name(
+        "another process is at the name for longer than that takes",
+    ))
+}
+
+fn others() -> Error {
+    Error::name("the name is another user's, or open to others")
+}
+
+fn path_of(os_name: &str) -> String {
+    format!("/dev/shm{os_name}")
+}
+
+/// Removes the signpost if it is still this keeper's.
+fn remove(os_name: &str, keeper: Keeper) {
+    let Ok(Some(post)) = existing_post(os_name) else {
+        return;
+    };
+    if said_at(os_name) == Some(keeper) {
+        std::fs::remove_file(path_of(os_name)).ok();
+    }
+    drop(post);
 }
 
 /// What the signpost says; `None` if there is none, or its keeper has died before it wrote it.
 fn read(os_name: &str) -> Result<Option<Keeper>, Error> {
-    for _ in 0..LOOKS {
-        // The directory lets nobody but the owner put another file in its place between this look and the next.
-        let Ok(file) = std::fs::metadata(format!("/dev/shm{os_name}")) else {
-            return Ok(None);
-        };
-        if !is_private(&file) {
-            return Err(Error::name("the name is another user's, or open to others"));
-        }
-        if let Ok(signpost) = ShmemConf::new().os_id(os_name).open()
-            && let Some(keeper) = words(&signpost).and_then(said)
-        {
-            return Ok(Some(keeper));
-        }
-        thread::sleep(BETWEEN_LOOKS);
-    }
-    Ok(None)
+    let Some(_post) = existing_post(os_name)? else {
+        return Ok(None);
+    };
+    Ok(said_at(os_name))
+}
+
+/// What the signpost says, whose post the caller holds.
+fn said_at(os_name: &str) -> Option<Keeper> {
+    let signpost = ShmemConf::new().os_id(os_name).open().ok()?;
+    words(&signpost).and_then(said)
 }
 
 /// True if nobody but this user can write the file.
@@ -230,6 +280,8 @@ fn write(signpost: &Shmem, keeper: Keeper) {
         return;
     };
     let [memory, roll] = keeper.numbers.map(|number| u64::from(number as u32));
+    // Release: whoever is killed in the middle of this leaves nothing that looks whole. Pairs with the Acquire in `said`.
+    magic.store(0, Release);
     // Relaxed: published by the store of the magic, here and in the next two.
     pid.store(keeper.pid.into(), Relaxed);
     // Relaxed: as above.

@@ -94,6 +94,7 @@ pub(crate) enum Kind {
     Spsc = 2,
     Roll = 3,
     Bytes = 4,
+    #[cfg(feature = "serde")]
     Messages = 5,
 }
 
@@ -128,8 +129,8 @@ impl Label {
             value_name: fnv(type_name::<T>()),
             redelivers: u64::from(options.delivery == Delivery::AtLeastOnce),
             arena_bytes: match kind {
-                Kind::Bytes | Kind::Messages => options.arena_bytes_or_default() as u64,
                 Kind::Channel | Kind::Spsc | Kind::Roll => 0,
+                _ => options.arena_bytes_or_default() as u64,
             },
             roll: 0,
         }

@@ -9,6 +9,7 @@ crate::tests![
     a_channel_is_found_by_its_name,
     a_name_has_one_keeper_at_a_time,
     a_dead_keepers_name_is_given_again,
+    of_many_that_take_a_dead_keepers_name_one_has_it,
     a_childs_copy_of_a_name_takes_nothing_away,
     a_signpost_is_private_or_refused,
     names_that_lead_nowhere_are_told,
@@ -92,6 +93,45 @@ fn a_dead_keepers_name_is_given_again() {
     let found = Sender::<u64>::attach(named::find(&name).unwrap()).unwrap();
     found.send(4).unwrap();
     assert_eq!(rx.recv(), Ok(4));
+}
+
+fn of_many_that_take_a_dead_keepers_name_one_has_it() {
+    let name = own("many");
+    for round in 0..12 {
+        let (done_tx, done) = channel::<u64>(8).unwrap();
+        let (go_tx, go) = channel::<u64>(8).unwrap();
+        let (leave_tx, leave) = channel::<u64>(8).unwrap();
+        // Each gives the name to a channel of its own, in which lies its number.
+        let takers: Vec<_> = (0..4)
+            .map(|number| {
+                let (go, leave, done_tx) = (&go, &leave, &done_tx);
+                let name = &name;
+                fork(move || {
+                    let (tx, _rx) = passable(1);
+                    tx.send(number).unwrap();
+                    go.recv().unwrap();
+                    let kept = named::publish(name, tx.descriptors().unwrap());
+                    let told = if kept.is_ok() { number } else { 100 };
+                    done_tx.send(told).unwrap();
+                    // Those of the last round leave by themselves, the others are killed.
+                    leave.recv().unwrap();
+                })
+            })
+            .collect();
+        go_tx.send_batch(&[0; 4]).unwrap();
+        let told: Vec<_> = (0..4).map(|_| done.recv().unwrap()).collect();
+        let has_it: Vec<_> = told.into_iter().filter(|&number| number < 100).collect();
+        assert_eq!(has_it.len(), 1, "round {round}");
+        let found = Receiver::<u64>::attach(named::find(&name).unwrap()).unwrap();
+        assert_eq!(found.try_recv(), Ok(has_it[0]));
+        if round < 11 {
+            takers.into_iter().for_each(crate::support::Child::kill);
+        } else {
+            leave_tx.send_batch(&[0; 4]).unwrap();
+            takers.into_iter().for_each(crate::support::Child::join);
+        }
+    }
+    assert!(!fs::exists(file_of(&name)).unwrap());
 }
 
 fn a_childs_copy_of_a_name_takes_nothing_away() {
