@@ -68,9 +68,9 @@ use word::Phase;
 ///
 /// # Trade-offs
 ///
-/// - A [`call`](Self::call) of a function that does nothing takes 0.5 to 0.8 times as long as a bare futex round trip between two processes,
-///   and a hundredth of a bare `fork` and `waitpid`; 1.3 to 3 µs a job through [`map_unordered`](Self::map_unordered). Medians of one run on 2 busy
-///   processors (November 2026).
+/// - A [`call`](Self::call) takes 0.5 times as long as a bare round trip by futex between two processes, and 1/60 of a bare `fork` and
+///   `waitpid`; 0.8 times and 1/33 where both have one processor. Of many jobs of 1 µs, one takes 2 µs (rayon's threads: 1.2). Medians of
+///   runs that called the machine noisy: 2 processors, November 2026, `cargo xtask bench proc --peers`.
 /// - What is long is encoded where its reader finds it, but copied out once before it is decoded, so that nobody can change it meanwhile.
 /// - What a job changes outside its process may happen more than once: its worker may die after it. `attempts(1)` is for what must not.
 /// - Workers that die while nobody waits for the pool are replaced by whoever comes next.
