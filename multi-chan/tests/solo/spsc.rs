@@ -261,6 +261,8 @@ fn one_pairs_timeouts_are_never_early() {
 }
 
 const ROUNDS: u64 = 8;
+/// Times as many rounds for a point that was not reached.
+const PATIENCE: u64 = 20;
 
 fn a_lone_sender_killed_at_each_step_holds_up_nobody() {
     let points: [(KillPoint, bool); 6] = [
@@ -273,12 +275,16 @@ fn a_lone_sender_killed_at_each_step_holds_up_nobody() {
     ];
     for (point, sent) in points {
         let mut kills = 0;
-        for round in 0..ROUNDS {
+        for round in 0..ROUNDS * PATIENCE {
+            // Some points are passed only where somebody sleeps, which takes longer on a busy machine.
+            if round >= ROUNDS && kills > 0 {
+                break;
+            }
             let (tx, mut rx) = spsc::channel::<u64>(1).unwrap();
             let mut tx = Some(tx);
             // Asleep, so that a wake that dies with its sender is missed; on its way to the victim's second value.
             let receiver = (point != Armed).then(|| fork(|| while rx.recv().unwrap() != 100 {}));
-            pause(if round % 2 == 0 { 4 } else { 0 });
+            pause(if round % 2 == 0 { 4 * (1 + round / ROUNDS) } else { 0 });
             let victim = fork(|| {
                 let mut tx = tx.take().unwrap();
                 kill_at(point);
@@ -308,7 +314,10 @@ fn a_lone_sender_killed_at_each_step_holds_up_nobody() {
 fn a_lone_receiver_killed_at_each_step_loses_nothing() {
     for point in [Owned, Copied, Freed, Bumped, Disowned, Armed] {
         let mut kills = 0;
-        for _ in 0..ROUNDS {
+        for round in 0..ROUNDS * PATIENCE {
+            if round >= ROUNDS && kills > 0 {
+                break;
+            }
             let (mut tx, rx) = spsc::channel::<u64>(1).unwrap();
             let mut rx = Some(rx);
             let sender = (point != Armed).then(|| {
@@ -318,7 +327,7 @@ fn a_lone_receiver_killed_at_each_step_loses_nothing() {
                     }
                 })
             });
-            pause(4);
+            pause(4 * (1 + round / ROUNDS));
             let victim = fork(|| {
                 let mut rx = rx.take().unwrap();
                 kill_at(point);
