@@ -185,13 +185,15 @@ impl Dump {
         self.tasks.iter()
     }
 
-    /// Tasks that are not listed: they have not started, or wait without a stack. Counted a moment after the others were listed.
+    /// Tasks that are not listed: they have not started, or wait without a stack (while it is polled, such a task stands on one). Counted a moment after the others were listed.
     ///
     /// ```
     /// let group = multi_goro::Group::new();
     /// group.go_async(std::future::pending());
-    /// // It waits without a stack, and has no row of its own.
-    /// assert!(multi_goro::diag::dump().unlisted_count() >= 1);
+    /// // Once it waits, without a stack, it has no row of its own.
+    /// while multi_goro::diag::dump().unlisted_count() == 0 {
+    ///     std::thread::yield_now();
+    /// }
     /// group.detach();
     /// ```
     #[must_use]
@@ -254,7 +256,9 @@ impl TaskReport {
     /// let (tx, rx) = chan::<u8>(0);
     /// let mut group = Group::new();
     /// group.go_with(TaskOptions::new().name("reader"), move || Ok(drop(rx.recv())));
-    /// multi_goro::sleep(std::time::Duration::from_millis(20));
+    /// while diag::dump().tasks().len() == 0 {
+    ///     std::thread::yield_now();
+    /// }
     /// let dump = diag::dump();
     /// let task = dump.tasks().find(|task| task.name() == Some("reader")).ok_or("not started")?;
     /// assert_eq!(task.name(), Some("reader"));
@@ -275,7 +279,9 @@ impl TaskReport {
     /// let (tx, rx) = chan::<u8>(0);
     /// let mut group = Group::new();
     /// group.go_with(TaskOptions::new().name("reader"), move || Ok(drop(rx.recv())));
-    /// multi_goro::sleep(std::time::Duration::from_millis(20));
+    /// while diag::dump().tasks().len() == 0 {
+    ///     std::thread::yield_now();
+    /// }
     /// let dump = diag::dump();
     /// let task = dump.tasks().find(|task| task.name() == Some("reader")).ok_or("not started")?;
     /// assert!(task.started_at().is_some_and(|at| at.line() > 0));
@@ -296,7 +302,9 @@ impl TaskReport {
     /// let (tx, rx) = chan::<u8>(0);
     /// let mut group = Group::new();
     /// group.go_with(TaskOptions::new().name("reader"), move || Ok(drop(rx.recv())));
-    /// multi_goro::sleep(std::time::Duration::from_millis(20));
+    /// while diag::dump().tasks().len() == 0 {
+    ///     std::thread::yield_now();
+    /// }
     /// let dump = diag::dump();
     /// let task = dump.tasks().find(|task| task.name() == Some("reader")).ok_or("not started")?;
     /// assert!(task.worker() < 1_000);
@@ -333,10 +341,10 @@ impl TaskReport {
     /// let (tx, rx) = chan::<u8>(0);
     /// let mut group = Group::new();
     /// group.go_with(TaskOptions::new().name("reader"), move || Ok(drop(rx.recv())));
-    /// multi_goro::sleep(std::time::Duration::from_millis(20));
-    /// let dump = diag::dump();
-    /// let task = dump.tasks().find(|task| task.name() == Some("reader")).ok_or("not started")?;
-    /// assert_eq!(task.state(), diag::TaskState::Waiting(diag::WaitsFor::Receive));
+    /// let waiting = diag::TaskState::Waiting(diag::WaitsFor::Receive);
+    /// while !diag::dump().tasks().any(|task| task.state() == waiting) {
+    ///     std::thread::yield_now();
+    /// }
     /// drop(tx);
     /// group.wait()?;
     /// # Ok::<(), multi_goro::BoxError>(())
@@ -358,7 +366,9 @@ impl TaskReport {
     /// let (tx, rx) = chan::<u8>(0);
     /// let mut group = Group::new();
     /// group.go_with(TaskOptions::new().name("reader"), move || Ok(drop(rx.recv())));
-    /// multi_goro::sleep(std::time::Duration::from_millis(20));
+    /// while diag::dump().tasks().len() == 0 {
+    ///     std::thread::yield_now();
+    /// }
     /// let dump = diag::dump();
     /// let task = dump.tasks().find(|task| task.name() == Some("reader")).ok_or("not started")?;
     /// assert!(task.lasts().as_secs() < 3_600);

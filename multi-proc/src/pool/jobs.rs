@@ -150,7 +150,7 @@ impl<'a> Jobs<'a> {
     /// // SAFETY: this program has one thread.
     /// let mut pool = unsafe { Pool::builder().workers(1).queue(1).fork() }?;
     /// let sleep = |ms| Ok(std::thread::sleep(Duration::from_millis(ms)));
-    /// let (_one, _two) = (pool.spawn_fn(sleep, 20), pool.spawn_fn(sleep, 20));
+    /// let (_one, _two) = (pool.spawn_fn(sleep, 100), pool.spawn_fn(sleep, 100));
     /// let full = pool.jobs().try_spawn_fn(sleep, 30).unwrap_err();
     /// assert!(full.is_full());
     /// assert_eq!(full.into_args(), 30);
