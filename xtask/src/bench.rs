@@ -10,7 +10,7 @@ use crate::{Result, Verdict};
 
 /// Becomes `cargo run`: cargo shows its progress on a terminal, and standard output is the benchmark's alone.
 pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
-    let mut cargo = command(workspace);
+    let mut cargo = command(workspace, "release");
     if args.iter().any(|arg| arg == "--peers") {
         cargo.args(["--features", "peers"]);
     }
@@ -18,7 +18,7 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<ExitCode> {
     Err(format!("cannot run cargo: {error}").into())
 }
 
-/// Runs of a few seconds, whose JSON must have rows that measured something.
+/// Runs of a few seconds, whose JSON must have rows that measured something. Built in a hurry: what they measure is not looked at.
 pub(crate) fn smoke(workspace: &Workspace) -> Result<Verdict> {
     for suite in [&[][..], &["goro"], &["chan"], &["proc"]] {
         if smoke_of(workspace, suite)? == Verdict::Red {
@@ -29,7 +29,7 @@ pub(crate) fn smoke(workspace: &Workspace) -> Result<Verdict> {
 }
 
 fn smoke_of(workspace: &Workspace, suite: &[&str]) -> Result<Verdict> {
-    let output = command(workspace)
+    let output = command(workspace, "smoke")
         .args(["--", "--quick", "--json"])
         .args(suite)
         .stderr(Stdio::inherit())
@@ -52,11 +52,12 @@ fn smoke_of(workspace: &Workspace, suite: &[&str]) -> Result<Verdict> {
     })
 }
 
-fn command(workspace: &Workspace) -> Command {
+fn command(workspace: &Workspace, profile: &str) -> Command {
     let mut cargo = workspace.cargo();
     cargo.args([
         "run",
-        "--release",
+        "--profile",
+        profile,
         "--package",
         "multi-bench",
         "--bin",

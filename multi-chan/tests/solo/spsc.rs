@@ -284,7 +284,11 @@ fn a_lone_sender_killed_at_each_step_holds_up_nobody() {
             let mut tx = Some(tx);
             // Asleep, so that a wake that dies with its sender is missed; on its way to the victim's second value.
             let receiver = (point != Armed).then(|| fork(|| while rx.recv().unwrap() != 100 {}));
-            pause(if round % 2 == 0 { 4 * (1 + round / ROUNDS) } else { 0 });
+            pause(if round % 2 == 0 {
+                4 * (1 + round / ROUNDS)
+            } else {
+                0
+            });
             let victim = fork(|| {
                 let mut tx = tx.take().unwrap();
                 kill_at(point);
