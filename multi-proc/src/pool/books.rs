@@ -15,7 +15,7 @@ pub(super) struct Books {
     pub(super) crew: Vec<Hand>,
     /// Jobs whose message found its lane full.
     pub(super) unsent: Vec<usize>,
-    /// Threads that wait for a number in stock.
+    /// Threads that wait for a number in stock: one, or all of them. Whoever puts one there tells them.
     pub(super) room_waiters: usize,
     /// Jobs with a time limit.
     pub(super) timed: usize,
@@ -129,7 +129,7 @@ impl Books {
         }
     }
 
-    /// Jobs that somebody waits for and that have not been taken note of.
+    /// Whether no job is left, not even one that was settled a moment ago and whose number is not back in stock.
     pub(super) fn is_idle(&self) -> bool {
         self.stock.len() == self.seats.len()
     }

@@ -381,11 +381,13 @@ impl Hub {
 
     /// Settles a job if it is done and nobody else does.
     pub(super) fn collect(&self, job: usize) {
+        let mut books = self.lock();
+        // Under the lock: a place is given to its next job there, and is FREE before. Else another thread could settle this job and start
+        // the next one between the look and the lock, and that one would be taken for done.
         if !self.is_done(job) {
-            // Its bit was set late, by a worker that was slow to say so: the place is another job's by now.
+            // Its bit was set late, by a worker that was slow to say so, or another thread was quicker: the place is another job's by now.
             return;
         }
-        let mut books = self.lock();
         let seat = &mut books.seats[job];
         match std::mem::take(&mut seat.entry) {
             Entry::Handle(awaits) => {

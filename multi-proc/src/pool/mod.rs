@@ -9,6 +9,8 @@ mod hub;
 mod jobs;
 mod lanes;
 mod luck;
+#[cfg(test)]
+mod tests;
 mod unordered;
 mod word;
 mod worker;
@@ -306,10 +308,15 @@ impl Pool {
             let key = self.hub.reaper.key();
             self.hub.tend();
             let is_late = until.is_some_and(|until| Instant::now() >= until);
-            if is_late || self.hub.lock().is_idle() {
+            let mut books = self.hub.lock();
+            if is_late || books.is_idle() {
                 return;
             }
+            // Under the same lock: whoever has settled a job and not put its number back yet tells us when it does.
+            books.room_waiters += 1;
+            drop(books);
             self.hub.wait_for_any(key, until);
+            self.hub.lock().room_waiters -= 1;
         }
     }
 

@@ -1,0 +1,128 @@
+//! Races between the parent's threads, one of them held still. No worker is forked: the test plays it.
+
+use super::Pool;
+use super::board::Board;
+use super::books::{Awaits, Ended, Entry, Hand, Terms};
+use super::hub::{Hub, PoolEvent, Settings};
+use super::lanes::Lanes;
+use super::word::{Claim, Phase, Wake};
+use crate::function::Key;
+use crate::reap::{self, Reaper};
+use crate::threads::OtherThreads;
+use multi_core::GroupOptions;
+use multi_core::ledger::Ledger;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// So long without what is waited for: a hang, on whatever machine.
+const HUNG: Duration = Duration::from_secs(20);
+/// For a thread that is to come to a lock or into a sleep; a test in which it takes longer proves nothing, but does not fail.
+const MOMENT: Duration = Duration::from_millis(30);
+
+/// A pool with one place, and a worker that is always about to be forked.
+fn hub() -> Arc<Hub> {
+    let reaper = Reaper::new(reap::Settings {
+        grace: Duration::ZERO,
+        stuck_after: HUNG,
+        value_bytes_max: 0,
+        in_child: None,
+        other_threads: OtherThreads::Allow,
+        terms: None,
+    })
+    .unwrap();
+    let settings = Settings {
+        args_bytes_max: 64,
+        value_bytes_max: 64,
+        recycle_jobs: None,
+        recycle_bytes: None,
+        in_worker: None,
+    };
+    let board = Board::new(1, 1, 64, 64).unwrap();
+    let (lanes, key) = (Lanes::new(1, 1).unwrap(), Key::new().unwrap());
+    let maker = Arc::clone(&reaper);
+    let event = Arc::clone(&reaper) as _;
+    let crew = Ledger::new("pool", GroupOptions::new(), event, move || {
+        maker.new_token()
+    });
+    let hub = Hub::new(board, lanes, key, settings, reaper, crew.unwrap());
+    hub.lock().crew.fill(Hand::Hiring);
+    Arc::new(hub)
+}
+
+fn pool(hub: &Arc<Hub>) -> Pool {
+    let ledger = || {
+        let event = Arc::new(PoolEvent {
+            hub: Arc::clone(hub),
+            job: None,
+        });
+        let maker = Arc::clone(hub);
+        Ledger::new("pool", GroupOptions::new(), event, move || {
+            maker.new_token()
+        })
+    };
+    Pool::new(Arc::clone(hub), ledger().unwrap(), ledger().unwrap(), 1)
+}
+
+/// A job that runs.
+fn begin(hub: &Arc<Hub>, entry: Entry) {
+    let blank = hub.take().unwrap();
+    hub.start(blank, Terms::default(), entry);
+    assert_eq!(hub.board.word(0).claim(0), Claim::Yours);
+}
+
+/// Says its name when its job is settled.
+struct Tells(mpsc::Sender<&'static str>, &'static str);
+
+impl Awaits for Tells {
+    fn settle(self: Box<Self>, _: &Hub, _: usize, _: Ended) {
+        self.0.send(self.1).unwrap();
+    }
+}
+
+#[test]
+fn next_job_of_a_place_is_not_taken_for_the_one_before() {
+    let hub = hub();
+    let (tell, told) = mpsc::channel();
+    let entry = |name| Entry::Handle(Box::new(Tells(tell.clone(), name)));
+    begin(&hub, entry("first"));
+    assert_eq!(hub.board.word(0).finish(0), Wake::Nobody);
+    let mut books = hub.lock();
+    let late = thread::spawn({
+        let hub = Arc::clone(&hub);
+        move || hub.collect(0)
+    });
+    thread::sleep(MOMENT);
+    // Meanwhile the first job was settled, its place given to another one, and a worker has begun that.
+    hub.board.wipe(0);
+    books.seats[0].serial += 1;
+    books.seats[0].entry = entry("second");
+    hub.board.word(0).queue();
+    assert_eq!(hub.board.word(0).claim(0), Claim::Yours);
+    drop(books);
+    late.join().unwrap();
+    assert!(told.try_recv().is_err());
+    let running = Phase::Running { worker: 0 };
+    assert_eq!(hub.board.word(0).phase(), running);
+    assert!(hub.lock().stock.is_empty());
+}
+
+#[test]
+fn shutdown_hears_of_the_last_place_put_back() {
+    let hub = hub();
+    let pool = pool(&hub);
+    begin(&hub, Entry::Caller);
+    assert_eq!(hub.board.word(0).finish(0), Wake::Nobody);
+    let (tell, told) = mpsc::channel();
+    let main = thread::spawn(move || tell.send(pool.shutdown().is_ok()).unwrap());
+    let start = Instant::now();
+    while hub.lock().room_waiters == 0 {
+        assert!(start.elapsed() < HUNG, "it does not say that it waits");
+        thread::yield_now();
+    }
+    thread::sleep(MOMENT);
+    // By a thread that has taken the job's value and takes its time.
+    hub.put_back(0);
+    assert_eq!(told.recv_timeout(HUNG), Ok(true));
+    main.join().unwrap();
+}
