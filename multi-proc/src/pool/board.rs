@@ -59,6 +59,8 @@ pub(super) struct Row {
     began_ns: AtomicU64,
     /// Jobs it has ended.
     jobs: AtomicU64,
+    /// 1 while the parent has it ended for the sake of the job it runs: it is to begin no other. Only the parent moves it.
+    is_dismissed: AtomicU32,
 }
 
 /// How far a worker is. Only the worker moves it on; the parent sets it back before it forks the next one.
@@ -68,7 +70,7 @@ pub(super) enum Post {
     /// Not forked, or its initialiser runs.
     Starting = 0,
     Ready = 1,
-    /// It ends by itself: it has had its share of jobs, or the pool closes.
+    /// It ends by itself: it has had its share of jobs, the pool closes, or the parent has it ended. It runs no job.
     Leaving = 2,
 }
 
@@ -429,9 +431,10 @@ impl Drop for Board {
 impl Row {
     /// For the parent: nobody has the row.
     pub(super) fn clear(&self) {
-        // Relaxed, twice: its worker is forked after this, and the one before is dead.
+        // Relaxed, everywhere: its worker is forked after this, and the one before is dead.
         self.post.store(Post::Starting as u32, Ordering::Relaxed);
         self.jobs.store(0, Ordering::Relaxed);
+        self.is_dismissed.store(0, Ordering::Relaxed);
     }
 
     /// For the worker.
@@ -460,6 +463,29 @@ impl Row {
         // Relaxed: acquired with the claim. Of a later job if the worker was quick: then that job's time is looked at too late, and
         // at the job's own word again.
         self.began_ns.load(Ordering::Relaxed)
+    }
+
+    /// For the parent: the worker is to begin no other job. Then look whether it is still in the one that it is ended for.
+    pub(super) fn dismiss(&self) {
+        // Relaxed: ordered by the fence.
+        self.is_dismissed.store(1, Ordering::Relaxed);
+        // SeqCst: the order to leave comes before the look at the job. Pairs with the fence in `is_dismissed`: either the worker, which
+        // has another job by now, sees the order, or the parent sees that it is not in the first one any more.
+        fence(Ordering::SeqCst);
+    }
+
+    /// For the parent: it may go on.
+    pub(super) fn retain(&self) {
+        // Relaxed: a worker that sees it late leaves between two jobs, which harms none.
+        self.is_dismissed.store(0, Ordering::Relaxed);
+    }
+
+    /// For the worker, after it claimed a job and before it begins it.
+    pub(super) fn is_dismissed(&self) -> bool {
+        // SeqCst: the end of the job before and the claim come before this look. Pairs with the fence in `dismiss`.
+        fence(Ordering::SeqCst);
+        // Relaxed: ordered by the fence.
+        self.is_dismissed.load(Ordering::Relaxed) != 0
     }
 
     /// For the worker: one job more; returns how many that makes.

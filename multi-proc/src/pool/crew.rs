@@ -112,27 +112,21 @@ impl Hub {
         let post = self.board.row(index).post();
         let mut books = self.lock();
         books.crew[index] = Hand::Vacant;
-        match (post, outcome) {
-            (Post::Starting, outcome) => {
-                books.counts.deaths += 1;
-                books.false_start(outcome.err().unwrap_or(TaskErrorKind::Exited(0)));
-            }
-            (_, Ok(())) => {
-                books.counts.recycled += u64::from(!books.is_ending);
-                books.good_start();
-            }
-            (_, Err(kind)) => {
-                books.counts.deaths += 1;
-                books.good_start();
-                // Its own is one at most; and those of workers that cannot be, which it may have scribbled.
-                for job in 0..self.board.jobs {
-                    if let Phase::Running { worker } = self.board.word(job).phase()
-                        && (worker == index || worker >= self.board.workers)
-                    {
-                        self.lose_worker(&mut books, job, worker, &kind, was_pressed);
-                    }
-                }
-            }
+        let left = self.left_by(index);
+        let is_false = post == Post::Starting && left.is_empty();
+        let by_itself = outcome.is_ok() && !is_false && !was_pressed;
+        let kind = outcome.err().unwrap_or(TaskErrorKind::Exited(0));
+        books.counts.deaths += u64::from(!by_itself);
+        books.counts.recycled += u64::from(by_itself && !books.is_ending);
+        for (job, worker) in left {
+            // One that is ended for another job's sake begins no more, whether it comes to leaving or not: see `dismiss`.
+            let was_between = was_pressed || post == Post::Leaving;
+            self.lose_worker(&mut books, job, worker, &kind, was_between);
+        }
+        if is_false {
+            books.false_start(kind);
+        } else {
+            books.good_start();
         }
         // It may have ended a job and died before it said so.
         for job in 0..self.board.jobs {
@@ -150,19 +144,31 @@ impl Hub {
         self.notify();
     }
 
-    /// The worker of a job died in it: gives the job to another one, or ends it.
+    /// The jobs that a dead worker had claimed and not ended, and who the word says it was. Its own is one at most; and those of workers
+    /// that cannot be, which it may have scribbled.
+    fn left_by(&self, index: usize) -> Vec<(usize, usize)> {
+        let whose = |job| match self.board.word(job).phase() {
+            Phase::Running { worker } if worker == index || worker >= self.board.workers => {
+                Some((job, worker))
+            }
+            _ => None,
+        };
+        (0..self.board.jobs).filter_map(whose).collect()
+    }
+
+    /// The worker of a job died in it, or when it `was_between` jobs and had claimed this one: gives the job to another one, or ends it.
     fn lose_worker(
         &self,
         books: &mut Books,
         job: usize,
         worker: usize,
         kind: &TaskErrorKind,
-        was_pressed: bool,
+        was_between: bool,
     ) {
         let is_ending = books.is_ending;
         let seat = &mut books.seats[job];
-        // A worker that was told to end for another job's sake: this one had no part in it.
-        let is_innocent = was_pressed && seat.doom.is_none();
+        // This one was not begun, and had no part in it.
+        let is_innocent = was_between && seat.doom.is_none();
         if !is_innocent {
             seat.deaths += 1;
         }
@@ -242,7 +248,7 @@ impl Hub {
             if let Some(wake) = withdrawn {
                 books.seats[job].verdict = Some(TaskErrorKind::Cancelled);
                 self.tell(job, wake);
-            } else if !worker.is_some_and(|worker| self.dismiss(&books, worker)) {
+            } else if !worker.is_some_and(|worker| self.dismiss(&books, job, worker)) {
                 // Its worker is on its way into the reaper's books, or out of them: the next look finds it, or its job elsewhere.
                 continue;
             }
@@ -255,12 +261,25 @@ impl Hub {
         }
     }
 
-    /// Has a worker ended: SIGTERM and, after the grace, SIGKILL. False where it is not there just now.
-    fn dismiss(&self, books: &Books, worker: usize) -> bool {
-        match books.crew.get(worker) {
-            Some(Hand::At { pid }) => self.reaper.expire(*pid),
-            _ => false,
+    /// Has a worker ended for the sake of the job it runs: SIGTERM and, after the grace, SIGKILL. False where it is not there just now, or
+    /// has ended the job meanwhile.
+    ///
+    /// Should it end the job before the signal comes, it begins no other: that one would be begun twice. So what a worker that was ended
+    /// so leaves claimed, beside the job that was the reason, was never begun.
+    fn dismiss(&self, books: &Books, job: usize, worker: usize) -> bool {
+        let Some(Hand::At { pid }) = books.crew.get(worker) else {
+            return false;
+        };
+        let row = self.board.row(worker);
+        row.dismiss();
+        // The same job as before, if it is that worker's: its place is not given to another without the lock.
+        let is_in_it = self.board.word(job).phase() == Phase::Running { worker };
+        let is_told = is_in_it && self.reaper.expire(*pid);
+        if !is_told {
+            // It may have seen the order and leave: that costs a worker, no job.
+            row.retain();
         }
+        is_told
     }
 
     /// When the next job's time may be up.
@@ -305,7 +324,7 @@ impl Hub {
             .filter_map(|(job, at, worker)| Some((job, worker.filter(|_| at <= now)?)))
             .collect();
         for (job, worker) in late {
-            if self.dismiss(&books, worker) {
+            if self.dismiss(&books, job, worker) {
                 books.seats[job].doom = Some(Doom::TimedOut);
             }
         }

@@ -55,7 +55,7 @@ impl Worker<'_> {
         &self.hub.board
     }
 
-    /// Waits for a job and claims it; none once the pool is closed.
+    /// Waits for a job and claims it; none once the pool is closed, or the parent has this worker ended.
     fn next_job(&self) -> Result<Option<(usize, u64)>> {
         let lanes = &self.hub.lanes;
         loop {
@@ -74,7 +74,9 @@ impl Worker<'_> {
             };
             // After a nudge, or an old message, from the first lane again.
             if let Some(job) = self.take(message) {
-                return Ok(Some(job));
+                // The parent finds the job with its dead worker's name on it and, by the row's post, not begun.
+                let is_dismissed = self.board().row(self.index).is_dismissed();
+                return Ok((!is_dismissed).then_some(job));
             }
         }
     }

@@ -6,6 +6,7 @@ use multi_proc::{
     CancelToken, Pool, PoolBuilder, Priority, TaskErrorKind, TaskOptions, shared_token,
 };
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -37,6 +38,7 @@ pub(crate) const TESTS: &[Test] = &tests![
     idle_pool_leaves_nothing_behind,
     ten_thousand_jobs_leave_nothing_behind,
     order_of_deaths_does_not_double_a_job,
+    worker_that_is_being_ended_begins_no_other_job,
 ];
 
 #[expect(unsafe_code, reason = "pools of forked workers")]
@@ -594,6 +596,44 @@ fn die_once((folder, n): (String, u64)) -> multi_proc::Result<u64> {
         sys::raise(sys::SIGKILL);
     }
     Ok(n)
+}
+
+fn worker_that_is_being_ended_begins_no_other_job() {
+    let mut pool = pool(1);
+    let folder = tempdir();
+    let begun = format!("{folder}/begun");
+    let options = TaskOptions::new().timeout(Duration::from_millis(10));
+    let late = pool.spawn_fn_with(options, end_once_told_to, ());
+    let once = pool.jobs().attempts(1).spawn_fn(begin, begun.clone());
+    once.join().unwrap();
+    assert_eq!(std::fs::read_to_string(begun).unwrap(), "begun\n");
+    // It was too late, and ended all the same.
+    drop((late.join(), pool.wait()));
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// Holds SIGTERM back and returns when it has come, before SIGKILL does.
+fn end_once_told_to(_: ()) -> multi_proc::Result<()> {
+    sys::block(sys::SIGTERM, true);
+    let bit = 1 << (sys::SIGTERM - 1);
+    let pending = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("ShdPnd:"));
+        u64::from_str_radix(line.unwrap().trim(), 16).unwrap()
+    };
+    until(|| pending() & bit != 0);
+    Ok(())
+}
+
+/// Leaves a line behind, and takes longer than it takes for SIGKILL to follow.
+fn begin(path: String) -> multi_proc::Result<()> {
+    let mut file = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(path)?;
+    writeln!(file, "begun")?;
+    sleep(400)?;
+    Ok(())
 }
 
 fn tempdir() -> String {
