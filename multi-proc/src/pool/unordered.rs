@@ -13,8 +13,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// The values of a function over many items, as they come: index of the item, and what came of it. Made by
 /// [`Pool::map_unordered`](crate::Pool::map_unordered).
 ///
-/// It keeps the pool's queue full and takes items only as there is room. Dropping it lets go of the values that have not come; jobs that
-/// were given to the pool run on.
+/// It keeps the pool's queue full and takes items only as there is room. It holds twice as many of them as the pool takes jobs at most, values
+/// that were not asked for included, so that an endless iterator of items is fine. One that makes it wait for an item makes the values wait.
+///
+/// Dropping it lets go of the values that have not come; jobs that were given to the pool run on.
 #[must_use = "an iterator does nothing until it is asked"]
 pub struct MapUnordered<'a, A, T, I> {
     jobs: Jobs<'a>,
@@ -84,7 +86,11 @@ where
 
     /// Gives the pool as many items as it has room for.
     fn fill(&mut self) {
-        while let Some((index, item)) = self.next.take().or_else(|| self.items.as_mut()?.next()) {
+        // One that the pool refuses, or ends at once, takes no room. Twice: so that values may lie here unasked for and the queue is full.
+        let most = 2 * self.jobs.hub().board.jobs;
+        while self.handles.len() < most
+            && let Some((index, item)) = self.next.take().or_else(|| self.items.as_mut()?.next())
+        {
             let told = || Told {
                 finished: Arc::clone(&self.finished),
                 hub: Arc::clone(self.jobs.hub()),

@@ -7,7 +7,7 @@ use multi_proc::{
 };
 use std::collections::BTreeSet;
 use std::io::Write as _;
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 pub(crate) const TESTS: &[Test] = &tests![
@@ -39,6 +39,7 @@ pub(crate) const TESTS: &[Test] = &tests![
     ten_thousand_jobs_leave_nothing_behind,
     order_of_deaths_does_not_double_a_job,
     worker_that_is_being_ended_begins_no_other_job,
+    unordered_takes_no_more_items_than_it_can_hold,
 ];
 
 #[expect(unsafe_code, reason = "pools of forked workers")]
@@ -522,10 +523,10 @@ fn threads_wait_in_turn_for_the_only_place() {
 }
 
 fn pool_in_a_child_refuses_and_names_both() {
-    let pool = std::sync::Arc::new(pool(1));
+    let pool = Arc::new(pool(1));
     let here = std::process::id();
     let mut group = crate::support::group();
-    let copy = std::sync::Arc::clone(&pool);
+    let copy = Arc::clone(&pool);
     group.go(move || {
         copy.call(sleep, 1)?;
         Ok(())
@@ -634,6 +635,28 @@ fn begin(path: String) -> multi_proc::Result<()> {
     writeln!(file, "begun")?;
     sleep(400)?;
     Ok(())
+}
+
+fn unordered_takes_no_more_items_than_it_can_hold() {
+    let mut pool = build(Pool::builder().workers(1).queue(3).args_bytes_max(8));
+    let mut asked = 0;
+    let endless = std::iter::repeat_with(|| {
+        asked += 1;
+        "too long for eight bytes".to_owned()
+    });
+    let refused = pool.map_unordered(|text: String| Ok(text), endless);
+    assert!(refused.take(5).all(|(_, value)| value.is_err()));
+    assert!(asked <= 5 + 2 * 4, "{asked} items");
+
+    let mut squares = pool.map_unordered(|n: u64| Ok(n), 0..);
+    assert!(squares.next().unwrap().1.is_ok());
+    pool.cancel_token().cancel();
+    // Some may have ended before.
+    assert!(squares.any(|(_, value)| value.is_err_and(|error| error.is_cancelled())));
+    drop(squares);
+    let error = pool.map(|n: u64| Ok(n), 0..).unwrap_err();
+    assert!(error.is_cancelled(), "{error}");
+    drop(pool.wait());
 }
 
 fn tempdir() -> String {
