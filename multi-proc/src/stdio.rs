@@ -109,7 +109,7 @@ impl Output {
     /// 64 KiB comes in pieces.
     ///
     /// Called in this process by whoever waits for the group or, while nobody does, by the clock's thread, one line of a task at a time:
-    /// it is to be short. It may start tasks and look at the group's progress but must not wait for any group of
+    /// it is to be short. It may start tasks and look at the group's progress but must not wait for any group or pool of
     /// processes, and panics if it does. A panic in it is reported by the
     /// panic hook, and the task's further lines are dropped.
     ///

@@ -8,6 +8,7 @@ use super::books::{Awaits, Books, Ended, Entry, Seat, Terms};
 use super::lanes::Lanes;
 use super::luck::Luck;
 use super::word::Phase;
+use crate::capture;
 use crate::function::Key;
 use crate::reap::Reaper;
 use crate::report;
@@ -102,6 +103,15 @@ impl Hub {
     pub(super) fn check_owner(&self) {
         let owner = self.reaper.owner;
         assert!(owner.is_here(), "{}", owner.complaint("this pool"));
+    }
+
+    /// Refuses to wait on behalf of a function that is passed a task's lines: before a job is begun that nobody would then wait for.
+    #[track_caller]
+    pub(super) fn check_may_wait(&self) {
+        assert!(
+            !capture::is_passing_on(),
+            "a function that is passed a task's lines must not wait for a pool: it holds up whoever waits"
+        );
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Books> {

@@ -91,6 +91,7 @@ impl<'a> Jobs<'a> {
         let options = options.started_at(Location::caller());
         let hub = &self.pool.hub;
         hub.check_owner();
+        hub.check_may_wait();
         if hub.is_cancelled() {
             return Err(self.refused(options));
         }

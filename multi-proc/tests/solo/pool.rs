@@ -3,7 +3,7 @@
 use crate::support::{Residue, Test, sys};
 use crate::tests;
 use multi_proc::{
-    CancelToken, Pool, PoolBuilder, Priority, TaskErrorKind, TaskOptions, shared_token,
+    CancelToken, Output, Pool, PoolBuilder, Priority, TaskErrorKind, TaskOptions, shared_token,
 };
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -40,6 +40,7 @@ pub(crate) const TESTS: &[Test] = &tests![
     order_of_deaths_does_not_double_a_job,
     worker_that_is_being_ended_begins_no_other_job,
     unordered_takes_no_more_items_than_it_can_hold,
+    call_for_a_passed_line_is_refused_before_it_begins,
 ];
 
 #[expect(unsafe_code, reason = "pools of forked workers")]
@@ -657,6 +658,30 @@ fn unordered_takes_no_more_items_than_it_can_hold() {
     let error = pool.map(|n: u64| Ok(n), 0..).unwrap_err();
     assert!(error.is_cancelled(), "{error}");
     drop(pool.wait());
+}
+
+fn call_for_a_passed_line_is_refused_before_it_begins() {
+    let pool = Arc::new(pool(1));
+    let said = Arc::new(Mutex::new(String::new()));
+    let (kept, copy) = (Arc::clone(&said), Arc::clone(&pool));
+    let output = Output::lines(move |_, _| {
+        let calls = std::panic::AssertUnwindSafe(|| copy.call(sleep, 50));
+        let panic = std::panic::catch_unwind(calls).unwrap_err();
+        *kept.lock().unwrap() = (*panic.downcast::<&str>().unwrap()).to_owned();
+    });
+    let mut group = crate::support::group();
+    group.task().stdout(output).go(|| {
+        println!("now");
+        Ok(())
+    });
+    group.wait().unwrap();
+    drop(group);
+    assert!(said.lock().unwrap().contains("must not wait for a pool"));
+    // It left nothing behind that would have to be waited for.
+    until(|| Arc::strong_count(&pool) == 1);
+    let pool = Arc::into_inner(pool).unwrap();
+    assert_eq!(pool.status().started, 0);
+    pool.shutdown().unwrap();
 }
 
 fn tempdir() -> String {
