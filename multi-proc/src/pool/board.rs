@@ -488,6 +488,12 @@ impl Row {
         self.is_dismissed.load(Ordering::Relaxed) != 0
     }
 
+    /// Jobs that the worker has ended, as it says.
+    pub(super) fn jobs(&self) -> u64 {
+        // Relaxed: a statistic, but for a worker that was collected.
+        self.jobs.load(Ordering::Relaxed)
+    }
+
     /// For the worker: one job more; returns how many that makes.
     pub(super) fn count_job(&self) -> u64 {
         // Relaxed: written by this worker alone.

@@ -108,12 +108,22 @@ impl Hub {
     }
 
     /// A worker was collected: sees to its job, and to those whose end it could not tell.
-    fn bury(&self, index: usize, outcome: Result<(), TaskErrorKind>, was_pressed: bool) {
-        let post = self.board.row(index).post();
+    pub(super) fn bury(&self, index: usize, outcome: Result<(), TaskErrorKind>, was_pressed: bool) {
+        let row = self.board.row(index);
+        let post = row.post();
         let mut books = self.lock();
         books.crew[index] = Hand::Vacant;
         let left = self.left_by(index);
-        let is_false = post == Post::Starting && left.is_empty();
+        let has_begun = !left.is_empty() || row.jobs() > 0;
+        // Whoever could not wait for a job says so; whom a signal ended while it waited, a stranger did.
+        let could_not_wait = !was_pressed
+            && matches!(
+                outcome,
+                Err(TaskErrorKind::Returned(_)
+                    | TaskErrorKind::Panicked { .. }
+                    | TaskErrorKind::Exited(_))
+            );
+        let is_false = !has_begun && (post == Post::Starting || could_not_wait);
         let by_itself = outcome.is_ok() && !is_false && !was_pressed;
         let kind = outcome.err().unwrap_or(TaskErrorKind::Exited(0));
         books.counts.deaths += u64::from(!by_itself);
@@ -428,7 +438,8 @@ fn copy_of(kind: &TaskErrorKind) -> TaskErrorKind {
 /// What became of a worker, in words.
 pub(super) fn describe(kind: &TaskErrorKind) -> String {
     match kind {
-        TaskErrorKind::Returned(error) => format!("its initialiser failed: {error}"),
+        // As `worker::work` says it.
+        TaskErrorKind::Returned(error) => error.to_string(),
         TaskErrorKind::Panicked { message, .. } => format!("its initialiser panicked: {message}"),
         TaskErrorKind::Start(error) => format!("it could not be started: {error}"),
         TaskErrorKind::Exited(code) => format!("it left with exit code {code}"),

@@ -264,7 +264,11 @@ impl Hub {
             self.board.open_lanes();
         }
         if self.lanes.send(terms.priority, job).is_err() {
-            self.lock().unsent.push(job);
+            let mut books = self.lock();
+            // Once: a lane that was scribbled stays full.
+            if !books.unsent.contains(&job) {
+                books.unsent.push(job);
+            }
         }
     }
 

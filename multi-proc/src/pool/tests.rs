@@ -1,7 +1,7 @@
 //! Races between the parent's threads, one of them held still. No worker is forked: the test plays it.
 
 use super::Pool;
-use super::board::Board;
+use super::board::{Board, Post};
 use super::books::{Awaits, Ended, Entry, Hand, Terms};
 use super::hub::{Hub, PoolEvent, Settings};
 use super::lanes::Lanes;
@@ -9,8 +9,8 @@ use super::word::{Claim, Phase, Wake};
 use crate::function::Key;
 use crate::reap::{self, Reaper};
 use crate::threads::OtherThreads;
-use multi_core::GroupOptions;
 use multi_core::ledger::Ledger;
+use multi_core::{Event, GroupOptions, TaskErrorKind};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -41,7 +41,7 @@ fn hub() -> Arc<Hub> {
     let board = Board::new(1, 1, 64, 64).unwrap();
     let (lanes, key) = (Lanes::new(1, 1).unwrap(), Key::new().unwrap());
     let maker = Arc::clone(&reaper);
-    let event = Arc::clone(&reaper) as _;
+    let event: Arc<dyn Event> = reaper.clone();
     let crew = Ledger::new("pool", GroupOptions::new(), event, move || {
         maker.new_token()
     });
@@ -125,4 +125,45 @@ fn shutdown_hears_of_the_last_place_put_back() {
     hub.put_back(0);
     assert_eq!(told.recv_timeout(HUNG), Ok(true));
     main.join().unwrap();
+}
+
+fn killed() -> TaskErrorKind {
+    TaskErrorKind::Signaled {
+        signal: 9,
+        core_dumped: false,
+    }
+}
+
+#[test]
+fn workers_that_cannot_wait_for_jobs_are_given_up() {
+    let hub = hub();
+    let (tell, told) = mpsc::channel();
+    let blank = hub.take().unwrap();
+    let entry = Entry::Handle(Box::new(Tells(tell, "the job")));
+    hub.start(blank, Terms::default(), entry);
+    let row = hub.board.row(0);
+    row.set_post(Post::Ready);
+    hub.bury(0, Err(killed()), false);
+    assert!(hub.lock().hire_at.is_none(), "killed while it waited");
+    while told.try_recv().is_err() {
+        assert!(hub.lock().false_starts < 40, "for ever");
+        row.clear();
+        row.set_post(Post::Ready);
+        let why = TaskErrorKind::Returned("the lane is spoilt".into());
+        hub.bury(0, Err(why), false);
+        assert!(hub.lock().hire_at.is_some(), "at once, again and again");
+        hub.sweep();
+    }
+}
+
+#[test]
+fn job_of_a_worker_that_scribbled_its_row_is_found() {
+    let hub = hub();
+    let (tell, told) = mpsc::channel();
+    begin(&hub, Entry::Handle(Box::new(Tells(tell, "the job"))));
+    hub.board.row(0).set_post(Post::Starting);
+    hub.bury(0, Err(killed()), false);
+    hub.sweep();
+    assert_eq!(told.try_recv(), Ok("the job"));
+    assert!(hub.lock().hire_at.is_none(), "it had come to a job");
 }

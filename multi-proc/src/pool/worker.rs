@@ -21,7 +21,7 @@ const PAGE_BYTES: u64 = 4096;
 pub(super) fn work(hub: &Hub, index: usize) -> Result {
     let row = hub.board.row(index);
     if let Some(prepare) = &hub.settings.in_worker {
-        prepare()?;
+        prepare().map_err(|error| format!("its initialiser failed: {error}"))?;
     }
     let worker = Worker {
         hub,
@@ -69,7 +69,7 @@ impl Worker<'_> {
                 None => match lanes.receiver(Priority::Usual).recv_ref() {
                     Ok(message) => message,
                     Err(error) if error.is_closed() || error.is_disconnected() => return Ok(None),
-                    Err(error) => return Err(error.into()),
+                    Err(error) => return Err(format!("it could not wait for jobs: {error}").into()),
                 },
             };
             // After a nudge, or an old message, from the first lane again.
