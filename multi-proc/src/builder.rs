@@ -241,8 +241,9 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// [`BuildError`] where `init` was not called, an option makes no sense (what [`in_child`](Self::in_child) captures does not exist there), or as
-    /// for [`fork`](Self::fork).
+    /// [`BuildError`] where `init` was not called; where the program may do more than whoever executes it, by set-user-ID, set-group-ID or file
+    /// capabilities, since then anybody could have it call a function; where an option makes no sense (what [`in_child`](Self::in_child)
+    /// captures does not exist there); or as for [`fork`](Self::fork).
     pub fn spawn(self) -> Result<FnGroup, BuildError> {
         self.check_functions()?;
         let program = self.program.clone();
@@ -268,8 +269,9 @@ impl Builder {
         self
     }
 
-    /// Executes this file instead of the program's own: a copy of it with other privileges, say. It must be the same build, and says so
-    /// where it is not.
+    /// Executes this file instead of the program's own: a copy of it at another place, say. It must be the same build, and says so
+    /// where it is not. A copy that gives privileges to whoever executes it (set-user-ID, set-group-ID, file capabilities) says on standard error
+    /// that it takes no orders.
     pub fn program(mut self, path: impl Into<PathBuf>) -> Self {
         self.program.program = Some(path.into());
         self

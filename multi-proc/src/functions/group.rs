@@ -6,6 +6,7 @@ use super::spawn::{Program, Setting};
 use super::task::FnTaskBuilder;
 use super::zygote::Zygote;
 use crate::reap::Reaper;
+use crate::sys::exec;
 use crate::task::check_owner;
 use multi_core::ledger::Ledger;
 use multi_core::{
@@ -82,6 +83,12 @@ pub(crate) fn make_executing(
         return Err(BuildError::new(
             "multi_proc::init() was not called, so that the processes of this group, which execute this program again, would do what main \
              does instead of their tasks; call it first in main",
+        ));
+    }
+    if setting.program.is_none() && exec::is_privileged() {
+        return Err(BuildError::new(
+            "this program may do more than whoever executes it (set-user-ID, set-group-ID, file capabilities): if it called functions that it is \
+             told to, anybody could tell it; make the group by zygote(), or by fork()",
         ));
     }
     let program = Program::new(setting).map_err(BuildError::new)?;

@@ -38,6 +38,9 @@ static WAS_CALLED: AtomicBool = AtomicBool::new(false);
 /// What `main` does before it, every executed child does, too. Threads that are started before it leave the program without a zygote, and
 /// [`Builder::zygote`](crate::Builder::zygote) says so. Tests under the standard harness have neither their own `main` nor one thread: tests of such groups
 /// are `harness = false`.
+///
+/// In a program that may do more than whoever executes it, by set-user-ID, set-group-ID or file capabilities, it calls no function that it is told
+/// to: anybody could be the one who tells it. Such a program has the zygote, and [`Builder::spawn`](crate::Builder::spawn) refuses.
 pub fn init() {
     // Relaxed: a flag on its own.
     if WAS_CALLED.swap(true, Ordering::Relaxed) {
@@ -85,6 +88,13 @@ fn refuse(why: &str) {
 
 /// The line to the process that started this one, and that process.
 fn order_line() -> Result<(OwnedFd, u32), String> {
+    // Before all else: the parent of such a process need not be this program, and an order of its making calls what it likes.
+    if exec::is_privileged() {
+        return Err(
+            "this program may do more than whoever executes it (set-user-ID, set-group-ID, file capabilities), and so takes no orders"
+                .into(),
+        );
+    }
     // SAFETY: the mark says that the descriptor was put there for `init`, and `init` comes here once.
     let line = unsafe { socket::take_inherited(exec::ORDER_FD) };
     let line =

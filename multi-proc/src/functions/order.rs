@@ -137,7 +137,8 @@ impl Order {
                 value_bytes_max,
             };
             // SAFETY: `FunctionId::of` made it for this outlet in the process that sent the order, of the same build: this one is forked
-            // from it, or `decode` compared them. Orders come through a socket, where nobody writes over them.
+            // from it, or `decode` compared them. Orders come through a socket, where nobody writes over them. A parent that is not this
+            // program and makes one up gets what it could do without us: `init` has seen that this process may do no more than its parent.
             if let Err(error) = unsafe { self.function.call(&args, &mut outlet) } {
                 outlet.take::<()>(Err(error.into()));
             }

@@ -9,6 +9,13 @@ use std::ptr;
 /// The descriptor that an executed program finds its order at: the first behind the standard streams.
 pub(crate) const ORDER_FD: RawFd = 3;
 
+/// `getauxval(AT_SECURE)`, getauxval(3): whether whoever executed this program may do less than the program may: set-user-ID, set-group-ID, file
+/// capabilities, or what a security module says. Decided by the kernel at the execution; a fork keeps it. Cannot fail.
+pub(crate) fn is_privileged() -> bool {
+    // SAFETY: takes a number, and reads what the kernel left behind the environment.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
 /// What the functions of `posix_spawn(3)` return: an error code, or 0.
 fn check_code(code: c_int) -> io::Result<()> {
     match code {

@@ -19,6 +19,8 @@ pub(crate) const TESTS: &[Test] = &tests![
     replaced_program_is_not_executed,
     mark_without_a_line_is_refused,
     line_of_a_stranger_is_refused,
+    privileged_program_takes_no_orders,
+    privileged_program_makes_no_group_that_executes_it,
 ];
 
 /// Scenes of programs that do not call `init` first.
@@ -29,7 +31,11 @@ pub(crate) const BEFORE_INIT: &[Test] = &tests![
     child_runs_on_before_init
 ];
 
-pub(crate) const SCENES: &[Test] = &tests![replaces_itself, prints_around_a_group];
+pub(crate) const SCENES: &[Test] = &tests![
+    replaces_itself,
+    prints_around_a_group,
+    makes_groups_with_privileges
+];
 
 fn never_calls_init() {
     let error = Group::builder().spawn().unwrap_err();
@@ -282,4 +288,55 @@ fn line_of_a_stranger_is_refused() {
         std::process::id()
     );
     assert!(stderr.contains(&maker), "{stderr}");
+}
+
+/// Runs `command` as if its file were set-group-ID, with one end of a line that this process made. None where only the superuser can.
+fn output_with_privileges(mut command: Command) -> Option<std::process::Output> {
+    let (ours, theirs) = std::os::unix::net::UnixDatagram::pair().unwrap();
+    if !sys::start_privileged(&mut command, theirs.into()) {
+        println!("    only the superuser can start such a program");
+        return None;
+    }
+    let output = command.output().unwrap();
+    drop(ours);
+    Some(output)
+}
+
+fn privileged_program_takes_no_orders() {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.arg(MARK);
+    let Some(output) = output_with_privileges(command) else {
+        return;
+    };
+    // The line is in order: its parent's, of the same user.
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(
+        stderr.contains("but this program may do more than whoever executes it"),
+        "{stderr}"
+    );
+    assert!(stderr.trim_end().ends_with("takes no orders"), "{stderr}");
+}
+
+fn makes_groups_with_privileges() {
+    println!("{}", Group::builder().spawn().unwrap_err());
+    let mut group = Group::builder().zygote().unwrap();
+    println!("{}", group.call(|n: u8| Ok(n), 7).unwrap());
+    group.wait().unwrap();
+}
+
+fn privileged_program_makes_no_group_that_executes_it() {
+    let command = support::scene("makes_groups_with_privileges");
+    let Some(output) = output_with_privileges(command) else {
+        return;
+    };
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        stdout.starts_with("this program may do more than whoever executes it"),
+        "{output:?}"
+    );
+    assert!(
+        stdout.ends_with("make the group by zygote(), or by fork()\n7\n"),
+        "{stdout}"
+    );
 }

@@ -250,6 +250,32 @@ pub(crate) fn become_nobody() {
     }
 }
 
+/// Has `command` start as a program of another group's, by set-group-ID, would, with `line` as its descriptor 3. Whether this process may do that:
+/// only the superuser.
+pub(crate) fn start_privileged(command: &mut std::process::Command, line: OwnedFd) -> bool {
+    use std::os::unix::process::CommandExt as _;
+    // SAFETY: takes nothing.
+    if unsafe { libc::geteuid() } != 0 {
+        return false;
+    }
+    let set_up = move || {
+        // SAFETY: takes numbers only. What was at descriptor 3 is this child's own, which executes right away.
+        let result = unsafe { libc::dup2(line.as_raw_fd(), 3) };
+        // SAFETY: takes numbers only.
+        let result = result | unsafe { libc::fcntl(3, libc::F_SETFD, 0) };
+        // SAFETY: takes numbers only.
+        let result =
+            result | unsafe { libc::setresgid(libc::gid_t::MAX, 65_534, libc::gid_t::MAX) };
+        if result < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    };
+    // SAFETY: system calls only.
+    unsafe { command.pre_exec(set_up) };
+    true
+}
+
 /// How large a core file this process may leave.
 pub(crate) fn core_bytes_max(bytes: u64) {
     set_limit(libc::RLIMIT_CORE, bytes);
