@@ -1,19 +1,21 @@
 //! Ctrl-C: the first time tasks are asked to stop, the second time they are killed, the third time the program ends.
 
+use crate::cancel;
 use crate::identity::{Owner, process_serial};
 use crate::reap::Reaper;
 use crate::sys::{self, PollFd};
-use crate::{cancel, stuck};
 use multi_core::CancelToken;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 
 /// The process that counts its signals at present; 0 for none.
 static COUNTING: AtomicU64 = AtomicU64::new(0);
+/// The process that made the eventfd which tells of signals; 0 for none. That of another process is its parent's still.
+static TOLD: AtomicU64 = AtomicU64::new(0);
 
 /// SIGINT and SIGTERM as requests to stop, while this value lives: the first cancels [`token`](Self::token) and with it every group built
 /// with [`Builder::interrupt`](crate::Builder::interrupt), whose `wait` then reports what became of the tasks. The second kills those
@@ -46,7 +48,8 @@ static COUNTING: AtomicU64 = AtomicU64::new(0);
 /// the signal.
 ///
 /// A signal that the program was started with ignored, as by `nohup` or a shell's `&`, stays ignored. Dropping this handles both signals as
-/// before. There is one for a process at a time. It has a thread, which sleeps.
+/// before; a handler that was installed over this one's meanwhile stays, and where it calls this one's, that does nothing any more. There is one for
+/// a process at a time. It has a thread, which sleeps, and the process keeps one descriptor for good after the first.
 #[must_use = "signals are handled as before once this is dropped"]
 pub struct Interrupt {
     watch: Arc<Watch>,
@@ -57,7 +60,8 @@ pub struct Interrupt {
 /// What the thread that waits for signals knows.
 pub(crate) struct Watch {
     owner: Owner,
-    wake: OwnedFd,
+    /// Open for good.
+    wake: BorrowedFd<'static>,
     token: CancelToken,
     reapers: Mutex<Vec<Weak<Reaper>>>,
     is_over: AtomicBool,
@@ -71,11 +75,12 @@ impl Interrupt {
     /// There is one already, or the system has no descriptor, memory or thread left for it.
     pub fn install() -> io::Result<Self> {
         let own = process_serial();
-        // Relaxed, twice: the number is all there is.
+        // Relaxed, twice: a guess, and a failure that tells of nothing but itself.
         let other = COUNTING.load(Ordering::Relaxed);
+        // Acquire: the one before has done all its stores. Pairs with the Release in `give_up`.
         let is_free = other != own
             && COUNTING
-                .compare_exchange(other, own, Ordering::Relaxed, Ordering::Relaxed)
+                .compare_exchange(other, own, Ordering::Acquire, Ordering::Relaxed)
                 .is_ok();
         if !is_free {
             return Err(io::Error::new(
@@ -83,21 +88,28 @@ impl Interrupt {
                 "an Interrupt is installed in this process; use that one, or drop it first",
             ));
         }
-        Self::start().inspect_err(|_| {
-            // Relaxed: as above.
-            COUNTING.store(0, Ordering::Relaxed);
-        })
+        let mut interrupt = Self::start(own).inspect_err(|_| give_up())?;
+        for signal in [sys::SIGINT, sys::SIGTERM] {
+            interrupt.before.extend(sys::count_signal(signal)?);
+        }
+        Ok(interrupt)
     }
 
-    fn start() -> io::Result<Self> {
+    /// All but the handlers, for process number `own`.
+    fn start(own: u64) -> io::Result<Self> {
+        // Relaxed, twice: one thread of a process comes here at a time, after the one before by `COUNTING`.
+        if TOLD.load(Ordering::Relaxed) != own {
+            sys::tell_through(sys::eventfd()?);
+            TOLD.store(own, Ordering::Relaxed);
+        }
         let watch = Arc::new(Watch {
             owner: Owner::here(),
-            wake: sys::eventfd()?,
+            wake: sys::told_through(),
             token: cancel::shared_token()?,
             reapers: Mutex::default(),
             is_over: AtomicBool::new(false),
         });
-        sys::count_from_here(watch.wake.as_fd());
+        sys::count_from_here();
         let theirs = Arc::clone(&watch);
         // The program's own handlers do not run on our thread.
         let mask = sys::block_signals();
@@ -105,15 +117,11 @@ impl Interrupt {
             .name("multi-interrupt".into())
             .spawn(move || theirs.run());
         sys::set_signal_mask(&mask);
-        let mut interrupt = Self {
+        Ok(Self {
             watch,
             before: Vec::new(),
             thread: Some(thread?),
-        };
-        for signal in [sys::SIGINT, sys::SIGTERM] {
-            interrupt.before.extend(sys::count_signal(signal)?);
-        }
-        Ok(interrupt)
+        })
     }
 
     /// The request to stop, for tasks to look at and for groups of other backends to be built with. It works in children, too.
@@ -159,10 +167,10 @@ impl Watch {
     fn run(&self) {
         let mut seen = 0;
         loop {
-            let mut wake = [PollFd::readable(self.wake.as_fd())];
+            let mut wake = [PollFd::readable(self.wake)];
             // An error is nothing to wait for: the count is looked at, and the next poll will do.
             drop(sys::poll(&mut wake, None));
-            sys::eventfd_clear(self.wake.as_fd());
+            sys::eventfd_clear(self.wake);
             // Acquire: pairs with the Release in `drop`.
             if self.is_over.load(Ordering::Acquire) {
                 return;
@@ -185,17 +193,29 @@ impl Watch {
     fn stop(&self) {
         let running: usize = self.groups().iter().map(|reaper| reaper.running()).sum();
         // Before the cancel: what it sets off may print, too.
-        stuck::print(&[format!(
+        say(&format!(
             "interrupted: {} asked to stop; interrupt again to kill them",
             Tasks(running)
-        )]);
+        ));
         self.token.cancel();
     }
 
     fn kill(&self) {
         let killed: usize = self.groups().iter().map(|reaper| reaper.kill_all()).sum();
-        stuck::print(&[format!("interrupted again: {} killed", Tasks(killed))]);
+        say(&format!("interrupted again: {} killed", Tasks(killed)));
     }
+}
+
+/// Tells standard error without its lock: whoever holds that may be dropping the [`Interrupt`], and waiting for this thread.
+fn say(what: &str) {
+    sys::write_stderr(format!("multi: {what}\n").as_bytes());
+}
+
+/// Nobody counts from here on, and the next may.
+fn give_up() {
+    sys::count_no_more();
+    // Release: all that was done here comes before what the next does. Pairs with the Acquire in `install`.
+    COUNTING.store(0, Ordering::Release);
 }
 
 /// So many tasks, in words.
@@ -216,9 +236,12 @@ impl Drop for Interrupt {
         if !self.watch.owner.is_here() {
             return;
         }
+        // First, so that no signal falls between the two.
         for before in &self.before {
             before.restore();
         }
+        // Whoever installed a handler over ours may go on calling ours.
+        sys::count_no_more();
         // Release: pairs with the Acquire in `run`.
         self.watch.is_over.store(true, Ordering::Release);
         sys::eventfd_set(self.watch.wake.as_raw_fd());
@@ -226,8 +249,7 @@ impl Drop for Interrupt {
             // It does not panic; were it to, the hook has said so.
             drop(thread.join());
         }
-        // Relaxed: the number is all there is.
-        COUNTING.store(0, Ordering::Relaxed);
+        give_up();
     }
 }
 

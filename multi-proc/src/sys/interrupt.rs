@@ -4,13 +4,17 @@ use super::check;
 use std::ffi::c_int;
 use std::io;
 use std::mem::zeroed;
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::{BorrowedFd, IntoRawFd as _, OwnedFd};
 use std::ptr;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
-/// How often a signal came.
-static COUNT: AtomicU32 = AtomicU32::new(0);
-/// The eventfd to be written to when one comes; none: -1.
+/// How often a signal came, or [`OFF`]. The handler takes both in with one step, so that a signal counts for whoever counts at that moment, or for
+/// nobody: our handler can be called when no signal is counted any more, by another that was installed over it and calls what was there before.
+static COUNT: AtomicU32 = AtomicU32::new(OFF);
+/// Nobody counts.
+const OFF: u32 = u32::MAX;
+/// The eventfd to be written to when one comes; none: -1. It stays open for good: a handler may be about to write to it at any time, on any thread,
+/// and a number that was given back could be a stranger's file by then.
 static WAKE: AtomicI32 = AtomicI32::new(-1);
 
 /// After as many, the program is beyond asking.
@@ -21,15 +25,25 @@ extern "C" fn on_interrupt(signal: c_int) {
     let errno_at = unsafe { libc::__errno_location() };
     // SAFETY: as above.
     let errno = unsafe { *errno_at };
-    // Relaxed, twice: the counter carries no other data, and the descriptor was written before the handler was installed.
-    let count = COUNT.fetch_add(1, Ordering::Relaxed) + 1;
-    let wake = WAKE.load(Ordering::Relaxed);
-    if count > COUNTED_MAX {
+    let one_more = |count: u32| (count != OFF).then(|| (count + 1).min(OFF - 1));
+    // Relaxed, twice: the counter carries no other data.
+    if let Ok(before) = COUNT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more) {
+        if before >= COUNTED_MAX {
+            super::set_disposition(signal, super::Disposition::Default);
+            // SAFETY: raise may be called from a signal handler. Held back until this returns, it then ends the process.
+            unsafe { libc::raise(signal) };
+        }
+        // Relaxed: written before the handler was installed, and any eventfd that was ever written there is open.
+        super::eventfd_set(WAKE.load(Ordering::Relaxed));
+    } else if action_of(signal).sa_sigaction == own_handler()
+        && COUNT.load(Ordering::Relaxed) == OFF
+    {
+        // Put back, when nobody counted any more, by somebody who had replaced it: a signal that asks to end is not to go unheard for good.
+        // Relaxed, above: whoever installs it starts to count before, and then it is not put back.
         super::set_disposition(signal, super::Disposition::Default);
-        // SAFETY: raise may be called from a signal handler. Held back until this returns, it then ends the process.
+        // SAFETY: as above.
         unsafe { libc::raise(signal) };
     }
-    super::eventfd_set(wake);
     // SAFETY: the calling thread's own: what was interrupted finds it as it was.
     unsafe { *errno_at = errno };
 }
@@ -37,14 +51,37 @@ extern "C" fn on_interrupt(signal: c_int) {
 /// How often one of the counted signals came since [`count_from_here`].
 pub(crate) fn interrupt_count() -> u32 {
     // Relaxed: it carries no other data.
-    COUNT.load(Ordering::Relaxed)
+    match COUNT.load(Ordering::Relaxed) {
+        OFF => 0,
+        count => count,
+    }
 }
 
-/// Starts the count at 0, to be told through `wake`, an eventfd that stays open as long as any signal is counted.
-pub(crate) fn count_from_here(wake: BorrowedFd<'_>) {
-    // Relaxed, twice: before the first handler is installed.
+/// Has counted signals told through `wake`, an eventfd, from here on.
+pub(crate) fn tell_through(wake: OwnedFd) {
+    // Relaxed: before any handler of this process's is installed.
+    WAKE.store(wake.into_raw_fd(), Ordering::Relaxed);
+}
+
+/// What counted signals are told through. [`tell_through`] was called.
+pub(crate) fn told_through() -> BorrowedFd<'static> {
+    // Relaxed: whoever installs has it from the one that did before, by the word that says who may.
+    let wake = WAKE.load(Ordering::Relaxed);
+    assert!(wake >= 0, "no eventfd for signals");
+    // SAFETY: `tell_through` took it over for good: nobody closes it.
+    unsafe { BorrowedFd::borrow_raw(wake) }
+}
+
+/// Starts the count at 0. [`tell_through`] was called.
+pub(crate) fn count_from_here() {
+    // Relaxed: before the first handler is installed.
     COUNT.store(0, Ordering::Relaxed);
-    WAKE.store(wake.as_raw_fd(), Ordering::Relaxed);
+}
+
+/// Has the handler do nothing from here on, whoever still calls it.
+pub(crate) fn count_no_more() {
+    // Relaxed: it carries no other data.
+    COUNT.store(OFF, Ordering::Relaxed);
 }
 
 /// A signal's handling before it was counted.
@@ -56,14 +93,11 @@ pub(crate) struct Before {
 /// `sigaction`, sigaction(2): has `signal` counted, and its third time end the program; interrupted system calls are taken up again. None where the
 /// program ignores it, and then goes on to. Never `EINTR`.
 pub(crate) fn count_signal(signal: i32) -> io::Result<Option<Before>> {
-    // SAFETY: an all-zero sigaction is a valid one.
-    let mut before = unsafe { zeroed::<libc::sigaction>() };
-    // SAFETY: asks only; `before` has room for the answer.
-    check(unsafe { libc::sigaction(signal, ptr::null(), &raw mut before) })?;
+    let before = action_of(signal);
     if before.sa_sigaction == libc::SIG_IGN {
         return Ok(None);
     }
-    // SAFETY: as above.
+    // SAFETY: an all-zero sigaction is a valid one.
     let mut action = unsafe { zeroed::<libc::sigaction>() };
     action.sa_sigaction = own_handler();
     action.sa_flags = libc::SA_RESTART;
@@ -73,6 +107,15 @@ pub(crate) fn count_signal(signal: i32) -> io::Result<Option<Before>> {
         signal,
         action: before,
     }))
+}
+
+/// `sigaction`, sigaction(2): what is done about `signal`, one that exists. Never `EINTR`; may be called from a signal handler.
+fn action_of(signal: i32) -> libc::sigaction {
+    // SAFETY: an all-zero sigaction is a valid one.
+    let mut action = unsafe { zeroed::<libc::sigaction>() };
+    // SAFETY: asks only; `action` has room for the answer.
+    unsafe { libc::sigaction(signal, ptr::null(), &raw mut action) };
+    action
 }
 
 fn own_handler() -> libc::sighandler_t {
@@ -86,11 +129,7 @@ impl Before {
 
     /// `sigaction`, sigaction(2): handles the signal as before, unless somebody else has taken it over since. Never `EINTR`.
     pub(crate) fn restore(&self) {
-        // SAFETY: an all-zero sigaction is a valid one.
-        let mut now = unsafe { zeroed::<libc::sigaction>() };
-        // SAFETY: asks only; `now` has room for the answer.
-        unsafe { libc::sigaction(self.signal, ptr::null(), &raw mut now) };
-        if now.sa_sigaction == own_handler() {
+        if action_of(self.signal).sa_sigaction == own_handler() {
             // SAFETY: what was installed before, by somebody who could.
             unsafe { libc::sigaction(self.signal, &raw const self.action, ptr::null_mut()) };
         }

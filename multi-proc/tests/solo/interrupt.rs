@@ -4,6 +4,7 @@ use crate::support::{self, Residue, Test, build, sys};
 use crate::tests;
 use multi_proc::{Group, Interrupt};
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, Stdio};
 use std::time::Duration;
@@ -13,12 +14,22 @@ pub(crate) const TESTS: &[Test] = &tests![
     second_interrupt_kills_tasks_at_once,
     third_interrupt_ends_the_program_and_its_tasks,
     handlers_are_as_before_once_it_is_dropped,
+    handler_of_a_dropped_one_does_nothing_for_whoever_still_calls_it,
+    handler_that_is_put_back_after_its_end_lets_the_program_end,
+    one_may_be_dropped_by_whoever_holds_standard_error,
     ignored_signals_stay_ignored,
     there_is_one_at_a_time,
     task_may_have_one_of_its_own,
 ];
 
-pub(crate) const SCENES: &[Test] = &tests![drains, hangs, hangs_without_end];
+pub(crate) const SCENES: &[Test] = &tests![
+    drains,
+    hangs,
+    hangs_without_end,
+    is_interrupted_after_its_end,
+    is_interrupted_when_put_back,
+    drops_with_standard_error_held,
+];
 
 /// A scene in a process group of its own, as a terminal has its programs, with Ctrl-C heeded.
 fn in_foreground(name: &str) -> Child {
@@ -192,6 +203,80 @@ fn handlers_are_as_before_once_it_is_dropped() {
     assert_eq!([sys::SIGINT, sys::SIGTERM].map(sys::handler), before);
     assert_eq!(Residue::count().threads, threads);
     sys::ignore(sys::SIGINT, false);
+}
+
+/// Another library replaces the handler, and calls it from its own. Then the `Interrupt` is dropped.
+fn is_interrupted_after_its_end() {
+    sys::ignore(sys::SIGINT, false);
+    let interrupt = Interrupt::install().unwrap();
+    sys::chain_on(sys::SIGINT);
+    sys::raise(sys::SIGINT);
+    assert_eq!(interrupt.count(), 1);
+    assert!(interrupt.token().wait_timeout(Duration::from_secs(50)));
+    drop(interrupt);
+    // These have the numbers of what was closed.
+    let mut strangers = Vec::new();
+    for _ in 0..4 {
+        strangers.extend(<[UnixStream; 2]>::from(UnixStream::pair().unwrap()));
+    }
+    for _ in 0..4 {
+        sys::raise(sys::SIGINT);
+    }
+    assert_eq!(sys::chained(), 5);
+    for stranger in &mut strangers {
+        stranger.set_nonblocking(true).unwrap();
+        let read = stranger.read(&mut [0; 8]).map_err(|error| error.kind());
+        assert_eq!(read, Err(std::io::ErrorKind::WouldBlock));
+    }
+    // The next one counts from the beginning.
+    let next = Interrupt::install().unwrap();
+    assert_eq!(next.count(), 0);
+    sys::raise(sys::SIGINT);
+    assert_eq!(next.count(), 1);
+    assert!(next.token().wait_timeout(Duration::from_secs(50)));
+    drop(next);
+    println!("alive");
+}
+
+fn handler_of_a_dropped_one_does_nothing_for_whoever_still_calls_it() {
+    let (stdout, _) = support::printed_by("is_interrupted_after_its_end");
+    assert_eq!(stdout, "alive\n");
+}
+
+fn is_interrupted_when_put_back() {
+    sys::ignore(sys::SIGINT, false);
+    let interrupt = Interrupt::install().unwrap();
+    sys::chain_on(sys::SIGINT);
+    drop(interrupt);
+    sys::unchain(sys::SIGINT);
+    sys::raise(sys::SIGINT);
+    println!("deaf");
+}
+
+fn handler_that_is_put_back_after_its_end_lets_the_program_end() {
+    let output = support::scene("is_interrupted_when_put_back")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.signal(), Some(sys::SIGINT), "{output:?}");
+}
+
+fn drops_with_standard_error_held() {
+    sys::ignore(sys::SIGINT, false);
+    let interrupt = Interrupt::install().unwrap();
+    let held = std::io::stderr().lock();
+    sys::raise(sys::SIGINT);
+    // Its thread has printed, or is about to.
+    assert!(interrupt.token().wait_timeout(Duration::from_secs(50)));
+    drop(interrupt);
+    drop(held);
+}
+
+fn one_may_be_dropped_by_whoever_holds_standard_error() {
+    let (_, stderr) = support::printed_by("drops_with_standard_error_held");
+    assert!(
+        stderr.starts_with("multi: interrupted: 0 tasks are asked to stop"),
+        "{stderr}"
+    );
 }
 
 fn ignored_signals_stay_ignored() {

@@ -9,7 +9,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd as _, OwnedFd};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 pub(crate) const SIGALRM: i32 = libc::SIGALRM;
@@ -99,6 +99,44 @@ pub(crate) fn interrupt_on(signal: i32) {
     let mut action = unsafe { std::mem::zeroed::<libc::sigaction>() };
     action.sa_sigaction = nothing as extern "C" fn(i32) as libc::sighandler_t;
     // SAFETY: the handler does nothing.
+    unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
+}
+
+static CHAINED: AtomicU32 = AtomicU32::new(0);
+static REPLACED: AtomicUsize = AtomicUsize::new(0);
+
+/// Handles `signal` with a function that counts and then calls the one it replaced, as libraries for signals do.
+pub(crate) fn chain_on(signal: i32) {
+    extern "C" fn chained(signal: i32) {
+        // Relaxed, twice: for this test's thread alone, which raises the signal itself.
+        CHAINED.fetch_add(1, Ordering::Relaxed);
+        let replaced = REPLACED.load(Ordering::Relaxed);
+        // SAFETY: a handler of that type, says who installed it.
+        let replaced = unsafe { std::mem::transmute::<usize, extern "C" fn(i32)>(replaced) };
+        replaced(signal);
+    }
+    // Relaxed: as above.
+    REPLACED.store(handler(signal), Ordering::Relaxed);
+    // SAFETY: an all-zero sigaction is a valid one.
+    let mut action = unsafe { std::mem::zeroed::<libc::sigaction>() };
+    action.sa_sigaction = chained as extern "C" fn(i32) as libc::sighandler_t;
+    // SAFETY: the handler calls nothing but a handler.
+    unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
+}
+
+/// How often the function of [`chain_on`] was called.
+pub(crate) fn chained() -> u32 {
+    // Relaxed: as there.
+    CHAINED.load(Ordering::Relaxed)
+}
+
+/// `sigaction`, sigaction(2): puts back what [`chain_on`] replaced.
+pub(crate) fn unchain(signal: i32) {
+    // SAFETY: an all-zero sigaction is a valid one.
+    let mut action = unsafe { std::mem::zeroed::<libc::sigaction>() };
+    // Relaxed: as there.
+    action.sa_sigaction = REPLACED.load(Ordering::Relaxed);
+    // SAFETY: what was installed before.
     unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
 }
 
