@@ -33,8 +33,8 @@ pub(crate) enum Resource {
     FileBytes,
 }
 
-/// `getrlimit` and `setrlimit`, getrlimit(2): holds this process to `most`, or to what it is held to already where that is less. For
-/// good: the hard limit too. Never `EINTR`.
+/// `getrlimit` and `setrlimit`, getrlimit(2): holds this process to `most`, or to what it is held to already, by the soft limit as by the
+/// hard one, where that is less. For good: the hard limit too. Never `EINTR`.
 pub(crate) fn lower_limit(resource: Resource, most: u64) -> io::Result<()> {
     let resource = match resource {
         Resource::Memory => libc::RLIMIT_DATA,
@@ -50,7 +50,7 @@ pub(crate) fn lower_limit(resource: Resource, most: u64) -> io::Result<()> {
     // SAFETY: `limit` has room for the answer.
     check(unsafe { libc::getrlimit(resource, &raw mut limit) })?;
     limit.rlim_max = limit.rlim_max.min(most);
-    limit.rlim_cur = limit.rlim_max;
+    limit.rlim_cur = limit.rlim_cur.min(limit.rlim_max);
     // SAFETY: reads `limit`.
     check(unsafe { libc::setrlimit(resource, &raw const limit) }).map(drop)
 }

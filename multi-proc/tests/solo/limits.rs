@@ -26,6 +26,7 @@ pub(crate) const TESTS: &[Test] = &tests![
     what_the_system_refuses_is_a_failure_of_that_task,
     limits_of_the_group_hold_where_the_task_sets_none,
     limits_of_the_task_end_with_it,
+    limit_above_a_softer_one_leaves_that,
 ];
 
 const MIB: usize = 1 << 20;
@@ -345,4 +346,21 @@ fn limits_of_the_task_end_with_it() {
         (before, mask)
     );
     allocate(8 * MIB).unwrap();
+}
+
+fn limit_above_a_softer_one_leaves_that() {
+    let limited = sys::limit_descriptors(100);
+    let mut group = group();
+    let task = group.task().limits(Limits::new().open_files_max(200));
+    let line = task.spawn(|| {
+        let limits = fs::read_to_string("/proc/self/limits")?;
+        let mut lines = limits.lines();
+        let line = lines.find_map(|line| line.strip_prefix("Max open files"));
+        Ok(line.unwrap_or_default().to_owned())
+    });
+    let line = line.join().unwrap();
+    let [soft, hard] = [0, 1].map(|at| line.split_ascii_whitespace().nth(at).unwrap());
+    assert_eq!([soft, hard], ["100", "200"], "{line}");
+    group.wait().unwrap();
+    drop(limited);
 }
