@@ -7,6 +7,9 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::time::{Duration, Instant};
 
+/// How long a wait whose time was over when a signal interrupted it goes on where more signals come (else as long as before): a process that was stopped meanwhile finds its time over, and
+/// the answer in the socket, or about to come from one that was stopped as well.
+const ONCE_MORE: Duration = Duration::from_secs(1);
 /// Descriptors that one message can bring.
 const FDS_MAX: usize = 6;
 /// Room for them and the header before them.
@@ -85,7 +88,7 @@ pub(crate) struct Received {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Patience {
     Wait,
-    /// Not beyond this, give or take what [`limit_receiving`] says.
+    /// Not beyond this, give or take what [`limit_receiving`] says; [`ONCE_MORE`] beyond it where signals come.
     Until(Instant),
     None,
 }
@@ -117,13 +120,23 @@ pub(crate) fn receive(
         // SAFETY: the buffers are as long as the message says and live until the call returns.
         check_size(unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) })
     };
+    let mut until = match patience {
+        Patience::Until(until) => Some(until),
+        Patience::Wait | Patience::None => None,
+    };
+    let mut is_last = false;
     let len = retry(|| match receive() {
         // Where signals come all the time, a wait that starts anew after each has no end.
         Err(error)
             if error.kind() == io::ErrorKind::Interrupted
-                && matches!(patience, Patience::Until(until) if until <= Instant::now()) =>
+                && until.is_some_and(|until| until <= Instant::now()) =>
         {
-            Err(io::Error::from_raw_os_error(super::EAGAIN))
+            if is_last {
+                return Err(io::Error::from_raw_os_error(super::EAGAIN));
+            }
+            is_last = true;
+            until = Instant::now().checked_add(ONCE_MORE);
+            Err(error)
         }
         done => done,
     })?;
@@ -224,4 +237,57 @@ pub(crate) unsafe fn take_inherited(fd: RawFd) -> io::Result<OwnedFd> {
     check(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) })?;
     // SAFETY: it is open, and the caller says that it is ours alone.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::fd::AsFd as _;
+    use std::sync::atomic::{AtomicI32, Ordering};
+    use std::sync::mpsc;
+    use std::thread;
+
+    /// Where the handler sends its answer.
+    static ANSWERS: AtomicI32 = AtomicI32::new(-1);
+
+    extern "C" fn answer(_signal: libc::c_int) {
+        // Relaxed: written before the handler was installed.
+        let socket = ANSWERS.load(Ordering::Relaxed);
+        // SAFETY: send may be called from a signal handler; reads one byte.
+        unsafe { libc::send(socket, b"!".as_ptr().cast(), 1, 0) };
+    }
+
+    #[test]
+    fn answer_that_came_while_the_time_ran_out_is_found() {
+        let (ours, theirs) = socket_pair().unwrap();
+        // Such a receive is interrupted by handlers with SA_RESTART, too.
+        limit_receiving(ours.as_fd(), Duration::from_secs(100)).unwrap();
+        // Relaxed: before the handler.
+        ANSWERS.store(theirs.as_raw_fd(), Ordering::Relaxed);
+        // SAFETY: an all-zero sigaction is a valid one.
+        let mut action = unsafe { zeroed::<libc::sigaction>() };
+        action.sa_sigaction = answer as extern "C" fn(libc::c_int) as libc::sighandler_t;
+        // SAFETY: the handler calls nothing that a handler may not call, and no other test uses that signal.
+        unsafe { libc::sigaction(libc::SIGUSR2, &raw const action, ptr::null_mut()) };
+
+        let (tell, told) = mpsc::channel();
+        let waiter = thread::spawn(move || {
+            tell.send(super::super::thread_id()).unwrap();
+            let until = Patience::Until(Instant::now());
+            receive(ours.as_fd(), &mut [0; 8], until).map(|received| received.len)
+        });
+        let thread = told.recv().unwrap();
+        let is_receiving = || {
+            let call = fs::read_to_string(format!("/proc/self/task/{thread}/syscall")).unwrap();
+            call.starts_with(&format!("{} ", libc::SYS_recvmsg))
+        };
+        while !is_receiving() {
+            thread::yield_now();
+        }
+        // The wait ends, its time is over, and then the handler answers.
+        // SAFETY: takes numbers only; the thread is not joined yet.
+        unsafe { libc::syscall(libc::SYS_tgkill, super::super::pid(), thread, libc::SIGUSR2) };
+        assert_eq!(waiter.join().unwrap().unwrap(), 1);
+    }
 }
