@@ -130,10 +130,12 @@ fn look_for_threads(reaper: &Reaper) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether what is missing comes back once others are done. The last: this user has as many descriptors as one process may have open on their way
+/// through sockets, as those of children that have not come to `init` yet are.
 fn is_shortage(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
-        Some(sys::EAGAIN | sys::EMFILE | sys::ENFILE | sys::ENOMEM)
+        Some(sys::EAGAIN | sys::EMFILE | sys::ENFILE | sys::ENOMEM | sys::ETOOMANYREFS)
     )
 }
 

@@ -33,6 +33,7 @@ pub(crate) const EMFILE: i32 = libc::EMFILE;
 pub(crate) const ENFILE: i32 = libc::ENFILE;
 pub(crate) const ENOMEM: i32 = libc::ENOMEM;
 pub(crate) const ESRCH: i32 = libc::ESRCH;
+pub(crate) const ETOOMANYREFS: i32 = libc::ETOOMANYREFS;
 pub(crate) const SIGCHLD: i32 = libc::SIGCHLD;
 pub(crate) const SIGHUP: i32 = libc::SIGHUP;
 pub(crate) const SIGINT: i32 = libc::SIGINT;

@@ -245,8 +245,15 @@ impl Zygote {
         let mut buffer = [0; 256];
         let until = Instant::now().checked_add(ANSWERS_WITHIN);
         let patience = until.map_or(Patience::Wait, Patience::Until);
-        let answered = socket::send(line.socket.as_fd(), &request, fds)
-            .and_then(|()| socket::receive(line.socket.as_fd(), &mut buffer, patience));
+        let sent = socket::send(line.socket.as_fd(), &request, fds);
+        if let Err(error) = &sent
+            && error.raw_os_error() == Some(sys::ETOOMANYREFS)
+        {
+            // Not the zygote's fault, and it knows of nothing: descriptors of other messages have yet to arrive.
+            return Err(io::Error::from_raw_os_error(sys::ETOOMANYREFS));
+        }
+        let answered =
+            sent.and_then(|()| socket::receive(line.socket.as_fd(), &mut buffer, patience));
         let what = match answered {
             Ok(received) if received.len > 0 => {
                 match postcard::from_bytes(&buffer[..received.len]) {

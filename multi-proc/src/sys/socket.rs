@@ -31,7 +31,7 @@ pub(crate) fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
 }
 
 /// `sendmsg(MSG_NOSIGNAL)` with `SCM_RIGHTS`, send(2), unix(7): one message and copies of `fds`. Retries `EINTR`. `EPIPE` where the other end is
-/// gone.
+/// gone; `ETOOMANYREFS` where too many of this user's descriptors are on their way, and then nothing was sent.
 pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     assert!(fds.len() <= FDS_MAX, "{} descriptors at once", fds.len());
     let mut part = libc::iovec {

@@ -12,11 +12,16 @@ pub(crate) const TESTS: &[Test] = &tests![
     stray_wait_loses_an_executed_task_or_keeps_what_it_said,
     zygote_without_descriptors_refuses_and_recovers,
     program_without_descriptors_refuses_and_recovers,
+    zygote_is_kept_while_too_many_descriptors_are_on_their_way,
     zygote_killed_at_any_moment_hangs_nobody,
     terminal_signals_leave_the_zygote_alone,
 ];
 
-pub(crate) const SCENES: &[Test] = &tests![kills_its_zygote, kills_zygotes_in_flight];
+pub(crate) const SCENES: &[Test] = &tests![
+    kills_its_zygote,
+    kills_zygotes_in_flight,
+    has_descriptors_on_their_way
+];
 
 /// Whose child a task of a zygote is: the zygote.
 fn zygote_of(group: &multi_proc::FnGroup) -> u32 {
@@ -137,6 +142,28 @@ fn program_without_descriptors_refuses_and_recovers() {
         assert!(task.join().unwrap_err().is_cancelled());
     }
     assert!(group.wait().is_err());
+}
+
+fn has_descriptors_on_their_way() {
+    let mut group = Group::builder().zygote().unwrap();
+    let zygote = zygote_of(&group);
+    // The superuser may have any number.
+    sys::become_nobody();
+    let limited = sys::limit_descriptors(64);
+    let on_their_way = sys::descriptors_on_their_way();
+    println!("{}", group.call(|()| Ok(()), ()).unwrap_err());
+    drop(on_their_way);
+    drop(limited);
+    assert_eq!(zygote_of(&group), zygote);
+    assert_eq!(group.wait().unwrap_err().failed_count(), 1);
+}
+
+fn zygote_is_kept_while_too_many_descriptors_are_on_their_way() {
+    let (stdout, _) = support::printed_by("has_descriptors_on_their_way");
+    assert!(
+        stdout.contains("could not start: Too many references"),
+        "{stdout}"
+    );
 }
 
 fn zygote_killed_at_any_moment_hangs_nobody() {

@@ -387,6 +387,50 @@ fn set_descriptors_of(pid: u32, new: *const libc::rlimit) -> libc::rlimit {
     old
 }
 
+/// `sendmsg` with `SCM_RIGHTS`, unix(7): as many copies of a descriptor as fit into one message, to a socket that nobody receives from. They are on
+/// their way until both sockets are dropped.
+pub(crate) fn descriptors_on_their_way() -> [std::os::unix::net::UnixDatagram; 2] {
+    const COUNT: usize = 253;
+    const BYTES: u32 = (COUNT * size_of::<i32>()) as u32;
+    let (ours, theirs) = std::os::unix::net::UnixDatagram::pair().unwrap();
+    let file = std::fs::File::open("/dev/null").unwrap();
+    let mut part = libc::iovec {
+        iov_base: std::ptr::null_mut(),
+        iov_len: 0,
+    };
+    let mut control = [0_u64; 256];
+    // SAFETY: an all-zero msghdr is a valid one.
+    let mut message = unsafe { std::mem::zeroed::<libc::msghdr>() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    // SAFETY: takes a number only.
+    message.msg_controllen = unsafe { libc::CMSG_SPACE(BYTES) } as usize;
+    assert!(message.msg_controllen <= size_of_val(&control));
+    // SAFETY: the control buffer has room for a header.
+    let header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
+    let filled = libc::cmsghdr {
+        // SAFETY: takes a number only.
+        cmsg_len: unsafe { libc::CMSG_LEN(BYTES) } as usize,
+        cmsg_level: libc::SOL_SOCKET,
+        cmsg_type: libc::SCM_RIGHTS,
+    };
+    // SAFETY: at the start of the control buffer, which is aligned for it.
+    unsafe { header.write(filled) };
+    // SAFETY: within the control buffer, right behind the header.
+    let data = unsafe { libc::CMSG_DATA(header) }.cast::<i32>();
+    for index in 0..COUNT {
+        // SAFETY: there is room for so many behind the header.
+        let at = unsafe { data.add(index) };
+        // SAFETY: as above; the place need not be aligned.
+        unsafe { at.write_unaligned(file.as_raw_fd()) };
+    }
+    // SAFETY: reads the message and what it points to, which live until the call returns.
+    let sent = unsafe { libc::sendmsg(ours.as_raw_fd(), &raw const message, 0) };
+    assert!(sent >= 0, "sendmsg: {}", io::Error::last_os_error());
+    [ours, theirs]
+}
+
 /// Has the system refuse to fork, until dropped. It never refuses the superuser, so that one becomes somebody else meanwhile.
 pub(crate) fn refuse_forks() -> Limited {
     // SAFETY: takes nothing.
