@@ -36,8 +36,12 @@ pub(super) enum Answer {
     Collected(Collected),
     /// With the child's pidfd.
     Watched,
-    /// The system refused, for this reason.
+    /// The system refused, for this reason: nothing was begun.
     Refused {
+        os_code: i32,
+    },
+    /// The child was made but could not be watched, for this reason, and was ended: it may have begun.
+    Ended {
         os_code: i32,
     },
 }
@@ -100,12 +104,22 @@ struct Nursery {
 impl Nursery {
     fn answer(&mut self, request: Request, fds: Vec<OwnedFd>) -> (Answer, Option<OwnedFd>) {
         let refused = |error: io::Error| {
-            let os_code = error.raw_os_error().unwrap_or(sys::ENOMEM);
+            let os_code = code_of(&error);
             (Answer::Refused { os_code }, None)
         };
         match request {
             Request::Start { message, fd_count } => match self.start(&message, fds, fd_count) {
-                Ok((pid, pidfd)) => (Answer::Started { pid }, Some(pidfd)),
+                Ok((pid, Ok(pidfd))) => (Answer::Started { pid }, Some(pidfd)),
+                Ok((pid, Err(error))) => {
+                    // Ours and not collected: the number is still its own.
+                    sys::kill_child(pid);
+                    (
+                        Answer::Ended {
+                            os_code: code_of(&error),
+                        },
+                        None,
+                    )
+                }
                 Err(error) => refused(error),
             },
             Request::Collect { pid } => match collect(pid) {
@@ -119,12 +133,13 @@ impl Nursery {
         }
     }
 
+    /// A child for an order, and what it is watched by or why there is no such thing.
     fn start(
         &mut self,
         message: &[u8],
         fds: Vec<OwnedFd>,
         fd_count: usize,
-    ) -> io::Result<(u32, OwnedFd)> {
+    ) -> io::Result<(u32, io::Result<OwnedFd>)> {
         // Those that came but found no room here.
         if fds.len() < fd_count {
             return Err(io::Error::from_raw_os_error(sys::EMFILE));
@@ -143,17 +158,14 @@ impl Nursery {
             }
             Fork::Parent { pid } => {
                 drop(spare);
-                match sys::pidfd_open(pid) {
-                    Ok(pidfd) => Ok((pid, pidfd)),
-                    Err(error) => {
-                        // Ours and not collected: the number is still its own.
-                        sys::kill_child(pid);
-                        Err(error)
-                    }
-                }
+                Ok((pid, sys::pidfd_open(pid)))
             }
         }
     }
+}
+
+fn code_of(error: &io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(sys::ENOMEM)
 }
 
 /// A child's life.

@@ -147,7 +147,8 @@ impl Zygote {
             Ok(Fork::Parent { pid }) => {
                 sys::set_signal_mask(&mask);
                 drop((theirs, spare));
-                let pidfd = sys::pidfd_open(pid)?;
+                // A zygote that nobody can watch is none. Ours and not collected: the number is still its own.
+                let pidfd = sys::pidfd_open(pid).inspect_err(|_| sys::kill_child(pid))?;
                 let zygote = Box::leak(Box::new(Self {
                     owner,
                     pid,
@@ -227,6 +228,11 @@ impl Zygote {
     fn refusal(&self, answer: Answer) -> io::Error {
         match answer {
             Answer::Refused { os_code } => io::Error::from_raw_os_error(os_code),
+            // Not as the system's code alone: that would be taken for a shortage, and the call be made again.
+            Answer::Ended { os_code } => io::Error::other(format!(
+                "its process could not be watched, and was killed, perhaps after it began: {}",
+                io::Error::from_raw_os_error(os_code)
+            )),
             _ => io::Error::other(format!("zygote {} answered something else", self.pid)),
         }
     }
