@@ -201,6 +201,10 @@ impl Builder {
     /// copied. Environment, working directory, signal handlers and descriptors are those of that early moment. It is the
     /// zygote's child, so that nobody here can collect it by mistake; it ends with the zygote, and the zygote with this process.
     ///
+    /// Where [`init`](crate::init) made none and this makes it, late, it keeps a copy of every descriptor that is open here by then, as long as the
+    /// program runs: the reader of a pipe does not find its end, nor a peer that of its connection, when this process closes its own. The same goes for
+    /// the last sender of a shared channel. Call `init` first in `main`.
+    ///
     /// ```
     /// fn main() -> multi_proc::Result {
     ///     multi_proc::init();

@@ -157,7 +157,8 @@ impl Capture {
         any
     }
 
-    /// Reads the rest, once the task has ended, passes an unfinished line on, and returns what is to be kept.
+    /// Reads the rest, once the task has ended, passes an unfinished line on, and returns what is to be kept. Waits as long as another thread is
+    /// inside the program's function: lines come one at a time and in order, so that nobody can go on without it.
     pub(crate) fn finish(&self) -> Option<String> {
         let mut taken = self.lock();
         let mut sinks = loop {

@@ -113,6 +113,10 @@ impl Output {
     /// processes, and panics if it does. A panic in it is reported by the
     /// panic hook, and the task's further lines are dropped.
     ///
+    /// It must not take a lock that somebody holds who waits for the group, or for this task: that wait does not end before the task's last
+    /// line is passed on, and the line may be with the clock's thread, which then waits for the lock, and with it every time limit of the program.
+    /// Standard output's is such a lock: where `on_line` prints, let go of `io::stdout().lock()` before waiting.
+    ///
     /// ```
     /// use multi_proc::Output;
     /// use std::sync::{Arc, Mutex};
