@@ -196,8 +196,8 @@ fn one_to_one_wakes_and_keeps_order() {
 
 #[test]
 fn two_senders_share_a_slot_or_two() {
-    for capacity in [1, 2] {
-        check(2, move || {
+    for (capacity, preemptions) in [(1, 2), (2, bound(1, 2))] {
+        check(preemptions, move || {
             let channel = Channel::new(capacity);
             let senders = [1, 2].map(|value| {
                 let channel = channel.clone();
@@ -235,7 +235,7 @@ fn two_receivers_get_one_each_of_a_single_slot() {
 
 #[test]
 fn two_receivers_get_one_each_of_two_slots() {
-    two_receivers_get_one_each(2, 2);
+    two_receivers_get_one_each(2, bound(1, 2));
 }
 
 #[test]
