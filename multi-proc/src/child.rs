@@ -15,6 +15,7 @@ use crate::terms::Terms;
 use multi_core::{Result, panic};
 use serde::{Deserialize, Serialize};
 use std::io::{self, Write as _};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// What a child has to know of the moment it was forked in.
 pub(crate) struct Birth<'a> {
@@ -100,6 +101,7 @@ pub(crate) fn run(birth: &Birth<'_>, pipes: Pipes, slot: &mut Slot, work: impl F
     let ended = panic::catch(|| {
         if let Some(in_child) = &birth.settings.in_child {
             in_child();
+            die_with_parent(birth);
         }
         slot.set_stage(Stage::Running);
         work(slot);
@@ -126,17 +128,32 @@ fn flush() {
     drop(io::stdout().flush());
 }
 
+/// Of this child, for [`tie_again`]: its parent, and whether that one's main thread forked it.
+static PARENT: (AtomicU32, AtomicBool) = (AtomicU32::new(0), AtomicBool::new(false));
+
 // Inline, as is what it calls: each far page of code costs a child a page fault, and a child is made of little else.
 /// Has the kernel end this process with its parent, and looks whether that came too late.
 #[inline]
 fn die_with_parent(birth: &Birth<'_>) {
-    if birth.by_main_thread {
+    // Relaxed, both: read on this thread.
+    PARENT.0.store(birth.parent_pid, Ordering::Relaxed);
+    PARENT.1.store(birth.by_main_thread, Ordering::Relaxed);
+    tie_again();
+}
+
+/// For a child, after code that may have changed its user or group: then the kernel forgets whom it was to end it with,
+/// `PR_SET_PDEATHSIG(2const)`.
+#[inline]
+pub(crate) fn tie_again() {
+    // Relaxed, both: written on this thread.
+    if PARENT.1.load(Ordering::Relaxed) {
         sys::die_with_main_thread();
     } else {
         sys::die_with_parent_process();
     }
+    let made_by = PARENT.0.load(Ordering::Relaxed);
     // 0: the parent is outside this process's namespace and cannot be told from another.
-    if !matches!(sys::parent_pid(), parent if parent == birth.parent_pid || parent == 0) {
+    if !matches!(sys::parent_pid(), parent if parent == made_by || parent == 0) {
         sys::exit_now(1);
     }
 }

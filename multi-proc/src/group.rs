@@ -133,8 +133,12 @@ impl Group {
         self.ledger.detach();
         let reaper = Arc::clone(&self.reaper);
         let collect = move || {
-            while !reaper.is_idle() {
+            loop {
+                // Before the look: what ends after it makes the key old.
                 let key = reaper.key();
+                if reaper.is_idle() {
+                    return;
+                }
                 reaper.wait(key, None);
             }
         };

@@ -192,7 +192,7 @@ impl PoolBuilder {
     /// # Safety
     ///
     /// As for [`Builder::fork`](crate::Builder::fork), for what jobs and the initialiser do in place of tasks, as long as the pool lives:
-    /// workers that died are replaced by forks on the threads that wait for the pool or give it jobs.
+    /// workers that died are replaced by forks on the threads that wait for the pool, give it jobs or ask for its status.
     ///
     /// # Errors
     ///

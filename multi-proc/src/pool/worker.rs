@@ -5,7 +5,7 @@ use super::code::{self, Out};
 use super::hub::Hub;
 use super::lanes::Priority;
 use super::word::{Claim, Wake};
-use crate::sys;
+use crate::{child, sys};
 use multi_chan::SlotRef;
 use multi_core::{Result, panic};
 use std::fs::File;
@@ -22,6 +22,7 @@ pub(super) fn work(hub: &Hub, index: usize) -> Result {
     let row = hub.board.row(index);
     if let Some(prepare) = &hub.settings.in_worker {
         prepare().map_err(|error| format!("its initialiser failed: {error}"))?;
+        child::tie_again();
     }
     let worker = Worker {
         hub,

@@ -26,6 +26,7 @@ pub(crate) const TESTS: &[Test] = &tests![
     thread_pools_of_the_parent_are_reported_as_stuck,
     threads_are_denied_where_that_is_asked_for,
     threads_are_warned_of_once,
+    child_that_gives_up_privileges_beforehand_still_ends_with_its_parent,
 ];
 
 pub(crate) const SCENES: &[Test] = &tests![
@@ -400,4 +401,12 @@ fn threads_are_warned_of_once() {
         "multi: a task is forked while this program has 1 other thread (\"busy bee\"): a lock that one of them holds would be held for \
          ever in the child\n"
     );
+}
+
+/// The kernel forgets whom to end a process with when its user changes.
+fn child_that_gives_up_privileges_beforehand_still_ends_with_its_parent() {
+    let mut group = build(quick().in_child(sys::become_nobody));
+    let tied_by = group.spawn(|| Ok(sys::parent_death_signal()));
+    assert_ne!(tied_by.join().unwrap(), 0);
+    group.wait().unwrap();
 }

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 pub(crate) const TESTS: &[Test] = &tests![
+    worker_that_gives_up_privileges_still_ends_with_its_parent,
     values_of_any_size_come_home,
     errors_panics_and_exits_are_told_to_the_caller_alone,
     job_that_kills_its_workers_is_given_up_with_the_last_reason,
@@ -688,4 +689,15 @@ fn tempdir() -> String {
     let folder = std::env::temp_dir().join(format!("multi-pool-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     folder.to_str().unwrap().to_owned()
+}
+
+fn worker_that_gives_up_privileges_still_ends_with_its_parent() {
+    let give_up = || {
+        sys::become_nobody();
+        Ok(())
+    };
+    let mut pool = build(Pool::builder().workers(1).in_worker(give_up));
+    let tied_by = pool.call(|(): ()| Ok(sys::parent_death_signal()), ());
+    assert_ne!(tied_by.unwrap(), 0);
+    pool.wait().unwrap();
 }

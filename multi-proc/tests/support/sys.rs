@@ -278,6 +278,15 @@ pub(crate) fn umask() -> u32 {
     mask
 }
 
+/// `prctl(PR_GET_PDEATHSIG)`: the signal that this process gets when its parent ends; 0 for none.
+pub(crate) fn parent_death_signal() -> i32 {
+    let mut signal: libc::c_int = 0;
+    // SAFETY: `signal` has room for the answer.
+    let result = unsafe { libc::prctl(libc::PR_GET_PDEATHSIG, &raw mut signal) };
+    assert_eq!(result, 0, "prctl: {}", io::Error::last_os_error());
+    signal
+}
+
 /// Gives up what the superuser may do, for good.
 pub(crate) fn become_nobody() {
     // SAFETY: takes nothing.
