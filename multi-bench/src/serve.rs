@@ -101,7 +101,8 @@ fn filling(sample: Duration, work: &mut dyn FnMut(u64) -> Result<crate::job::Lap
                 lap = again;
             }
         }
-        if lap.took >= sample / 2 {
+        // Fewer than asked for: a work of one size, which fills no more of a sample.
+        if lap.took >= sample / 2 || lap.operations < operations {
             let filling = lap.operations as f64 * sample.as_secs_f64() / lap.took.as_secs_f64();
             return Ok((filling as u64).max(1));
         }
@@ -132,6 +133,18 @@ mod tests {
             filling(Duration::from_millis(1), &mut work).expect("it only counts"),
             1_000
         );
+    }
+
+    #[test]
+    fn a_work_of_one_size_is_not_asked_for_more_for_ever() {
+        let mut work = |_| {
+            Ok(Lap {
+                operations: 177,
+                took: Duration::from_micros(100),
+            })
+        };
+        let filling = filling(Duration::from_millis(1), &mut work).expect("it only counts");
+        assert_eq!(filling, 1_770);
     }
 
     #[test]
