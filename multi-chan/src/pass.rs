@@ -9,7 +9,7 @@
 //!
 //! Nothing in them is believed. The label is copied out before it is looked at, the sizes are computed from the
 //! receiving program's own type and compared with the file's, and the seals say that the file keeps that size: no peer can cut
-//! the memory off under us.
+//! the memory off under us. Nor can it take single pages away: the file must lie in ordinary memory, where a hole is filled with zeros.
 
 use crate::Error;
 use crate::builder::Builder;
@@ -140,12 +140,17 @@ impl Label {
         Label::of::<()>(Kind::Roll, &Builder::new())
     }
 
-    /// Reads the label of `file`, of which nothing is known, and checks that no process can change the file's size.
+    /// Reads the label of `file`, of which nothing is known, and checks that no process can take its pages away.
     fn read(file: &File) -> Result<Label, Error> {
         let seals = sys::seals(file.as_fd())
             .map_err(|_| Error::mismatch("a descriptor is not a file in memory"))?;
         if seals & sys::SIZE_SEALS != sys::SIZE_SEALS {
             return Err(Error::mismatch("a file's size is not sealed"));
+        }
+        // No seal forbids to punch a hole. Ordinary memory fills it with zeros at the next touch; where no huge page is free, that
+        // touch is a SIGBUS.
+        if !sys::is_in_ordinary_memory(file.as_fd()).is_ok_and(|ordinary| ordinary) {
+            return Err(Error::mismatch("a file lies in huge pages"));
         }
         let short = || Error::mismatch("a file is too short");
         let bytes = file.metadata().map_err(|_| short())?.len();

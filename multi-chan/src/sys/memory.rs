@@ -4,6 +4,7 @@
 
 use std::ffi::CStr;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::{self, NonNull};
 
@@ -88,6 +89,19 @@ pub(crate) fn seals(file: BorrowedFd<'_>) -> io::Result<i32> {
         return Err(io::Error::last_os_error());
     }
     Ok(seals)
+}
+
+/// `fstatfs`, fstatfs(2): true if the file is in ordinary memory, whose pages are there whenever they are touched. Huge pages are
+/// another file system's, and a limited number.
+pub(crate) fn is_in_ordinary_memory(file: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut stat = MaybeUninit::<libc::statfs>::zeroed();
+    // SAFETY: `stat` is memory for the kernel to fill.
+    let done = unsafe { libc::fstatfs(file.as_raw_fd(), stat.as_mut_ptr()) };
+    if done != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: zeroed, and filled by the kernel.
+    Ok(unsafe { stat.assume_init() }.f_type == libc::TMPFS_MAGIC)
 }
 
 /// `fcntl(F_SETFD)`, fcntl(2): `exec` does not close the descriptor.

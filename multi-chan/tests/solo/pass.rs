@@ -1,6 +1,6 @@
 //! Channels passed to programs that are no forked copies.
 
-use crate::support::{self, fork, holdings, linger, memfd, pause};
+use crate::support::{self, fork, holdings, huge_memfd, linger, memfd, pause};
 use multi_chan::KillPoint::Claimed;
 use multi_chan::{
     Builder, BytesReceiver, BytesSender, Chan, Delivery, Descriptors, Error, MessageReceiver,
@@ -243,6 +243,15 @@ fn what_is_no_such_channel_is_refused() {
     copy.write_all_at(&page, bytes - 4096).unwrap();
     let unsealed = Descriptors::from_fds([copy.into(), roll]);
     refused(Sender::<u64>::attach(unsealed), "not sealed");
+    // A file whose pages could be taken away, and not be had again.
+    match huge_memfd() {
+        Some(huge) => {
+            let [_memory, roll] = fds().into_fds();
+            let huge = Descriptors::from_fds([huge.into(), roll]);
+            refused(Sender::<u64>::attach(huge), "huge pages");
+        }
+        None => println!("no file in huge pages to be had here: not tried"),
+    }
     // The size is sealed for those who have the right one, too.
     assert!(memory.set_len(0).is_err() && memory.set_len(bytes * 2).is_err());
     tx.send(5).unwrap();

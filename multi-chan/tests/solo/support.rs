@@ -422,6 +422,31 @@ pub(crate) fn memfd() -> File {
     unsafe { File::from_raw_fd(fd) }
 }
 
+/// A file in huge pages whose size is sealed; `None` where the system has no such files.
+pub(crate) fn huge_memfd() -> Option<File> {
+    const BYTES: u64 = 2 << 20;
+    let flags =
+        libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING | libc::MFD_HUGETLB | libc::MFD_HUGE_2MB;
+    // SAFETY: the name ends with a zero.
+    let fd = unsafe { libc::memfd_create(c"huge".as_ptr(), flags) };
+    if fd < 0 {
+        return None;
+    }
+    // SAFETY: just made for us.
+    let file = unsafe { File::from_raw_fd(fd) };
+    file.set_len(BYTES).unwrap();
+    // SAFETY: takes numbers.
+    let sealed = unsafe {
+        libc::fcntl(
+            fd,
+            libc::F_ADD_SEALS,
+            libc::F_SEAL_SHRINK | libc::F_SEAL_GROW,
+        )
+    };
+    assert_eq!(sealed, 0);
+    Some(file)
+}
+
 /// A descriptor that is readable once the process `pid` has ended.
 pub(crate) fn pidfd(pid: i32) -> OwnedFd {
     // SAFETY: takes numbers.
