@@ -5,7 +5,7 @@
 //! rows each, and the sleeper sleeps on the one word that they change. The proof is in `README.md`.
 
 use crate::robust::{BLOCK, Marks, Process, Roll, Watch};
-use crate::sync::{AcqRel, Acquire, AtomicU32, AtomicU64, Relaxed, Release};
+use crate::sync::{Acquire, AtomicU32, AtomicU64, Relaxed, Release};
 use crate::sys::{self, WaitWord, WaitWords};
 use crate::table::Core;
 use crate::wait::{ALL, Event, Ticket};
@@ -139,50 +139,67 @@ const MOMENT_OF_MANY: Duration = Duration::from_millis(1);
 /// In private memory: a forked child inherits the words, not the threads, and finds that `started` names another process.
 #[derive(Debug, Default)]
 pub(crate) struct Watchers {
-    /// The number of the process whose threads they are, and how many were started.
+    /// | process (32 bits)  | STARTING | blocks (31 bits) | meaning                                                |
+    /// | ------------------ | -------- | ---------------- | ------------------------------------------------------ |
+    /// | another's, or none |   any    |       any        | no thread of this process watches                      |
+    /// | this one           |    0     |        n         | the first n blocks are watched, a thread each          |
+    /// | this one           |    1     |        n         | so they are, and one thread is starting the next one   |
+    ///
+    /// Only who set STARTING clears it, with one block more or the same number.
     started: AtomicU64,
     /// Changes whenever a life in a watched block may have ended.
     deaths: AtomicU32,
 }
 
+/// Bit of `Watchers::started`: nobody else starts a thread.
+const STARTING: u64 = 1 << 31;
+
 impl Watchers {
-    /// The word that changes with every death in the first `range` rows; `None` if a thread could not be started.
+    /// The word that changes with every death in the first `range` rows; `None` if not all of them are watched yet.
     fn of(&self, roll: &'static Roll, me: Process, range: usize) -> Option<WaitWord> {
         // Acquire: pairs with the Release in `watch`: whoever sees a new count sees the death.
         let deaths = WaitWord::new(&self.deaths, self.deaths.load(Acquire));
-        let whole = u64::from(me.number()) << 32;
-        // Relaxed: only counts. A thread that is just starting announces itself by a change of `deaths`.
-        let mut started = self.started.load(Relaxed);
+        self.grow(me, range.div_ceil(BLOCK), |block| start(roll, me, block))
+            .then_some(deaths)
+    }
+
+    /// Has the first `blocks` blocks watched; false if one could not be started, or another thread is about to start it.
+    ///
+    /// One at a time, in order: so a block that is refused is the last, and the count says which ones are watched.
+    fn grow(&self, me: Process, blocks: usize, start: impl Fn(usize) -> bool) -> bool {
+        let mine = u64::from(me.number()) << 32;
         loop {
-            let count = if started & whole_mask() == whole {
-                started - whole
+            // Relaxed: only counts. A thread that is just starting announces itself by a change of `deaths`.
+            let now = self.started.load(Relaxed);
+            let here = if now >> 32 == mine >> 32 {
+                now - mine
             } else {
                 0
             };
-            if count as usize * BLOCK >= range {
-                return Some(deaths);
+            let watched = here & !STARTING;
+            if watched as usize >= blocks {
+                return true;
             }
-            // AcqRel: no more than uniqueness of the block is needed. Relaxed on failure: another guess.
-            match self
-                .started
-                .compare_exchange(started, whole + count + 1, AcqRel, Relaxed)
+            // Relaxed: the next block is ours to start, and nothing is read through that. On failure it is another
+            // thread's.
+            if here & STARTING != 0
+                || self
+                    .started
+                    .compare_exchange(now, mine | STARTING | watched, Relaxed, Relaxed)
+                    .is_err()
             {
-                Ok(_) => {
-                    if !start(roll, me, count as usize) {
-                        // Relaxed: somebody tries again at the next sleep; until then sleepers poll.
-                        self.started.fetch_sub(1, Relaxed);
-                        return None;
-                    }
-                    started = whole + count + 1;
-                }
-                Err(now) => started = now,
+                // Until the next sleep this sleeper asks instead.
+                return false;
+            }
+            let begun = start(watched as usize);
+            // Relaxed: as above. A block that was refused is tried again at the next sleep.
+            self.started
+                .store(mine | (watched + u64::from(begun)), Relaxed);
+            if !begun {
+                return false;
             }
         }
     }
-}
-
-fn whole_mask() -> u64 {
-    u64::from(u32::MAX) << 32
 }
 
 fn start(roll: &'static Roll, me: Process, block: usize) -> bool {
@@ -228,5 +245,39 @@ fn watch(roll: &'static Roll, me: Process, block: usize) {
                 Some(words)
             }
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::{Cell, RefCell};
+
+    #[test]
+    fn a_block_whose_thread_is_refused_is_started_by_the_next_sleeper() {
+        let watchers = Watchers::default();
+        let me = Process::from_bits(7 << 32).unwrap();
+        let started = RefCell::new(Vec::new());
+        let start = |block| {
+            started.borrow_mut().push(block);
+            true
+        };
+        let other_came = Cell::new(false);
+        // While one thread starts block 0, another one wants two blocks; then the first is refused.
+        let all = watchers.grow(me, 1, |block| {
+            assert_eq!(block, 0);
+            other_came.set(true);
+            watchers.grow(me, 2, start);
+            false
+        });
+        assert!(other_came.get() && !all);
+        assert!(watchers.grow(me, 3, start));
+        assert!(watchers.grow(me, 3, start), "nothing more to start");
+        started.borrow_mut().sort_unstable();
+        assert_eq!(*started.borrow(), [0, 1, 2], "each block has one thread");
+        // A forked child has none of them.
+        let child = Process::from_bits(8 << 32).unwrap();
+        assert!(watchers.grow(child, 1, start));
+        assert_eq!(started.borrow().last(), Some(&0));
     }
 }
