@@ -7,12 +7,12 @@
 //! byte  0  a robust mutex: its word names the thread that holds it for life
 //!      40  claim: number of the process | when it began, in ms | state
 //!      48  pid
-//!      52  vacated: the holding thread ended before its process, and not everybody knows
+//!      52  vacated: the thread that held the word ended before its process
 //!      56  identity: the inode of its pidfd, which no other process ever gets
 //! ```
 //!
 //! When the holding thread ends, however it ends, the kernel marks the word and wakes a sleeper on
-//! it, who wakes the rest (`notice`). If that thread was not the process's last, its row is checked by
+//! it, who wakes the rest (`notice`). Nothing else takes a held word away. If that thread was not the process's last, its row is checked by
 //! pidfd until another thread of the process takes the word over; a mark alone is never believed without
 //! that check.
 //!
@@ -240,22 +240,21 @@ impl Roll {
         row.pid.store(pid, Relaxed);
         // Relaxed: as above.
         row.identity.store(identity.unwrap_or(0), Relaxed);
-        if self.may_hold() {
-            row.hold()?;
-        }
         let alive = claim.with(ALIVE);
-        // Release: publishes pid, identity and the held word. Pairs with the Acquire in `is_alive`.
+        // Release: publishes pid and identity. Pairs with the Acquire in `is_alive`.
         // Relaxed on failure: the row is lost, nothing is read from it.
         let begun = row
             .claim
             .compare_exchange(claim.bits(), alive.bits(), Release, Relaxed)
             .is_ok();
-        if begun {
-            if self.may_hold() {
-                Held::add(row);
+        // Not before: there is no way to let go of the word of a row that is lost.
+        if begun && self.may_hold() {
+            if let Err(error) = row.hold() {
+                // Release: pairs with the Acquire loads in `claim`. It lives, but nobody could hear of its end.
+                row.claim.store(claim.with(DEAD).bits(), Release);
+                return Err(error);
             }
-        } else if self.may_hold() {
-            drop(row.word.release());
+            Held::add(row);
         }
         Ok(begun)
     }
@@ -301,6 +300,7 @@ fn now_ms() -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::AtomicU64;
     use std::sync::Barrier;
     use std::thread;
     use std::time::Duration;
@@ -325,6 +325,33 @@ mod tests {
         assert!(!roll.begin(late).unwrap(), "found dead, then began");
         assert!(!roll.is_alive(late));
         assert_ne!(roll.claim().unwrap(), late);
+    }
+
+    #[test]
+    fn a_thread_that_ends_leaves_the_word_to_the_kernel_and_writes_nowhere() {
+        let roll = Roll::new().unwrap();
+        let me = roll.claim().unwrap();
+        let row = roll.row(me);
+        let private = [(); 4].map(|()| AtomicU64::from(7));
+        thread::scope(|scope| {
+            let holding = scope.spawn(|| {
+                assert!(roll.begin(me).unwrap());
+                row.word.lead_astray(&private[2]);
+            });
+            holding.join().unwrap();
+        });
+        // Relaxed: the thread has been joined.
+        let now = private.each_ref().map(|word| word.load(Relaxed));
+        assert_eq!(now, [7; 4], "written to through a pointer in the roll");
+        // Acquire: as in `is_alive`.
+        let word = row.word.word().load(Acquire);
+        assert_eq!(word & (sys::OWNER_DIED | sys::TID), sys::OWNER_DIED);
+        assert!(!row.is_dying(word), "a thread's end, not the process's");
+        assert!(roll.is_alive(me));
+        assert_eq!(roll.watch(me), Watch::Poll);
+        // Another thread takes the word over.
+        roll.keep_held(me);
+        assert_eq!(roll.watch(me), Watch::Word);
     }
 
     #[test]

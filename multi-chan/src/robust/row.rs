@@ -77,10 +77,10 @@ pub(super) struct Row {
     pub(super) word: Robust,
     pub(super) claim: AtomicU64,
     pub(super) pid: AtomicU32,
-    /// | value | meaning                                                      | left by                  |
-    /// | ----- | ------------------------------------------------------------ | ------------------------ |
-    /// |   0   | nothing to tell                                              | a holding thread's end   |
-    /// |   1   | the word was given back by a thread that ended, or is about to be | who told all sleepers, or holds it again |
+    /// | value | meaning                                                              | left by                |
+    /// | ----- | -------------------------------------------------------------------- | ---------------------- |
+    /// |   0   | a mark on the word means that the process has ended, or is about to  | a holding thread's end |
+    /// |   1   | the holding thread ended by itself, or is about to: a mark says no more than that | who holds the word next |
     pub(super) vacated: AtomicU32,
     pub(super) identity: AtomicU64,
 }
@@ -107,10 +107,11 @@ pub(crate) fn forget_held() {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // The first thread's end is the process's, or close to it: there the kernel's mark is wanted.
+        // The first thread's end is the process's, or close to it.
         if sys::thread_id() != sys::process_id() {
             for row in self.0.take() {
-                row.give_back();
+                // Release: comes before the kernel's mark. Pairs with the Acquire loads of the word by who reads this.
+                row.vacated.store(1, Release);
             }
         }
     }
@@ -123,43 +124,33 @@ impl Row {
         // Relaxed: the bit is for the kernel, which has locks of its own. From here on it tells of this
         // thread's end whoever sleeps on the word, since when ever.
         self.word.word().fetch_or(sys::WAITERS, Relaxed);
-        // Relaxed: a wake too many at worst.
+        // Relaxed: read beside a mark, of which there is none while we live.
         self.vacated.store(0, Relaxed);
         Ok(())
     }
 
-    /// Lets go of the word in a thread that ends, and has everybody ask after the process from here on.
-    pub(super) fn give_back(&self) {
-        // Release: seen by who finds the word vacant. Pairs with the Acquire in `notice`.
-        self.vacated.store(1, Release);
-        // A forked child's copy of another process's row: refused, as it should be.
-        if self.word.release().is_ok() {
-            self.notice();
-        }
-    }
-
     /// Passes on what the word tells, to all who sleep on it; true if there was something.
     ///
-    /// The kernel (or the thread that gave the word back) woke one sleeper. Who finds this undone does it,
-    /// and only when all are awake takes the mark away: so nobody is left out if that one is killed.
+    /// The kernel woke one sleeper. Who finds this undone does it, and only when all are awake takes the bit away: so nobody
+    /// is left out if that one is killed.
     pub(super) fn notice(&self) -> bool {
         let word = self.word.word();
-        // Acquire: pairs with the Release in `give_back`; and what the process wrote before it ended is seen.
+        // Acquire: what the process wrote before the kernel's mark is seen.
         let now = word.load(Acquire);
-        if now & sys::OWNER_DIED != 0 && now & sys::WAITERS != 0 {
-            sys::futex_wake(word, ALL);
-            // Relaxed: the bit alone matters. Relaxed on failure: somebody else did it, or holds the word.
-            word.compare_exchange(now, now & !sys::WAITERS, Relaxed, Relaxed)
-                .ok();
-            return true;
+        if now & sys::OWNER_DIED == 0 || now & sys::WAITERS == 0 {
+            return false;
         }
-        // Relaxed: ordered by the load above.
-        if now & sys::TID == 0 && self.vacated.load(Relaxed) != 0 {
-            sys::futex_wake(word, ALL);
-            // Relaxed: as above.
-            self.vacated.store(0, Relaxed);
-            return true;
-        }
-        false
+        sys::futex_wake(word, ALL);
+        // Relaxed: the bit alone matters. Relaxed on failure: somebody else did it, or holds the word.
+        word.compare_exchange(now, now & !sys::WAITERS, Relaxed, Relaxed)
+            .ok();
+        true
+    }
+
+    /// True if `word`, which was read from this row, tells that the process has ended or is about to, and not just a thread
+    /// of it.
+    pub(super) fn is_dying(&self, word: u32) -> bool {
+        // Relaxed: the word was acquired, and this was written before its mark.
+        word & sys::OWNER_DIED != 0 && self.vacated.load(Relaxed) == 0
     }
 }

@@ -54,7 +54,7 @@ impl Roll {
             // Acquire: what was there before the word became what we sleep on is seen.
             let word = row.word.word().load(Acquire);
             words.push(row.word.word(), word);
-            if word & sys::OWNER_DIED != 0 {
+            if row.is_dying(word) {
                 // Acquire: pairs with the Release in `begin`.
                 let claim = Claim::read(row.claim.load(Acquire));
                 marks.dying |= claim.state == ALIVE && !self.bury(row, claim, word, Duration::ZERO);
@@ -112,9 +112,13 @@ impl Roll {
             ALIVE => {
                 // Acquire: what the process wrote before the kernel marked its word is seen.
                 let word = row.word.word().load(Acquire);
-                let marked = word & sys::OWNER_DIED != 0;
-                let patience = if marked { DYING } else { Duration::ZERO };
-                (word & sys::TID != 0 && !marked) || !self.bury(row, claim, word, patience)
+                let held = word & sys::TID != 0 && word & sys::OWNER_DIED == 0;
+                let patience = if row.is_dying(word) {
+                    DYING
+                } else {
+                    Duration::ZERO
+                };
+                held || !self.bury(row, claim, word, patience)
             }
             _ => false,
         }
@@ -182,7 +186,7 @@ impl Roll {
                 reused || sys::pidfd_ended(&pidfd, patience)
             }
             // Out of descriptors: believe the kernel's mark, and nothing else.
-            Err(error) => sys::is_no_process(&error) || word & sys::OWNER_DIED != 0,
+            Err(error) => sys::is_no_process(&error) || row.is_dying(word),
         };
         if ended {
             // Release: pairs with the Acquire loads in `claim`.
@@ -191,8 +195,8 @@ impl Roll {
             let marked = row
                 .claim
                 .compare_exchange(claim.bits(), dead, Release, Relaxed);
-            // Whoever sleeps on the word was told already, if it was marked; if it was vacant, they ask.
-            if marked.is_ok() && word & sys::OWNER_DIED == 0 {
+            // Whoever sleeps on the word was told already, if the mark was of this end; if not, they ask.
+            if marked.is_ok() && !row.is_dying(word) {
                 sys::futex_wake(row.word.word(), ALL);
             }
         }

@@ -19,6 +19,10 @@ pub(crate) const TID: u32 = libc::FUTEX_TID_MASK;
 ///
 /// The kernel marks its word when the holding thread ends, however it ends; that mark is all it is
 /// for. It goes through `pthread_mutex_*(3)`, because the C library owns each thread's robust list.
+///
+/// It is never unlocked. That takes the mutex off the thread's list, by two pointers that lie in the mutex itself: in memory
+/// that others can write, so it would write wherever they say. To make one and to lock it follows none: what
+/// glibc needs of the list then, it has in the thread's own memory.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Robust {
@@ -71,13 +75,16 @@ impl Robust {
         done
     }
 
-    /// Lets go; refused with EPERM if the calling thread does not hold it.
-    #[cfg_attr(feature = "kill-points", track_caller)]
-    pub(crate) fn release(&self) -> io::Result<()> {
-        // SAFETY: an initialised robust mutex, which checks its owner.
-        let done = check(unsafe { libc::pthread_mutex_unlock(self.raw.get()) });
-        kill::wrote();
-        done
+    /// Has the list that the holding thread is on lead to `place`, as a peer that scribbles could.
+    #[cfg(test)]
+    pub(crate) fn lead_astray(&self, place: &crate::sync::AtomicU64) {
+        // glibc keeps both its pointers, back and forth, at the end of the mutex.
+        for word in [3, 4] {
+            // SAFETY: inside the mutex, which has 40 bytes.
+            let pointer = unsafe { self.raw.get().cast::<*mut u64>().add(word) };
+            // SAFETY: as above; the holding thread is between two uses of its list.
+            unsafe { pointer.write_volatile(place.as_ptr()) };
+        }
     }
 }
 
