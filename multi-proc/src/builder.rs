@@ -12,6 +12,7 @@ use crate::limits::Limits;
 use crate::reap::{Reaper, Settings};
 use crate::slot::Reach;
 use crate::stdio::{Input, Output};
+use crate::sync::{AtomicBool, Ordering};
 use crate::terms::Terms;
 use crate::threads::OtherThreads;
 use crate::{hook, sys};
@@ -21,7 +22,6 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Between the request to stop and SIGTERM, and between SIGTERM and SIGKILL: time to close files, short enough to wait for.

@@ -3,11 +3,11 @@
 use crate::identity::Owner;
 use crate::reap::Reaper;
 use crate::slot::{Reach, Region, Word};
+use crate::sync::{AtomicU32, Ordering, fence};
 use crate::sys;
 use multi_core::{CancelToken, CancelWord};
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, Ordering, fence};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 

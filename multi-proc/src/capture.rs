@@ -7,6 +7,7 @@
 //! any lock held, and a thread that is just doing so does not read again, so that the program's function may use the group.
 
 use crate::stdio::OnLine;
+use crate::sync::{AtomicBool, Ordering};
 use crate::sys;
 use multi_core::{TaskId, panic};
 use std::cell::Cell;
@@ -15,7 +16,6 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 

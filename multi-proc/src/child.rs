@@ -10,12 +10,12 @@ use crate::hook;
 use crate::reap::Settings;
 use crate::report;
 use crate::slot::{Slot, Stage};
+use crate::sync::{AtomicBool, AtomicU32, Ordering};
 use crate::sys::{self, Disposition, SignalMask};
 use crate::terms::Terms;
 use multi_core::{Result, panic};
 use serde::{Deserialize, Serialize};
 use std::io::{self, Write as _};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// What a child has to know of the moment it was forked in.
 pub(crate) struct Birth<'a> {

@@ -12,6 +12,7 @@
     reason = "a number becomes a function again, where it was one in the same image"
 )]
 
+use crate::sync::{AtomicPtr, Ordering};
 use crate::sys::{self, image};
 use multi_core::Result;
 use serde::de::DeserializeOwned;
@@ -24,7 +25,6 @@ use std::io;
 use std::mem::transmute;
 use std::ops::{ControlFlow, Range};
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// The program's own image in this process.
 pub(crate) struct Image {

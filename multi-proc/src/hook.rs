@@ -1,9 +1,9 @@
 //! Panics in a child: printed without a lock, recorded for the report.
 
+use crate::sync::{AtomicBool, Ordering};
 use crate::sys;
 use multi_core::panic;
 use std::panic::PanicHookInfo;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Set in a forked child, for good.
 static IS_CHILD: AtomicBool = AtomicBool::new(false);

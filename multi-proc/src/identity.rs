@@ -5,11 +5,11 @@
     reason = "one word in a page that the kernel empties at every fork"
 )]
 
+use crate::sync::{AtomicPtr, AtomicU64, Ordering};
 use crate::sys;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::mem::size_of;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 /// How many hash maps of one child have keys that no sibling's has: a step is about a nanosecond, taken at each fork.
 const MAPS_PER_CHILD: usize = 256;

@@ -3,12 +3,12 @@
 use crate::cancel;
 use crate::identity::{Owner, process_serial};
 use crate::reap::Reaper;
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
 use crate::sys::{self, PollFd};
 use multi_core::CancelToken;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 

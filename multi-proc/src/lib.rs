@@ -113,8 +113,8 @@
 //! `start.rs` forks, `child.rs` is the child's life, `report.rs` what it says at its end, in a slot of `slot.rs`; `reap.rs` watches and
 //! collects, by whoever waits, and `outcome.rs` says what came of the task; `limits/` holds a child to its limits and tells which one
 //! it died of; `capture.rs` reads what tasks print: there is no thread of ours, except a clock where a time limit must be kept, or a
-//! pipe emptied, while nobody waits, and one for Ctrl-C where that is asked for. A pool is `pool/`, with a `README.md` of its own. The
-//! unsafe code is in `sys.rs` and `sys/`, `slot.rs` and `slot/`, `function.rs`, `functions/`, `identity.rs`, `pool/board.rs` and `code.rs`, where a child is given a word
+//! pipe emptied, while nobody waits, and one for Ctrl-C where that is asked for. A pool is `pool/`, with a `README.md` of its own. Atomics come through
+//! `sync.rs`, so that a model checker can stand in for them. The unsafe code is in `sys.rs` and `sys/`, `slot.rs` and `slot/`, `function.rs`, `functions/`, `identity.rs`, `pool/board.rs` and `code.rs`, where a child is given a word
 //! for its signal handlers (`child.rs`), and at the fork itself. `function.rs` names functions to other processes, and
 //! `functions/README.md` is the protocol of the two ways that need no promise.
 //!
@@ -133,41 +133,93 @@
 //! - A lock order of the program's can meet the one here: a thread that holds standard error's lock and then prints to standard
 //!   output, while another forks, waits for ever.
 
+#![cfg_attr(
+    loom,
+    allow(
+        dead_code,
+        reason = "under the model checker there is nothing above the words of a pool"
+    )
+)]
+
+#[cfg(not(loom))]
 mod builder;
+#[cfg(not(loom))]
 mod cancel;
+#[cfg(not(loom))]
 mod capture;
+#[cfg(not(loom))]
 mod child;
+#[cfg(not(loom))]
 mod function;
+#[cfg(not(loom))]
 mod functions;
+#[cfg(not(loom))]
 mod group;
+#[cfg(not(loom))]
 mod hook;
+#[cfg(not(loom))]
 mod identity;
+#[cfg(not(loom))]
 mod interrupt;
+mod kill;
+#[cfg(not(loom))]
 mod limits;
+#[cfg(not(loom))]
 mod live;
+#[cfg(not(loom))]
 mod outcome;
+#[cfg(not(loom))]
 mod pool;
+#[cfg(loom)]
+#[path = "pool/words.rs"]
+mod pool;
+#[cfg(not(loom))]
 mod reap;
+#[cfg(not(loom))]
 mod report;
+#[cfg(not(loom))]
 mod slot;
+#[cfg(not(loom))]
 mod start;
+#[cfg(not(loom))]
 mod stdio;
+#[cfg(not(loom))]
 mod stuck;
+mod sync;
+#[cfg(not(loom))]
 mod sys;
+#[cfg(not(loom))]
 mod task;
+#[cfg(not(loom))]
 mod terms;
+#[cfg(not(loom))]
 mod threads;
 
+#[cfg(not(loom))]
 pub use builder::Builder;
+#[cfg(not(loom))]
 pub use cancel::shared_token;
+#[cfg(not(loom))]
 pub use functions::{FnGroup, FnTaskBuilder, init, task_token};
+#[cfg(not(loom))]
 pub use group::{Group, Spawner};
+#[cfg(not(loom))]
 pub use identity::{child_seed, process_serial};
+#[cfg(not(loom))]
 pub use interrupt::Interrupt;
+#[cfg(all(feature = "kill-points", not(loom)))]
+pub use kill::{KillPoint, kill_at};
+#[cfg(not(loom))]
 pub use limits::Limits;
+#[cfg(not(loom))]
 pub use multi_core::prelude::*;
+#[cfg(not(loom))]
 pub use outcome::Measured;
+#[cfg(not(loom))]
 pub use pool::{Jobs, MapUnordered, Pool, PoolBuilder, PoolStatus, Priority, TrySpawnError};
+#[cfg(not(loom))]
 pub use stdio::{Input, Output};
+#[cfg(not(loom))]
 pub use task::TaskBuilder;
+#[cfg(not(loom))]
 pub use threads::OtherThreads;

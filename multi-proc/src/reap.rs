@@ -17,6 +17,7 @@ use crate::outcome::{End, Settles};
 use crate::report::Ending;
 use crate::slot::{Reach, Region, Slot, Stage};
 use crate::stuck;
+use crate::sync::AtomicBool;
 use crate::sys::{self, PollFd};
 use crate::terms::Terms;
 use crate::threads::OtherThreads;
@@ -26,7 +27,6 @@ use multi_core::{CancelToken, CancelWord, Event};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 

@@ -23,6 +23,7 @@
 )]
 
 use crate::identity::Owner;
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::{self, memory};
 use std::fmt;
 use std::io;
@@ -30,7 +31,6 @@ use std::mem::size_of;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::ptr::NonNull;
 use std::slice;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 mod passed;

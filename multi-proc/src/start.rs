@@ -11,6 +11,7 @@ use crate::identity;
 use crate::live::Origin;
 use crate::reap::{Forked, Reaper};
 use crate::stuck;
+use crate::sync::Ordering;
 use crate::sys::{self, Fork};
 use crate::terms::Terms;
 use crate::threads::{self, OtherThreads};
@@ -20,7 +21,6 @@ use std::cell::Cell;
 use std::io::{self, StderrLock, StdoutLock, Write as _};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// A fork that was refused for want of something that others will give back is tried again this often, …

@@ -2,6 +2,7 @@
 
 #![expect(unsafe_code, reason = "system calls")]
 
+use crate::sync::{AtomicI32, AtomicU32, Ordering};
 use multi_core::Usage;
 use serde::{Deserialize, Serialize};
 use std::arch::asm;
@@ -10,7 +11,6 @@ use std::io;
 use std::mem::{MaybeUninit, zeroed};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::time::Duration;
 
 pub(crate) mod exec;
@@ -521,6 +521,15 @@ pub(crate) fn set_disposition(signal: i32, disposition: Disposition) {
 pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: ends the process; nothing runs afterwards.
     unsafe { libc::_exit(code) }
+}
+
+/// `kill(SIGKILL)`, kill(2): ends this process as somebody else would.
+#[cfg(feature = "kill-points")]
+pub(crate) fn kill_this_process() {
+    // SAFETY: getpid cannot fail.
+    let own = unsafe { libc::getpid() };
+    // SAFETY: takes numbers only; the process is our own.
+    unsafe { libc::kill(own, libc::SIGKILL) };
 }
 
 /// `write` to standard error, write(2), without the lock that `eprintln!` takes. What cannot be written is left out.

@@ -1,5 +1,5 @@
 //! `cargo xtask kill-points` and `cargo xtask chaos`: participants of a channel, or workers of a pool, are killed, and the rest must go on.
-//! `cargo xtask forks`: processes are forked under fire, and none may hang.
+//! `cargo xtask forks`: processes are forked under fire, and none may hang, nor leave anything behind.
 //!
 //! All this is done by test programs of multi-chan and multi-proc; here they are built for speed, told how much to do, and counted.
 
@@ -27,16 +27,24 @@ pub(crate) struct KillPoints {
     filter: Option<String>,
 }
 
-/// Kills each operation after each write it makes; prints the table.
+/// The tests of each crate whose victims die at a step that they are told.
+const KILL_POINTS: [(&str, &str); 2] = [("multi-chan", "kill"), ("multi-proc", "kill_points")];
+
+/// Kills each operation of a channel after each write it makes, and a pool's worker at each step of its life; prints the tables.
 pub(crate) fn kill_points(workspace: &Workspace, wanted: &KillPoints) -> Result<Verdict> {
     let mut settings = vec![("MULTI_KILLS", wanted.kills.to_string())];
     settings.extend(wanted.crowd.then(|| ("MULTI_CROWD", "1".to_owned())));
-    run(
-        workspace,
-        ("multi-chan", "solo"),
-        wanted.filter.as_deref().unwrap_or("kill"),
-        &settings,
-    )
+    let mut tally = Tally::default();
+    for (package, filter) in KILL_POINTS {
+        let filter = wanted.filter.as_deref().unwrap_or(filter);
+        tally.add(run_counted(
+            workspace,
+            (package, "solo"),
+            filter,
+            &settings,
+        )?);
+    }
+    Ok(told(&tally))
 }
 
 /// Who is killed.
@@ -108,24 +116,46 @@ pub(crate) struct Forks {
     /// Children that wait for a lock of the parent's: each is to be reported within its deadline and 100 ms
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     locks: u32,
+    /// Tasks each way, forked, of a zygote and of a pool, and a twentieth of them executed, after which nothing may be left
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1_000..))]
+    tasks: u32,
 }
 
-/// Forks processes from a busy parent, and looks for any that hangs.
+/// Forks processes from a busy parent, and looks for any that hangs; then starts many in turn, and looks for what they leave.
 pub(crate) fn forks(workspace: &Workspace, wanted: &Forks) -> Result<Verdict> {
     let settings = [
         ("MULTI_PROC_FORKS", wanted.count.to_string()),
         ("MULTI_PROC_LOCKS", wanted.locks.to_string()),
     ];
-    run(workspace, ("multi-proc", "busy_parent"), "", &settings)
+    let mut tally = run_counted(workspace, ("multi-proc", "busy_parent"), "", &settings)?;
+    let tasks = [("MULTI_PROC_TASKS", wanted.tasks.to_string())];
+    let residue = ("multi-proc", "functions");
+    tally.add(run_counted(workspace, residue, "nothing_is_left", &tasks)?);
+    Ok(told(&tally))
 }
 
-/// Runs the tests of a package that `filter` names.
+/// Runs the tests of a package that `filter` names, and says how many passed.
 fn run(
+    workspace: &Workspace,
+    test: (&str, &str),
+    filter: &str,
+    settings: &[(&str, String)],
+) -> Result<Verdict> {
+    Ok(told(&run_counted(workspace, test, filter, settings)?))
+}
+
+/// Prints what came of it: good if any test ran and none failed.
+fn told(tally: &Tally) -> Verdict {
+    println!("{tally}");
+    Verdict::green_if(tally.failed == 0 && tally.passed > 0)
+}
+
+fn run_counted(
     workspace: &Workspace,
     (package, test): (&str, &str),
     filter: &str,
     settings: &[(&str, String)],
-) -> Result<Verdict> {
+) -> Result<Tally> {
     let mut cargo = limit::cargo_test(workspace, LIMIT)?;
     cargo.args(["--release", "--package", package, "--test", test]);
     cargo.args(["--", filter, "--nocapture"]);
@@ -144,8 +174,5 @@ fn run(
     if !status.success() && tally.failed == 0 {
         tally.failed += 1;
     }
-    println!("{tally}");
-    Ok(Verdict::green_if(
-        status.success() && tally.failed == 0 && tally.passed > 0,
-    ))
+    Ok(tally)
 }

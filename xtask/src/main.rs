@@ -107,11 +107,11 @@ enum Task {
         #[arg(long)]
         seed: Option<u64>,
     },
-    /// Kill each operation of a channel after every shared write it makes; print points × results
+    /// Kill each operation of a channel after every shared write it makes, and a pool's worker at each step; print points × results
     KillPoints(faults::KillPoints),
     /// Kill a channel's senders and receivers, or a pool's workers, at random, and account for every message, or every job
     Chaos(faults::Chaos),
-    /// Fork processes from a parent whose threads print, allocate, panic and hold locks; count those that hang
+    /// Fork processes from a parent whose threads print, allocate, panic and hold locks; count those that hang, and what tasks leave
     Forks(faults::Forks),
     /// Write a small working backend, register it, and say what to edit
     NewBackend {

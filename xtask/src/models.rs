@@ -4,7 +4,7 @@ use crate::workspace::Workspace;
 use crate::{Result, Verdict};
 
 /// The crates that have models, all of them unit tests under `cfg(loom)`.
-const PACKAGES: [&str; 2] = ["multi-chan", "multi-goro"];
+const PACKAGES: [&str; 3] = ["multi-chan", "multi-goro", "multi-proc"];
 
 /// Those whose protocols also run with more threads than loom can try all orders of, under `cfg(shuttle)` beside it.
 const CROWDED: [&str; 1] = ["multi-goro"];

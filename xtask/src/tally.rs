@@ -32,6 +32,14 @@ impl Tally {
         }
     }
 
+    /// Adds what another run counted.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.summaries += other.summaries;
+        self.failures.extend(other.failures);
+    }
+
     pub(crate) fn has_summary(&self) -> bool {
         self.summaries > 0
     }

@@ -28,7 +28,7 @@ const PICTURE: &[(&str, &[&str])] = &[
 const NEW_BACKEND: &[&str] = &["multi-core"];
 
 /// Crates whose atomics come through their `sync.rs`, so that the model checker can stand in for them.
-const MODELLED: &[&str] = &["multi-chan", "multi-goro"];
+const MODELLED: &[&str] = &["multi-chan", "multi-goro", "multi-proc"];
 
 /// Words that mean unfinished work, split so that this file does not contain them.
 const UNFINISHED: &[&str] = &[

@@ -7,12 +7,12 @@
 
 use super::order::{self, Order};
 use super::zygote;
+use crate::sync::{AtomicBool, Ordering};
 use crate::sys::socket::{self, Patience};
 use crate::sys::{self, exec};
 use multi_core::panic;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The argument by which a process knows that it was started for a task. An argument, since what the task starts in turn does not inherit it.
 pub(super) const MARK: &str = "multi-proc:task";

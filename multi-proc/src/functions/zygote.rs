@@ -8,6 +8,7 @@
 use super::nursery::{self, Answer, Request};
 use super::order;
 use crate::identity::Owner;
+use crate::sync::{AtomicPtr, AtomicUsize, Ordering};
 use crate::sys::socket::{self, Patience};
 use crate::sys::{self, Disposition, Exit, Fork};
 use crate::{hook, start};
@@ -17,7 +18,6 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 

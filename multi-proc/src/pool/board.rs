@@ -13,15 +13,17 @@
     reason = "jobs lie in a mapping that the workers share with the parent"
 )]
 
+use super::bell::{Bell, EndedBits};
+use super::dismissal::Dismissal;
 use super::word::JobWord;
 use crate::report::Paper;
 use crate::slot::Kind;
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::sys;
 use std::io;
 use std::mem::size_of;
 use std::ptr::NonNull;
 use std::slice;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 const PAGE: usize = 4096;
 const LINE: usize = 64;
@@ -37,15 +39,10 @@ const SPILL_KEPT: usize = 256 * 1024;
 const _: () = assert!(size_of::<Head>() == LINE && size_of::<Row>() == LINE);
 const _: () = assert!(size_of::<JobHead>() == ARGS_AT && INLINE == 960);
 
-/// Bits of [`Head::bell`]: who is to be told that a job has ended.
-const SLEEPERS: u32 = 1;
-const POLLERS: u32 = 2;
-
 #[repr(C, align(64))]
 struct Head {
-    /// Threads of the parent wait until any job ends: by futex on this word, or in `ppoll`. They set their bit; whoever ends a job
-    /// takes the bits down and tells them.
-    bell: AtomicU32,
+    /// Threads of the parent wait until any job ends.
+    bell: Bell,
     /// 1 once a job of another than the usual priority was sent.
     has_lanes: AtomicU32,
 }
@@ -59,8 +56,8 @@ pub(super) struct Row {
     began_ns: AtomicU64,
     /// Jobs it has ended.
     jobs: AtomicU64,
-    /// 1 while the parent has it ended for the sake of the job it runs: it is to begin no other. Only the parent moves it.
-    is_dismissed: AtomicU32,
+    /// It is to begin no other job.
+    dismissal: Dismissal,
 }
 
 /// How far a worker is. Only the worker moves it on; the parent sets it back before it forks the next one.
@@ -176,11 +173,11 @@ impl Board {
         unsafe { at.cast().as_ref() }
     }
 
-    fn bits(&self) -> &[AtomicU64] {
+    fn ended(&self) -> EndedBits<'_> {
         // SAFETY: the bits lie behind the rows.
         let at = unsafe { self.at.add(self.bits_at) };
         // SAFETY: aligned to a line, so many words within the mapping, and any bytes are atomics.
-        unsafe { slice::from_raw_parts(at.cast().as_ptr(), self.jobs.div_ceil(64)) }
+        EndedBits(unsafe { slice::from_raw_parts(at.cast().as_ptr(), self.jobs.div_ceil(64)) })
     }
 
     fn job_at(&self, job: usize) -> NonNull<u8> {
@@ -333,79 +330,27 @@ impl Board {
 
     /// Says that a job has ended, and tells who waits for any: by `ring` who is in `ppoll`.
     pub(super) fn announce(&self, job: usize, ring: impl FnOnce()) {
-        // Release: whoever takes the bit sees the job Done. Pairs with the swap in `take_done`.
-        self.bits()[job / 64].fetch_or(1 << (job % 64), Ordering::Release);
-        self.ring_bell(ring);
+        self.ended().set(job);
+        self.bell().ring(ring);
     }
 
-    /// Tells who waits for any job to end.
-    pub(super) fn ring_bell(&self, ring: impl FnOnce()) {
-        let bell = &self.head().bell;
-        // SeqCst: the bit comes before the look at the bell. Pairs with the fence in `arm_bell`: either we see the arming, or the one
-        // who armed sees the bit.
-        fence(Ordering::SeqCst);
-        // Relaxed: ordered by the fence.
-        if bell.load(Ordering::Relaxed) == 0 {
-            return;
-        }
-        // Relaxed: as above; only one of those who ring finds each bit.
-        let told = bell.swap(0, Ordering::Relaxed);
-        if told & SLEEPERS != 0 {
-            sys::futex_wake(bell);
-        }
-        if told & POLLERS != 0 {
-            ring();
-        }
-    }
-
-    /// For a thread of the parent about to sleep on the bell; look again after it, then [`sleep_on_bell`](Self::sleep_on_bell).
-    pub(super) fn arm_bell(&self) -> u32 {
-        self.arm(SLEEPERS)
-    }
-
-    /// For a thread of the parent about to sleep in `ppoll`; look again after it.
-    pub(super) fn arm_poll(&self) {
-        self.arm(POLLERS);
-    }
-
-    fn arm(&self, who: u32) -> u32 {
-        // Relaxed: ordered by the fence.
-        let before = self.head().bell.fetch_or(who, Ordering::Relaxed);
-        // SeqCst: the arming comes before the next look. Pairs with the fence in `ring_bell`.
-        fence(Ordering::SeqCst);
-        before | who
-    }
-
-    /// Sleeps until the bell rings, `timeout` at most.
-    pub(super) fn sleep_on_bell(&self, armed: u32, timeout: std::time::Duration) {
-        sys::futex_wait(&self.head().bell, armed, Some(timeout));
+    /// What rings when a job ends.
+    pub(super) fn bell(&self) -> &Bell {
+        &self.head().bell
     }
 
     /// Whether any job has ended that nobody took note of.
     pub(super) fn has_done(&self) -> bool {
-        // Relaxed: whoever acts on it takes the bits by a swap.
-        self.bits()
-            .iter()
-            .any(|word| word.load(Ordering::Relaxed) != 0)
+        self.ended().any()
     }
 
     /// Takes note of the jobs that have ended; calls `each` with their numbers.
     pub(super) fn take_done(&self, mut each: impl FnMut(usize)) {
-        for (index, word) in self.bits().iter().enumerate() {
-            // Relaxed: a first look, the swap decides.
-            if word.load(Ordering::Relaxed) == 0 {
-                continue;
+        self.ended().take(|job| {
+            if job < self.jobs {
+                each(job);
             }
-            // Acquire: pairs with the Release in `announce`.
-            let mut bits = word.swap(0, Ordering::Acquire);
-            while bits != 0 {
-                let job = index * 64 + bits.trailing_zeros() as usize;
-                bits &= bits - 1;
-                if job < self.jobs {
-                    each(job);
-                }
-            }
-        }
+        });
     }
 
     /// Whether jobs of other than the usual priority were ever sent.
@@ -434,7 +379,7 @@ impl Row {
         // Relaxed, everywhere: its worker is forked after this, and the one before is dead.
         self.post.store(Post::Starting as u32, Ordering::Relaxed);
         self.jobs.store(0, Ordering::Relaxed);
-        self.is_dismissed.store(0, Ordering::Relaxed);
+        self.dismissal.lift();
     }
 
     /// For the worker.
@@ -465,27 +410,9 @@ impl Row {
         self.began_ns.load(Ordering::Relaxed)
     }
 
-    /// For the parent: the worker is to begin no other job. Then look whether it is still in the one that it is ended for.
-    pub(super) fn dismiss(&self) {
-        // Relaxed: ordered by the fence.
-        self.is_dismissed.store(1, Ordering::Relaxed);
-        // SeqCst: the order to leave comes before the look at the job. Pairs with the fence in `is_dismissed`: either the worker, which
-        // has another job by now, sees the order, or the parent sees that it is not in the first one any more.
-        fence(Ordering::SeqCst);
-    }
-
-    /// For the parent: it may go on.
-    pub(super) fn retain(&self) {
-        // Relaxed: a worker that sees it late leaves between two jobs, which harms none.
-        self.is_dismissed.store(0, Ordering::Relaxed);
-    }
-
-    /// For the worker, after it claimed a job and before it begins it.
-    pub(super) fn is_dismissed(&self) -> bool {
-        // SeqCst: the end of the job before and the claim come before this look. Pairs with the fence in `dismiss`.
-        fence(Ordering::SeqCst);
-        // Relaxed: ordered by the fence.
-        self.is_dismissed.load(Ordering::Relaxed) != 0
+    /// What keeps the worker from another job.
+    pub(super) fn dismissal(&self) -> &Dismissal {
+        &self.dismissal
     }
 
     /// Jobs that the worker has ended, as it says.
@@ -645,7 +572,7 @@ mod tests {
         board.take_done(|job| done.push(job));
         assert_eq!(done, [0, 63, 64, 129]);
         assert!(!board.has_done());
-        board.arm_poll();
+        board.bell().arm_poll();
         let mut rung = 0;
         board.announce(5, || rung += 1);
         assert_eq!(rung, 1);

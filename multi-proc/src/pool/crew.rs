@@ -281,13 +281,13 @@ impl Hub {
             return false;
         };
         let row = self.board.row(worker);
-        row.dismiss();
+        row.dismissal().order();
         // The same job as before, if it is that worker's: its place is not given to another without the lock.
         let is_in_it = self.board.word(job).phase() == Phase::Running { worker };
         let is_told = is_in_it && self.reaper.expire(*pid);
         if !is_told {
             // It may have seen the order and leave: that costs a worker, no job.
-            row.retain();
+            row.dismissal().lift();
         }
         is_told
     }

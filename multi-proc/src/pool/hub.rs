@@ -12,13 +12,13 @@ use crate::capture;
 use crate::function::Key;
 use crate::reap::Reaper;
 use crate::report;
+use crate::sync::{AtomicU64, Ordering};
 use multi_core::ledger::Ledger;
 use multi_core::{CancelToken, Event, Result, TaskErrorKind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -332,11 +332,11 @@ impl Hub {
         let is_over = || self.board.has_done() || self.reaper.key() != key;
         if !self.luck.look(|| self.board.has_done()) {
             self.look_now_and_then();
-            let armed = self.board.arm_bell();
+            let armed = self.board.bell().arm_sleep();
             if !is_over() {
                 let left = until.map(|until| until.saturating_duration_since(Instant::now()));
                 let nap = left.map_or(NAP, |left| left.min(NAP));
-                self.board.sleep_on_bell(armed, nap);
+                self.board.bell().sleep(armed, nap);
             }
         }
         self.tend();
@@ -347,7 +347,7 @@ impl Hub {
 
     /// Sleeps on the workers and on the bell; then does what is to be done.
     fn watch(self: &Arc<Self>, key: u64, until: Option<Instant>, is_over: &dyn Fn() -> bool) {
-        self.board.arm_poll();
+        self.board.bell().arm_poll();
         if is_over() {
             return;
         }
@@ -482,7 +482,7 @@ impl Hub {
     /// Makes whoever waits look again.
     pub(super) fn notify(&self) {
         self.reaper.notify();
-        self.board.ring_bell(|| self.ring());
+        self.board.bell().ring(|| self.ring());
     }
 
     /// Whether a job is still to be settled.

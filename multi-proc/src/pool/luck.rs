@@ -4,8 +4,8 @@
 //! system calls and a wake. Where not, looking only delays the sleep. As in multi-chan: after looks in vain the next 15 waits go without
 //! them, and twice as many each time, up to 255.
 
+use crate::sync::{AtomicU32, Ordering};
 use std::hint;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 /// Looks before a sleep: as long as a short job takes.

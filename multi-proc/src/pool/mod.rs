@@ -1,10 +1,12 @@
 //! Workers that are forked once and run functions: see [`Pool`].
 
+mod bell;
 mod board;
 mod books;
 mod builder;
 mod code;
 mod crew;
+mod dismissal;
 mod hub;
 mod jobs;
 mod lanes;

@@ -1,8 +1,7 @@
 //! The word that says what a job is: the only truth about it, for the parent and every worker.
 
-use crate::sys;
+use crate::sync::{Futex, Ordering};
 use std::fmt;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// State of one job, in shared memory.
@@ -23,8 +22,9 @@ use std::time::Duration;
 ///  │  worker  │    0     │ WAITED │ phase │
 ///  └──────────┴──────────┴────────┴───────┘
 /// ```
+#[derive(Default)]
 #[repr(transparent)]
-pub(super) struct JobWord(AtomicU32);
+pub(super) struct JobWord(Futex);
 
 const PHASE: u32 = 0b11;
 const WAITED: u32 = 0b100;
@@ -163,12 +163,12 @@ impl JobWord {
             return;
         }
         // The kernel compares: a job that moved on since turns the sleeper back.
-        sys::futex_wait(&self.0, before | WAITED, Some(timeout));
+        self.0.sleep(before | WAITED, timeout);
     }
 
     /// Wakes who sleeps on the job.
     pub(super) fn wake(&self) {
-        sys::futex_wake(&self.0);
+        self.0.wake();
     }
 }
 
@@ -182,12 +182,12 @@ impl fmt::Debug for JobWord {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
     fn queued() -> JobWord {
-        let word = JobWord(AtomicU32::new(0));
+        let word = JobWord::default();
         word.queue();
         word
     }

@@ -5,6 +5,7 @@ use super::code::{self, Out};
 use super::hub::Hub;
 use super::lanes::Priority;
 use super::word::{Claim, Wake};
+use crate::kill::{self, KillPoint};
 use crate::{child, sys};
 use multi_chan::SlotRef;
 use multi_core::{Result, panic};
@@ -35,12 +36,14 @@ pub(super) fn work(hub: &Hub, index: usize) -> Result {
     while let Some((job, began_ns)) = worker.next_job()? {
         worker.run(job, began_ns, &mut args);
         let jobs = row.count_job();
+        kill::reached(KillPoint::Counted);
         let is_due = hub.settings.recycle_jobs.is_some_and(|most| jobs >= most);
         if is_due || worker.memory.as_ref().is_some_and(Memory::is_over) {
             break;
         }
     }
     row.set_post(Post::Leaving);
+    kill::reached(KillPoint::Left);
     Ok(())
 }
 
@@ -76,7 +79,8 @@ impl Worker<'_> {
             // After a nudge, or an old message, from the first lane again.
             if let Some(job) = self.take(message) {
                 // The parent finds the job with its dead worker's name on it and, by the row's post, not begun.
-                let is_dismissed = self.board().row(self.index).is_dismissed();
+                let is_dismissed = self.board().row(self.index).dismissal().is_ordered();
+                kill::reached(KillPoint::Acknowledged);
                 return Ok((!is_dismissed).then_some(job));
             }
         }
@@ -90,10 +94,14 @@ impl Worker<'_> {
         if job >= self.board().jobs {
             return None;
         }
+        kill::reached(KillPoint::Received);
         let began_ns = self.hub.elapsed_ns();
         self.board().row(self.index).set_began(began_ns);
         match self.board().word(job).claim(self.index) {
-            Claim::Yours => Some((job, began_ns)),
+            Claim::Yours => {
+                kill::reached(KillPoint::Claimed);
+                Some((job, began_ns))
+            }
             Claim::Gone => None,
         }
     }
@@ -101,20 +109,29 @@ impl Worker<'_> {
     fn run(&self, job: usize, began_ns: u64, args: &mut Vec<u8>) {
         let board = self.board();
         board.set_run(job, self.pid, began_ns);
+        kill::reached(KillPoint::Begun);
         let mut out = Out::new(board.value_paper(job), self.hub.settings.value_bytes_max);
         // The report too: encoding a value, or asking an error for its text, runs code of the job's, which may panic.
         let ended = panic::catch(|| match board.copy_args(job, args) {
-            Some(args) => code::carry_out(&self.hub.key, board.order(job), args, &mut out),
+            Some(args) => {
+                kill::reached(KillPoint::ArgsCopied);
+                code::carry_out(&self.hub.key, board.order(job), args, &mut out);
+            }
             None => out.refuse("its arguments' place in the shared memory was overwritten".into()),
         });
         if let Err(panicked) = ended {
             out.take_panic(panicked);
         }
+        kill::reached(KillPoint::ValueWritten);
         let word = board.word(job);
-        if word.finish(self.index) == Wake::Sleeper {
+        let wake = word.finish(self.index);
+        kill::reached(KillPoint::Finished);
+        if wake == Wake::Sleeper {
             word.wake();
+            kill::reached(KillPoint::Woken);
         }
         board.announce(job, || self.hub.ring());
+        kill::reached(KillPoint::Announced);
     }
 }
 

@@ -1,12 +1,12 @@
 //! What the signal handlers of a child leave word of: a stack that overflowed, memory that ran out.
 
 use super::check;
+use crate::sync::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use std::alloc::Layout;
 use std::ffi::c_int;
 use std::io;
 use std::mem::zeroed;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 
 /// Where the handlers of this process leave word; null where nobody wants to know.
 static NOTE: AtomicPtr<AtomicU32> = AtomicPtr::new(ptr::null_mut());

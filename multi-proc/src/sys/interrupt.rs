@@ -1,12 +1,12 @@
 //! Signals that ask a program to end, counted instead.
 
 use super::check;
+use crate::sync::{AtomicI32, AtomicU32, Ordering};
 use std::ffi::c_int;
 use std::io;
 use std::mem::zeroed;
 use std::os::fd::{BorrowedFd, IntoRawFd as _, OwnedFd};
 use std::ptr;
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 /// How often a signal came, or [`OFF`]. The handler takes both in with one step, so that a signal counts for whoever counts at that moment, or for
 /// nobody: our handler can be called when no signal is counted any more, by another that was installed over it and calls what was there before.

@@ -242,9 +242,9 @@ pub(crate) unsafe fn take_inherited(fd: RawFd) -> io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::{AtomicI32, Ordering};
     use std::fs;
     use std::os::fd::AsFd as _;
-    use std::sync::atomic::{AtomicI32, Ordering};
     use std::sync::mpsc;
     use std::thread;
 

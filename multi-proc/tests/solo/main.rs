@@ -21,6 +21,7 @@ mod inside;
 mod interrupt;
 mod limits;
 mod output;
+mod points;
 mod pool;
 mod seed_faults;
 mod table;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         interrupt::TESTS,
         limits::TESTS,
         output::TESTS,
+        points::TESTS,
         pool::TESTS,
         seed_faults::TESTS,
         table::TESTS,

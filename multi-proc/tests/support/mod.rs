@@ -150,7 +150,13 @@ pub(crate) struct Residue {
 
 impl Residue {
     pub(crate) fn count() -> Self {
-        let entries = |path| std::fs::read_dir(path).unwrap().count();
+        Self::of("self")
+    }
+
+    /// That of another process, by its number.
+    pub(crate) fn of(process: &str) -> Self {
+        let place = |name: &str| format!("/proc/{process}/{name}");
+        let entries = |name| std::fs::read_dir(place(name)).unwrap().count();
         let children = |task: std::fs::DirEntry| {
             std::fs::read_to_string(task.path().join("children"))
                 .unwrap_or_default()
@@ -158,13 +164,13 @@ impl Residue {
                 .count()
         };
         Self {
-            descriptors: entries("/proc/self/fd"),
-            mappings: std::fs::read_to_string("/proc/self/maps")
+            descriptors: entries("fd"),
+            mappings: std::fs::read_to_string(place("maps"))
                 .unwrap()
                 .lines()
                 .count(),
-            threads: entries("/proc/self/task"),
-            children: std::fs::read_dir("/proc/self/task")
+            threads: entries("task"),
+            children: std::fs::read_dir(place("task"))
                 .unwrap()
                 .flatten()
                 .map(children)

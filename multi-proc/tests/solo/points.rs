@@ -1,0 +1,132 @@
+//! A pool's worker killed at each step of its life: no job is lost, none is settled twice, and another worker takes its place.
+//!
+//! `cargo xtask kill-points` does it more often: `MULTI_KILLS` says how often.
+
+use crate::support::Test;
+use crate::tests;
+use multi_proc::{KillPoint, Pool, PoolStatus, Result, kill_at};
+use std::time::{Duration, Instant};
+
+pub(crate) const TESTS: &[Test] = &tests![kill_points_of_a_worker_cost_no_job];
+
+/// Of each point, unless `MULTI_KILLS` says otherwise.
+const KILLS: u64 = 2;
+const WORKERS: usize = 2;
+/// Of a round, by a map; and by calls, from another thread.
+const MAPPED: u64 = 6;
+const CALLED: u64 = 3;
+/// Jobs that a worker does before it leaves, where leaving is what it is killed at; else it has no end.
+const SHARE: u64 = 4;
+
+/// A job: its number, at which point the process is to be killed and which one.
+type Job = (u64, usize, u32);
+
+/// Takes a moment, so that whoever waits for it lies down.
+fn work((number, point, victim): Job) -> Result<u64> {
+    if std::process::id() == victim {
+        kill_at(KillPoint::ALL[point]);
+    }
+    std::thread::sleep(Duration::from_micros(200));
+    Ok(3 * number + 1)
+}
+
+/// Whether a worker killed at `point` leaves a job behind that it began, or was about to.
+fn costs_an_attempt(point: KillPoint) -> bool {
+    use KillPoint::{Acknowledged, ArgsCopied, Begun, Claimed, ValueWritten};
+    matches!(
+        point,
+        Claimed | Acknowledged | Begun | ArgsCopied | ValueWritten
+    )
+}
+
+fn kill_points_of_a_worker_cost_no_job() {
+    let kills = std::env::var("MULTI_KILLS").map_or(KILLS, |text| text.parse().unwrap());
+    println!("\n    killed at      kills   jobs  done again");
+    for (index, point) in KillPoint::ALL.into_iter().enumerate() {
+        let jobs = kill_at_point(index, kills);
+        let again = if costs_an_attempt(point) { kills } else { 0 };
+        println!(
+            "    {:<14} {kills:5} {jobs:6} {again:11}",
+            format!("{point:?}")
+        );
+    }
+}
+
+/// Jobs done until so many workers were killed at the point.
+fn kill_at_point(point: usize, kills: u64) -> u64 {
+    let is_about_leaving = KillPoint::ALL[point] == KillPoint::Left;
+    let builder = Pool::builder().workers(WORKERS);
+    let builder = if is_about_leaving {
+        builder.recycle_after(SHARE)
+    } else {
+        builder
+    };
+    #[expect(unsafe_code, reason = "a pool of forked workers")]
+    // SAFETY: the tests' other threads hold no lock that a job takes.
+    let pool = unsafe { builder.fork() }.unwrap();
+    let mut jobs = 0;
+    for kill in 1..=kills {
+        let victim = pool.worker_pids()[kill as usize % WORKERS];
+        let begun = Instant::now();
+        while pool.status().deaths < kill {
+            // Where it does its share without a death, another is the next victim.
+            let victim = if is_about_leaving {
+                pool.worker_pids()[0]
+            } else {
+                victim
+            };
+            jobs += round(&pool, point, victim);
+            assert!(
+                begun.elapsed() < Duration::from_secs(60),
+                "never came to it: {:?}",
+                pool.status()
+            );
+        }
+        // The pool is whole again.
+        let status = whole(&pool);
+        assert_eq!(status.deaths, kill, "{status:?}");
+        let is_over = (status.started, status.queued, status.running);
+        assert_eq!(is_over, (status.finished, 0, 0), "{status:?}");
+        assert_eq!(status.finished, jobs, "{status:?}");
+        if !is_about_leaving {
+            assert!(!pool.worker_pids().contains(&victim));
+        }
+        let again = if costs_an_attempt(KillPoint::ALL[point]) {
+            kill
+        } else {
+            0
+        };
+        assert_eq!(status.retried, again, "{status:?}");
+    }
+    pool.shutdown().unwrap();
+    jobs
+}
+
+fn whole(pool: &Pool) -> PoolStatus {
+    loop {
+        let status = pool.status();
+        if status.workers == WORKERS {
+            return status;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Jobs from two threads, each of which gets each of its values once.
+fn round(pool: &Pool, point: usize, victim: u32) -> u64 {
+    let job = |number: u64| (number, point, victim);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 100..100 + CALLED {
+                assert_eq!(pool.call(work, job(number)).unwrap(), 3 * number + 1);
+            }
+        });
+        let mut seen = [false; MAPPED as usize];
+        for (index, value) in pool.map_unordered(work, (0..MAPPED).map(job)) {
+            assert!(!std::mem::replace(&mut seen[index], true), "{index} twice");
+            assert_eq!(value.unwrap(), 3 * index as u64 + 1);
+        }
+        assert!(seen.iter().all(|seen| *seen));
+    });
+    MAPPED + CALLED
+}
