@@ -5,7 +5,7 @@ use crate::delivery::Delivery;
 use crate::layout::{LAP_MASK, Stamp, State, next_tenure, owner_of};
 use crate::sync::Relaxed;
 use crate::sys::FUTEX_CALLS;
-use crate::{Builder, Chan, channel};
+use crate::{Builder, Chan, Receiver, Select, Sender, channel, spsc};
 
 fn futex_calls() -> u32 {
     FUTEX_CALLS.with(std::cell::Cell::get)
@@ -167,8 +167,8 @@ fn wild_writes_to_the_mapping_neither_crash_nor_hang() {
 #[test]
 fn handles_go_to_other_threads() {
     fn check<T: Send + Sync + 'static>() {}
-    check::<crate::Sender<u64>>();
-    check::<crate::Receiver<u64>>();
+    check::<Sender<u64>>();
+    check::<Receiver<u64>>();
     check::<Chan<u64>>();
 }
 
@@ -231,4 +231,72 @@ fn a_handle_that_was_idle_for_most_laps_is_told_no_nonsense() {
         tx.try_send(2).unwrap();
         assert_eq!(rx.try_recv(), Ok(2));
     }
+}
+
+#[test]
+fn a_select_over_two_attachments_of_one_channel_sleeps() {
+    let (_tx, rx) = Builder::new().in_memfd().build::<u64>().unwrap();
+    let attached = Receiver::<u64>::attach(rx.descriptors().unwrap()).unwrap();
+    let mut select = Select::new();
+    select.recv(&rx);
+    select.recv(&attached);
+    let before = futex_calls();
+    assert_eq!(select.wait_timeout(Duration::from_millis(100)), None);
+    let calls = futex_calls() - before;
+    assert!(calls < 20, "turned itself back: {calls} calls in 100 ms");
+}
+
+#[test]
+fn a_thread_does_not_wait_for_what_it_holds_by_another_attachment() {
+    let builder = Builder::new().capacity(2).in_memfd();
+    let (tx, rx) = builder
+        .delivery(Delivery::AtLeastOnce)
+        .build::<u64>()
+        .unwrap();
+    let attached = Receiver::<u64>::attach(rx.descriptors().unwrap()).unwrap();
+    tx.send(1).unwrap();
+    let held = rx.recv_ref().unwrap();
+    tx.close();
+    let error = attached
+        .recv_timeout(Duration::from_millis(200))
+        .unwrap_err();
+    assert!(error.is_closed(), "waited for itself");
+    held.give_back();
+    assert_eq!(attached.recv(), Ok(1));
+}
+
+#[test]
+fn an_attachment_is_one_more_handle_of_the_channel() {
+    let (tx, rx) = Builder::new()
+        .capacity(2)
+        .in_memfd()
+        .build::<u64>()
+        .unwrap();
+    let attached = Sender::<u64>::attach(rx.descriptors().unwrap()).unwrap();
+    assert!(Arc::ptr_eq(&attached.end.core, &tx.end.core));
+    drop(tx);
+    attached.send(1).unwrap();
+    drop(attached);
+    assert_eq!(rx.recv(), Ok(1));
+    assert!(rx.try_recv().unwrap_err().is_disconnected());
+    // Nobody sends any more, until somebody attaches for it.
+    let again = Sender::<u64>::attach(rx.descriptors().unwrap()).unwrap();
+    assert!(rx.try_recv().unwrap_err().is_empty());
+    again.send(2).unwrap();
+    assert_eq!(rx.recv(), Ok(2));
+}
+
+#[test]
+fn the_second_attachment_of_a_side_with_one_user_waits_for_the_first_to_go() {
+    let (mut tx, mut rx) = Builder::new()
+        .capacity(2)
+        .in_memfd()
+        .build_spsc::<u64>()
+        .unwrap();
+    let mut other = spsc::Sender::<u64>::attach(rx.descriptors().unwrap()).unwrap();
+    tx.send(1).unwrap();
+    assert!(other.send(2).unwrap_err().is_occupied());
+    drop(tx);
+    other.send(3).unwrap();
+    assert_eq!((rx.recv(), rx.recv()), (Ok(1), Ok(3)));
 }

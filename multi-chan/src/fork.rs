@@ -16,7 +16,7 @@
 
 use crate::Error;
 use crate::layout::Geometry;
-use crate::map::Mapping;
+use crate::map::{FilePlace, Mapping};
 use crate::pass::{self, Arrived, Label};
 use crate::robust::{self, Process, ROLL_BYTES, Roll};
 use crate::sync::{AtomicU64, Relaxed};
@@ -27,7 +27,6 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// This process's channels and its places on rolls.
@@ -92,16 +91,30 @@ pub(crate) fn adopt(geometry: &Geometry, label: Option<Label>) -> Result<Arc<Cor
     family.enter(home, map.map_err(Error::memory)?, geometry, Sides::BOTH)
 }
 
-/// Makes the core of a channel that came from elsewhere, with one handle of each of these sides, and enters it in the list.
+/// The core of a channel that came from elsewhere, with one more handle of each of these sides, and entered in the list.
+///
+/// A process has one core for a channel, whichever way it came by it: so it has one row, each event has one address, and
+/// messages in hand are counted once.
 pub(crate) fn join(
     geometry: &Geometry,
     arrived: Arrived,
     sides: Sides,
 ) -> Result<Arc<Core>, Error> {
-    let (map, roll) = arrived.map(geometry.map_bytes)?;
     let mut family = lock();
-    let home = family.home_in(roll).map_err(Error::process)?;
-    family.enter(home, map, geometry, sides)
+    let Some(core) = family.core_in(arrived.place()?) else {
+        let (map, roll) = arrived.map(geometry.map_bytes)?;
+        let home = family.home_in(roll).map_err(Error::process)?;
+        return family.enter(home, map, geometry, sides);
+    };
+    if core.geometry() != geometry {
+        return Err(Error::mismatch("its label was written over"));
+    }
+    let process = core.home().process().map_err(Error::process)?;
+    core.enter_as(process, sides).map_err(Error::process)?;
+    core.add_handles(sides);
+    drop(family);
+    core.tell_sides_left(sides);
+    Ok(core)
 }
 
 /// Gives a new channel, which nobody else has yet, its eventfds.
@@ -153,6 +166,14 @@ impl Family {
         Ok(core)
     }
 
+    /// The channel in the file at `place`, if this process has it.
+    fn core_in(&self, place: FilePlace) -> Option<Arc<Core>> {
+        let mut cores = self.cores.values();
+        cores
+            .find(|core| core.map().place() == Some(place))
+            .cloned()
+    }
+
     /// The roll of this tree of processes; makes it if need be.
     fn tree(&mut self) -> io::Result<&'static Home> {
         if let Some(home) = self.tree {
@@ -174,11 +195,10 @@ impl Family {
 
     /// The roll in that file; maps it if this process is not on it yet.
     fn home_in(&mut self, file: File) -> io::Result<&'static Home> {
-        let place = |file: &File| file.metadata().map(|meta| (meta.dev(), meta.ino()));
-        let here = place(&file)?;
+        let here = FilePlace::of(&file)?;
         let known = |home: &&&'static Home| {
-            let other = home.file.as_ref().and_then(|file| place(file).ok());
-            other == Some(here)
+            let other = home.file.as_ref().map(FilePlace::of);
+            other.is_some_and(|other| other.ok() == Some(here))
         };
         if let Some(home) = self.homes.iter().find(known) {
             return Ok(home);

@@ -274,7 +274,7 @@ pub(crate) struct Place {
 }
 
 /// The sizes of one channel. Lives in private memory: it is never read back from the mapping.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Geometry {
     /// Slots in the ring: the capacity, or 1 for a rendezvous.
     pub(crate) ring_len: usize,

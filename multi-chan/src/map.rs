@@ -12,8 +12,26 @@ use crate::sys;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::ptr::NonNull;
 use std::slice;
+
+/// Which file it is, whatever descriptor leads to it: the file system and the inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FilePlace {
+    device: u64,
+    inode: u64,
+}
+
+impl FilePlace {
+    pub(crate) fn of(file: &File) -> io::Result<FilePlace> {
+        let meta = file.metadata()?;
+        Ok(FilePlace {
+            device: meta.dev(),
+            inode: meta.ino(),
+        })
+    }
+}
 
 /// One channel's shared memory, mapped in this process.
 #[derive(Debug)]
@@ -21,7 +39,7 @@ pub(crate) struct Mapping {
     base: NonNull<u8>,
     bytes: usize,
     /// What is mapped, if it can be passed on.
-    file: Option<File>,
+    file: Option<(File, FilePlace)>,
 }
 
 // SAFETY: the mapping is shared memory by nature; everything in it is an atomic or a slot, and slots
@@ -45,15 +63,21 @@ impl Mapping {
     /// The first `bytes` of a file in memory that has so many and keeps them; they cover at least the header and the rows.
     pub(crate) fn in_file(file: File, bytes: usize) -> io::Result<Mapping> {
         assert!(bytes >= ROWS_OFFSET + ROWS * size_of::<Row>());
+        let place = FilePlace::of(&file)?;
         Ok(Mapping {
             base: sys::map_file(file.as_fd(), bytes)?,
             bytes,
-            file: Some(file),
+            file: Some((file, place)),
         })
     }
 
     pub(crate) fn file(&self) -> Option<&File> {
-        self.file.as_ref()
+        self.file.as_ref().map(|(file, _)| file)
+    }
+
+    /// Which file is mapped, if it can be passed on.
+    pub(crate) fn place(&self) -> Option<FilePlace> {
+        self.file.as_ref().map(|&(_, place)| place)
     }
 
     /// Where the mapping begins, and its bytes.

@@ -14,7 +14,7 @@
 use crate::Error;
 use crate::builder::Builder;
 use crate::delivery::Delivery;
-use crate::map::Mapping;
+use crate::map::{FilePlace, Mapping};
 use crate::sys;
 use bytemuck::{Pod, Zeroable};
 use std::any::type_name;
@@ -257,6 +257,11 @@ impl Arrived {
             memory,
             roll,
         })
+    }
+
+    /// Which file the channel lies in.
+    pub(crate) fn place(&self) -> Result<FilePlace, Error> {
+        FilePlace::of(&self.memory).map_err(Error::memory)
     }
 
     /// Maps the channel, which the caller has found to be of `bytes`.

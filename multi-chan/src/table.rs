@@ -129,6 +129,10 @@ impl Core {
         &self.map
     }
 
+    pub(crate) fn geometry(&self) -> &Geometry {
+        self.ring.geometry()
+    }
+
     pub(crate) fn header(&self) -> &Header {
         self.map.header()
     }
@@ -207,13 +211,18 @@ impl Core {
         let owner = fork::with_process(self.home, |process| self.enter_as(process, sides))
             .and_then(|owner| owner)
             .map_err(|_| Why::NotEntered)?;
-        // A side that we no longer count for may have nobody left: let the flags say so.
+        self.tell_sides_left(sides);
+        Ok(owner)
+    }
+
+    /// After entering for `sides`: the other one, which this process may count for no longer, may have nobody left; lets the
+    /// flags say so.
+    pub(crate) fn tell_sides_left(&self, sides: Sides) {
         for side in [Sides::SENDER, Sides::RECEIVER] {
             if !sides.has(side) {
                 self.is_gone(side);
             }
         }
-        Ok(owner)
     }
 
     /// Enters `process`, which is this one, with `sides` more; the caller holds the fork lock.
@@ -374,8 +383,18 @@ impl Core {
 
     /// Counts one more handle.
     pub(crate) fn add_handle(&self, side: Sides) {
-        // Relaxed: the handle it was cloned from keeps the count above zero.
+        // Relaxed: the handle it was cloned from keeps the count above zero, or the fork lock is held, under which zero is
+        // acted on.
         self.count(side).fetch_add(1, Relaxed);
+    }
+
+    /// Counts one more handle of each of these sides, of which there may be none. The caller holds the fork lock.
+    pub(crate) fn add_handles(&self, sides: Sides) {
+        for side in [Sides::SENDER, Sides::RECEIVER] {
+            if sides.has(side) {
+                self.add_handle(side);
+            }
+        }
     }
 
     /// Counts one handle less; true if it was this process's last of that side.
@@ -393,6 +412,10 @@ impl Core {
     /// Stops counting as `side`; true if this process has no handles left at all. The caller holds
     /// the fork lock.
     pub(crate) fn leave(&self, side: Sides) -> bool {
+        if self.held().has(side) {
+            // Attached again since its last handle was dropped.
+            return false;
+        }
         // Relaxed: written under the fork lock, which the caller holds.
         let place = Place(self.place.load(Relaxed));
         // Relaxed: as above.

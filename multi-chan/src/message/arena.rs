@@ -35,7 +35,7 @@ const TAG_ROWS: usize = if cfg!(loom) { 8 } else { ROWS };
 const CHUNKS_MAX: usize = u32::MAX as usize;
 
 /// Where an arena lies in its mapping. Lives in private memory, like the ring's geometry.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ArenaGeometry {
     pub(crate) chunk_count: usize,
     offset: usize,
