@@ -5,6 +5,7 @@
     reason = "forking a closure is a promise of the caller's, given once, here"
 )]
 
+use crate::children::Children;
 use crate::functions::{self, FnGroup, Setting};
 use crate::group::Group;
 use crate::interrupt::{Interrupt, Watch};
@@ -190,8 +191,7 @@ impl Builder {
     /// [`BuildError`] where an option makes no sense, or the system has no shared memory or no descriptors left.
     pub unsafe fn fork(self) -> Result<Group, BuildError> {
         self.check_not_executing("fork")?;
-        let (ledger, reaper) = self.make("proc", Reach::Forked)?;
-        Ok(Group::new_in(ledger, reaper))
+        Ok(Group::new_in(self.make("proc", Reach::Forked)?))
     }
 
     /// Makes a group whose tasks are functions, in processes that a zygote forks: a copy of this program as it was when
@@ -301,8 +301,8 @@ impl Builder {
         ))
     }
 
-    /// The books and the reaper of a group.
-    fn make(self, name: &'static str, reach: Reach) -> Result<(Ledger, Arc<Reaper>), BuildError> {
+    /// All of a group but what makes its processes.
+    fn make(self, name: &'static str, reach: Reach) -> Result<Children, BuildError> {
         // Wrong options are refused before anything is made.
         self.options.check()?;
         if let Some(terms) = &self.settings.terms {
@@ -325,7 +325,7 @@ impl Builder {
         let event = Arc::clone(&reaper);
         let maker = Arc::clone(&reaper);
         let ledger = Ledger::new(name, self.options, event, move || maker.new_token())?;
-        Ok((ledger, reaper))
+        Ok(Children::new(ledger, reaper))
     }
 }
 

@@ -6,12 +6,13 @@
 )]
 
 use crate::builder::Builder;
+use crate::children::Children;
 use crate::reap::Reaper;
 use crate::task::{self, TaskBuilder};
 use multi_core::Usage;
 use multi_core::ledger::Ledger;
 use multi_core::{
-    CancelToken, Event, GroupError, Handle, Progress, Result, Spawn, TaskOptions, TryGoError,
+    CancelToken, GroupError, Handle, Progress, Result, Spawn, TaskOptions, TryGoError,
     WaitTimeoutError,
 };
 use serde::Serialize;
@@ -51,10 +52,7 @@ use std::time::Duration;
 /// [`cancel_token`](Self::cancel_token) works. A child makes groups of its own.
 #[must_use = "dropping a group cancels its tasks"]
 pub struct Group {
-    ledger: Ledger,
-    reaper: Arc<Reaper>,
-    /// Let go of by `detach`.
-    is_detached: bool,
+    children: Children,
 }
 
 impl Group {
@@ -104,7 +102,7 @@ impl Group {
     /// ```
     #[must_use]
     pub fn usage(&self) -> Usage {
-        self.reaper.usage()
+        self.children.usage()
     }
 
     /// A task about to be started, to be held to limits of its own.
@@ -120,72 +118,35 @@ impl Group {
     /// # Ok::<(), multi_core::BoxError>(())
     /// ```
     pub fn task(&self) -> TaskBuilder {
-        TaskBuilder::new(&self.ledger, &self.reaper)
+        TaskBuilder::new(&self.children.ledger, &self.children.reaper)
     }
 
     /// Lets the tasks run on by themselves: a thread collects them, and their failures are reported on standard error.
     /// They still end with this process.
-    pub fn detach(mut self) {
-        self.is_detached = true;
-        if !self.reaper.owner.is_here() {
-            return;
-        }
-        self.ledger.detach();
-        let reaper = Arc::clone(&self.reaper);
-        let collect = move || {
-            loop {
-                // Before the look: what ends after it makes the key old.
-                let key = reaper.key();
-                if reaper.is_idle() {
-                    return;
-                }
-                reaper.wait(key, None);
-            }
-        };
-        if let Err(error) = std::thread::Builder::new()
-            .name("multi-reaper".into())
-            .spawn(collect)
-        {
-            crate::stuck::print(&[format!(
-                "a detached group's tasks will not be collected: {error}"
-            )]);
-        }
+    pub fn detach(self) {
+        self.children.detach();
     }
 
-    pub(crate) fn new_in(ledger: Ledger, reaper: Arc<Reaper>) -> Self {
-        Self {
-            ledger,
-            reaper,
-            is_detached: false,
-        }
-    }
-
-    #[track_caller]
-    fn check_owner(&self) {
-        task::check_owner(&self.reaper);
+    pub(crate) fn new_in(children: Children) -> Self {
+        Self { children }
     }
 }
 
 impl multi_core::Tasks for Group {
     fn wait(&mut self) -> Result<(), GroupError> {
-        self.check_owner();
-        self.ledger.wait()
+        self.children.wait()
     }
 
     fn wait_timeout(&mut self, timeout: Duration) -> Result<(), WaitTimeoutError> {
-        self.check_owner();
-        self.ledger.wait_timeout(timeout)
+        self.children.wait_timeout(timeout)
     }
 
     fn cancel_token(&self) -> CancelToken {
-        self.ledger.cancel_token()
+        self.children.cancel_token()
     }
 
     fn progress(&self) -> Progress {
-        if self.reaper.owner.is_here() {
-            self.reaper.sweep();
-        }
-        self.ledger.progress()
+        self.children.progress()
     }
 }
 
@@ -197,7 +158,13 @@ impl multi_core::Group for Group {
     where
         F: FnOnce() -> Result + Send + 'static,
     {
-        task::go(&self.ledger, &self.reaper, None, options, task);
+        task::go(
+            &self.children.ledger,
+            &self.children.reaper,
+            None,
+            options,
+            task,
+        );
     }
 
     #[track_caller]
@@ -205,13 +172,19 @@ impl multi_core::Group for Group {
     where
         F: FnOnce() -> Result + Send + 'static,
     {
-        task::try_go(&self.ledger, &self.reaper, None, options, task)
+        task::try_go(
+            &self.children.ledger,
+            &self.children.reaper,
+            None,
+            options,
+            task,
+        )
     }
 
     fn spawner(&self) -> Spawner {
         Spawner {
-            ledger: self.ledger.clone(),
-            reaper: Arc::clone(&self.reaper),
+            ledger: self.children.ledger.clone(),
+            reaper: Arc::clone(&self.children.reaper),
         }
     }
 }
@@ -222,28 +195,23 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Spawn<T> for Group {
     where
         F: FnOnce() -> Result<T> + Send + 'static,
     {
-        task::spawn(&self.ledger, &self.reaper, None, options, task)
+        task::spawn(
+            &self.children.ledger,
+            &self.children.reaper,
+            None,
+            options,
+            task,
+        )
     }
 }
 
 multi_core::group_face!(Group, value: Serialize + DeserializeOwned + Send + 'static);
 multi_core::spawner_face!(Spawner);
 
-impl Drop for Group {
-    fn drop(&mut self) {
-        // In a child there is nothing to end and nobody to collect, and the parent's locks are not to be touched.
-        if self.is_detached || !self.reaper.owner.is_here() {
-            return;
-        }
-        self.reaper.abandon();
-        self.ledger.abandon();
-    }
-}
-
 impl fmt::Debug for Group {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Group")
-            .field("ledger", &self.ledger)
+            .field("ledger", &self.children)
             .finish_non_exhaustive()
     }
 }

@@ -150,6 +150,8 @@ mod capture;
 #[cfg(not(loom))]
 mod child;
 #[cfg(not(loom))]
+mod children;
+#[cfg(not(loom))]
 mod function;
 #[cfg(not(loom))]
 mod functions;

@@ -5,10 +5,8 @@ use super::init;
 use super::spawn::{Program, Setting};
 use super::task::FnTaskBuilder;
 use super::zygote::Zygote;
-use crate::reap::Reaper;
+use crate::children::Children;
 use crate::sys::exec;
-use crate::task::check_owner;
-use multi_core::ledger::Ledger;
 use multi_core::{
     BuildError, CancelToken, GroupError, Handle, Progress, Result, SpawnFn, TaskOptions, Tasks,
     Usage, WaitTimeoutError,
@@ -63,8 +61,7 @@ use std::time::Duration;
 /// In a forked child the group is its parent's: starting and waiting panic and say so, dropping it does nothing.
 #[must_use = "dropping a group cancels its tasks"]
 pub struct FnGroup {
-    ledger: Ledger,
-    reaper: Arc<Reaper>,
+    children: Children,
     source: Arc<Source>,
 }
 
@@ -96,14 +93,12 @@ pub(crate) fn make_executing(
 }
 
 /// What the builder makes for a backend of that name.
-type Parts = Result<(Ledger, Arc<Reaper>), BuildError>;
+type Parts = Result<Children, BuildError>;
 
 impl FnGroup {
     fn of(parts: Parts, source: Source) -> Result<Self, BuildError> {
-        let (ledger, reaper) = parts?;
         Ok(Self {
-            ledger,
-            reaper,
+            children: parts?,
             source: Arc::new(source),
         })
     }
@@ -139,7 +134,7 @@ impl FnGroup {
     /// What the tasks that have ended used: see [`Group::usage`](crate::Group::usage).
     #[must_use]
     pub fn usage(&self) -> Usage {
-        self.reaper.usage()
+        self.children.usage()
     }
 
     /// A call about to be made, to be held to limits of its own.
@@ -157,43 +152,50 @@ impl FnGroup {
     /// }
     /// ```
     pub fn task(&self) -> FnTaskBuilder {
-        FnTaskBuilder::new(&self.ledger, &self.reaper, &self.source)
+        FnTaskBuilder::new(&self.children.ledger, &self.children.reaper, &self.source)
+    }
+
+    /// Lets the tasks run on by themselves: a thread collects them, and their failures are reported on standard error. They still end with
+    /// this process.
+    ///
+    /// ```
+    /// fn main() -> multi_proc::Result {
+    ///     multi_proc::init();
+    ///     let group = multi_proc::Group::builder().zygote()?;
+    ///     let half = group.spawn_fn(|n: u32| Ok(n / 2), 42);
+    ///     group.detach();
+    ///     assert_eq!(half.join()?, 21);
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn detach(self) {
+        self.children.detach();
     }
 
     fn maker(&self) -> Maker<'_> {
         Maker {
-            ledger: &self.ledger,
-            reaper: &self.reaper,
+            ledger: &self.children.ledger,
+            reaper: &self.children.reaper,
             source: &self.source,
         }
-    }
-
-    #[track_caller]
-    fn check_owner(&self) {
-        check_owner(&self.reaper);
     }
 }
 
 impl Tasks for FnGroup {
     fn wait(&mut self) -> Result<(), GroupError> {
-        self.check_owner();
-        self.ledger.wait()
+        self.children.wait()
     }
 
     fn wait_timeout(&mut self, timeout: Duration) -> Result<(), WaitTimeoutError> {
-        self.check_owner();
-        self.ledger.wait_timeout(timeout)
+        self.children.wait_timeout(timeout)
     }
 
     fn cancel_token(&self) -> CancelToken {
-        self.ledger.cancel_token()
+        self.children.cancel_token()
     }
 
     fn progress(&self) -> Progress {
-        if self.reaper.owner.is_here() {
-            self.reaper.sweep();
-        }
-        self.ledger.progress()
+        self.children.progress()
     }
 }
 
@@ -220,20 +222,10 @@ multi_core::spawn_fn_face!(
     value: [Serialize + DeserializeOwned + Send + 'static]
 );
 
-impl Drop for FnGroup {
-    fn drop(&mut self) {
-        // In a child there is nothing to end and nobody to collect, and the parent's locks are not to be touched.
-        if self.reaper.owner.is_here() {
-            self.reaper.abandon();
-            self.ledger.abandon();
-        }
-    }
-}
-
 impl fmt::Debug for FnGroup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FnGroup")
-            .field("ledger", &self.ledger)
+            .field("ledger", &self.children)
             .finish_non_exhaustive()
     }
 }

@@ -1,10 +1,11 @@
 //! Every way for a task to end that is not its own, its parent's included.
 
-use crate::support::{self, Test, sys};
+use crate::support::{self, Residue, Test, sys};
 use crate::{WAYS, Way, groups, tests};
 use multi_proc::{CancelToken, Group, Interrupt, Result, TaskErrorKind};
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -17,12 +18,14 @@ pub(crate) const TESTS: &[Test] = &tests![
     function_hears_that_it_is_asked_to_stop,
     function_cancels_its_group,
     ctrl_c_stops_functions_in_good_order,
+    detached_functions_run_on_and_report_their_failures,
     killed_parent_leaves_neither_task_nor_zygote,
 ];
 
 pub(crate) const SCENES: &[Test] = &tests![
     drains_by_zygote,
     drains_by_spawn,
+    lets_functions_run_on,
     hangs_by_zygote,
     hangs_by_spawn,
     hangs_by_spawn_from_a_thread
@@ -256,6 +259,40 @@ fn ctrl_c_stops_functions_in_good_order() {
         let output = program.wait_with_output().unwrap();
         let stdout = String::from_utf8_lossy(&output.stdout);
         assert_eq!(stdout, "[1, 2]\n7\n", "{scene}: {}", output.status);
+    }
+}
+
+fn lets_functions_run_on() {
+    for (name, way) in WAYS {
+        let gate = format!("multi-proc-gate-{name}-{}", std::process::id());
+        let gate = std::env::temp_dir().join(gate);
+        std::fs::write(&gate, "").unwrap();
+        let group = way(Group::builder()).unwrap();
+        let fails_after = |gate: PathBuf| -> Result {
+            while gate.exists() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err("after all")?
+        };
+        drop(group.spawn_fn(fails_after, gate.clone()));
+        let threads = Residue::count().threads;
+        group.detach();
+        assert!(Residue::count().threads > threads, "nobody collects it");
+        std::fs::remove_file(gate).unwrap();
+        // The thread that collects it ends after that.
+        while Residue::count().threads > threads {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+fn detached_functions_run_on_and_report_their_failures() {
+    let (_, stderr) = support::printed_by("lets_functions_run_on");
+    for (name, _) in WAYS {
+        let told = stderr.lines().filter(|line| {
+            line.contains(&format!(" ({name}, pid ")) && line.ends_with(": after all")
+        });
+        assert_eq!(told.count(), 1, "{name}: {stderr}");
     }
 }
 
