@@ -44,7 +44,7 @@ pub(crate) fn start<T, F>(
     reaper: &Reaper,
     patience: Patience,
     terms: Option<&Arc<Terms>>,
-    mut task: F,
+    task: F,
 ) -> Result<Forked, (io::Error, F)>
 where
     T: Serialize,
@@ -57,9 +57,26 @@ where
     if let Err(error) = look_for_threads(reaper) {
         return Err((error, task));
     }
+    patiently(reaper, patience, task, |task| {
+        try_start(reaper, terms, task)
+    })
+}
+
+/// Calls `attempt` until a process is made, or there is a reason other than a shortage why not, or nobody waits any longer for that to pass.
+/// An attempt that fails gives `task` back for the next one.
+///
+/// # Errors
+///
+/// Why there is no process, and the task.
+pub(crate) fn patiently<T, F>(
+    reaper: &Reaper,
+    patience: Patience,
+    mut task: F,
+    mut attempt: impl FnMut(F) -> Result<T, (io::Error, F)>,
+) -> Result<T, (io::Error, F)> {
     let mut pause = FIRST_PAUSE;
     for _ in 1..TRIES {
-        match try_start(reaper, terms, task) {
+        match attempt(task) {
             Err((error, refused)) if is_shortage(&error) => {
                 task = refused;
                 // Whoever has ended gives back a process and a descriptor.
@@ -74,35 +91,7 @@ where
             done => return done,
         }
     }
-    try_start(reaper, terms, task)
-}
-
-/// Calls `attempt` until a process is made, or there is a reason other than a shortage why not, or nobody waits any longer for that to pass.
-///
-/// # Errors
-///
-/// Why there is no process.
-pub(crate) fn patiently<T>(
-    reaper: &Reaper,
-    patience: Patience,
-    mut attempt: impl FnMut() -> io::Result<T>,
-) -> io::Result<T> {
-    let mut pause = FIRST_PAUSE;
-    for _ in 1..TRIES {
-        match attempt() {
-            Err(error) if is_shortage(&error) => {
-                if !reaper.sweep() {
-                    if patience == Patience::None {
-                        return Err(error);
-                    }
-                    reaper.wait_for_any(Instant::now() + pause);
-                    pause *= 2;
-                }
-            }
-            done => return done,
-        }
-    }
-    attempt()
+    attempt(task)
 }
 
 /// Does about other threads what the group was asked to.

@@ -117,10 +117,11 @@ impl Call {
         if let Some(terms) = terms {
             terms.check().map_err(TaskErrorKind::Start)?;
         }
-        start::patiently(reaper, Patience::WaitALittle, || {
+        start::patiently(reaper, Patience::WaitALittle, (), |()| {
             self.try_start(reaper, source, terms)
+                .map_err(|error| (error, ()))
         })
-        .map_err(TaskErrorKind::Start)?
+        .map_err(|(error, ())| TaskErrorKind::Start(error))?
         .ok_or_else(|| {
             TaskErrorKind::LimitExceeded(format!(
                 "its arguments take {} bytes on the way to it, where value_bytes_max is {}",
