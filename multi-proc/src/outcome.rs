@@ -30,23 +30,6 @@ pub(crate) trait Settles: Send {
     fn settle(self: Box<Self>, end: End);
 }
 
-/// A task without a value.
-pub(crate) struct Plain {
-    pub(crate) ticket: Ticket,
-}
-
-/// A task with a value that somebody may wait for.
-pub(crate) struct Valued<T> {
-    pub(crate) ticket: Ticket,
-    pub(crate) promise: Promise<T>,
-}
-
-/// A task with a value that comes home with what it cost.
-pub(crate) struct Weighed<T> {
-    pub(crate) ticket: Ticket,
-    pub(crate) promise: Promise<Measured<T>>,
-}
-
 /// A value and what the task used that made it: see [`TaskBuilder::spawn_measured`](crate::TaskBuilder::spawn_measured).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -57,7 +40,13 @@ pub struct Measured<T> {
     pub usage: Usage,
 }
 
-impl<T: DeserializeOwned + Send + 'static> Settles for Weighed<T> {
+/// The seat of an outcome that `settle` makes something of.
+struct Seat<F> {
+    ticket: Ticket,
+    settle: F,
+}
+
+impl<F: FnOnce(Ticket, End) + Send> Settles for Seat<F> {
     fn ticket(&self) -> &Ticket {
         &self.ticket
     }
@@ -67,49 +56,43 @@ impl<T: DeserializeOwned + Send + 'static> Settles for Weighed<T> {
     }
 
     fn settle(self: Box<Self>, end: End) {
-        let Self {
-            mut ticket,
-            promise,
-        } = *self;
+        let Self { ticket, settle } = *self;
+        settle(ticket, end);
+    }
+}
+
+/// For a task without a value.
+pub(crate) fn plain(ticket: Ticket) -> Box<dyn Settles> {
+    let settle = |mut ticket: Ticket, end: End| {
+        let outcome = end.outcome(&mut ticket);
+        ticket.settle(outcome);
+    };
+    Box::new(Seat { ticket, settle })
+}
+
+/// For a task with a value that somebody may wait for.
+pub(crate) fn valued<T>(ticket: Ticket, promise: Promise<T>) -> Box<dyn Settles>
+where
+    T: DeserializeOwned + Send + 'static,
+{
+    let settle = |mut ticket: Ticket, end: End| {
+        let outcome = end.outcome(&mut ticket);
+        ticket.settle_with(promise, outcome);
+    };
+    Box::new(Seat { ticket, settle })
+}
+
+/// For a task with a value that comes home with what it cost.
+pub(crate) fn weighed<T>(ticket: Ticket, promise: Promise<Measured<T>>) -> Box<dyn Settles>
+where
+    T: DeserializeOwned + Send + 'static,
+{
+    let settle = |mut ticket: Ticket, end: End| {
         let usage = end.usage.unwrap_or_default();
         let outcome = end.outcome(&mut ticket);
         ticket.settle_with(promise, outcome.map(|value| Measured { value, usage }));
-    }
-}
-
-impl Settles for Plain {
-    fn ticket(&self) -> &Ticket {
-        &self.ticket
-    }
-
-    fn ticket_mut(&mut self) -> &mut Ticket {
-        &mut self.ticket
-    }
-
-    fn settle(self: Box<Self>, end: End) {
-        let mut ticket = self.ticket;
-        let outcome = end.outcome(&mut ticket);
-        ticket.settle(outcome);
-    }
-}
-
-impl<T: DeserializeOwned + Send + 'static> Settles for Valued<T> {
-    fn ticket(&self) -> &Ticket {
-        &self.ticket
-    }
-
-    fn ticket_mut(&mut self) -> &mut Ticket {
-        &mut self.ticket
-    }
-
-    fn settle(self: Box<Self>, end: End) {
-        let Self {
-            mut ticket,
-            promise,
-        } = *self;
-        let outcome = end.outcome(&mut ticket);
-        ticket.settle_with(promise, outcome);
-    }
+    };
+    Box::new(Seat { ticket, settle })
 }
 
 impl End {

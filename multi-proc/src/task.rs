@@ -1,7 +1,7 @@
 //! Starting a task: with what was asked for it, as a child of its group.
 
 use crate::limits::Limits;
-use crate::outcome::{Measured, Plain, Settles, Valued, Weighed};
+use crate::outcome::{self, Measured, Settles};
 use crate::reap::Reaper;
 use crate::start::{self, Patience};
 use crate::stdio::{Input, Output};
@@ -189,14 +189,13 @@ impl TaskBuilder {
         T: Serialize + DeserializeOwned + Send + 'static,
         F: FnOnce() -> Result<T> + Send + 'static,
     {
-        let seat = |ticket, promise| Box::new(Weighed { ticket, promise }) as _;
         spawn_for(
             &self.ledger,
             &self.reaper,
             self.terms.clone(),
             self.options.clone(),
             task,
-            seat,
+            outcome::weighed,
         )
     }
 }
@@ -238,7 +237,7 @@ pub(crate) fn go<F>(
         match start::start(&reaper, Patience::WaitALittle, terms.as_ref(), task) {
             Ok(forked) => {
                 ticket.set_pid(forked.pid);
-                reaper.adopt(forked, Box::new(Plain { ticket }));
+                reaper.adopt(forked, outcome::plain(ticket));
             }
             Err((error, _)) => ticket.settle(Err(TaskErrorKind::Start(error))),
         }
@@ -274,7 +273,7 @@ where
     match start::start(reaper, Patience::None, terms, task) {
         Ok(forked) => {
             ticket.set_pid(forked.pid);
-            reaper.adopt(forked, Box::new(Plain { ticket }));
+            reaper.adopt(forked, outcome::plain(ticket));
             Ok(())
         }
         Err((error, task)) => {
@@ -297,8 +296,7 @@ where
     T: Serialize + DeserializeOwned + Send + 'static,
     F: FnOnce() -> Result<T> + Send + 'static,
 {
-    let seat = |ticket, promise| Box::new(Valued { ticket, promise }) as _;
-    spawn_for(ledger, reaper, terms, options, task, seat)
+    spawn_for(ledger, reaper, terms, options, task, outcome::valued)
 }
 
 /// Starts `task` and has its outcome, a `T`, come home as a `V` through the seat that `seat` makes.

@@ -6,7 +6,7 @@ use super::zygote::Zygote;
 use crate::child::Handled;
 use crate::function::{ArgsError, FunctionId, encode_args};
 use crate::live::Origin;
-use crate::outcome::{Settles, Valued};
+use crate::outcome::{self, Settles};
 use crate::reap::{Forked, Reaper};
 use crate::start::{self, Patience};
 use crate::task::check_owner;
@@ -47,8 +47,7 @@ impl Maker<'_> {
         A: Serialize + DeserializeOwned,
         T: Serialize + DeserializeOwned + Send + 'static,
     {
-        let seat = |ticket, promise| Box::new(Valued { ticket, promise }) as _;
-        self.spawn_for(terms, options, function, args, seat)
+        self.spawn_for(terms, options, function, args, outcome::valued)
     }
 
     /// Makes the call and has its outcome, a `T`, come home as a `V` through the seat that `seat` makes.

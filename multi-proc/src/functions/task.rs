@@ -2,7 +2,7 @@
 
 use super::call::{Maker, Source};
 use crate::limits::Limits;
-use crate::outcome::{Measured, Weighed};
+use crate::outcome::{self, Measured};
 use crate::reap::Reaper;
 use crate::stdio::{Input, Output};
 use crate::task::TaskBuilder;
@@ -110,9 +110,9 @@ impl FnTaskBuilder {
         A: Serialize + DeserializeOwned + Send + 'static,
         T: Serialize + DeserializeOwned + Send + 'static,
     {
-        let seat = |ticket, promise| Box::new(Weighed { ticket, promise }) as _;
         let (terms, options) = (self.task.terms.clone(), self.task.options.clone());
-        self.maker().spawn_for(terms, options, function, args, seat)
+        self.maker()
+            .spawn_for(terms, options, function, args, outcome::weighed)
     }
 
     /// Calls `function` and waits for it: [`spawn_fn`](Self::spawn_fn) and [`Handle::join`].
