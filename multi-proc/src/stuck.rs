@@ -76,8 +76,9 @@ fn describe(task: &dyn Settles, pid: u32) -> String {
         .map(|name| format!(" {name:?}"))
         .unwrap_or_default();
     format!(
-        "task {}{name} (proc, pid {pid}, started at {})",
+        "task {}{name} ({}, pid {pid}, started at {})",
         ticket.id(),
+        ticket.backend(),
         ticket.started_at()
     )
 }

@@ -168,9 +168,7 @@ impl TaskBuilder {
             task,
         )
     }
-}
 
-impl TaskBuilder {
     /// As [`spawn`](Self::spawn), and brings home what the task used, too. A task that fails has it in its error:
     /// [`TaskError::usage`](multi_core::TaskError::usage).
     ///

@@ -83,6 +83,12 @@ impl Ticket {
         self.extra.as_ref()?.name.as_deref()
     }
 
+    /// The name of its backend, as in errors.
+    #[must_use]
+    pub fn backend(&self) -> &'static str {
+        self.tally.owner().backend
+    }
+
     /// The line that called `go`. Looked up under the books' lock: for reports.
     #[must_use]
     pub fn started_at(&self) -> &'static Location<'static> {

@@ -138,7 +138,8 @@ fn child_that_runs_on_before_init_is_ended() {
         "{stdout}"
     );
     assert!(
-        stderr.contains("it has not come to its closure"),
+        stderr.starts_with("multi: task 0 (spawn, pid ")
+            && stderr.contains("it has not come to its closure"),
         "{stderr}"
     );
 }
