@@ -66,7 +66,8 @@ impl Builder {
     }
 
     /// How long a child may take to come to its closure, or to report what came of it, before whoever waits for the group reports
-    /// it as stuck on standard error: 5 s unless set. An executed child that has not come to [`init`](crate::init) after six times as long is ended. As often, running children are looked at for locks that a fork left held.
+    /// it as stuck on standard error: 5 s unless set. As often, running children are looked at for locks that a fork left held. An executed
+    /// child that has not come to [`init`](crate::init) after six times as long is ended.
     pub fn stuck_after(mut self, after: Duration) -> Self {
         self.settings.stuck_after = after;
         self

@@ -101,7 +101,7 @@ pub(crate) fn run(birth: &Birth<'_>, pipes: Pipes, slot: &mut Slot, work: impl F
     let ended = panic::catch(|| {
         if let Some(in_child) = &birth.settings.in_child {
             in_child();
-            die_with_parent(birth);
+            tie_again();
         }
         slot.set_stage(Stage::Running);
         work(slot);

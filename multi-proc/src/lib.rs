@@ -93,6 +93,7 @@
 //!
 //! ```
 //! # use multi_proc::Limits;
+//! # // Promised: this program has one thread.
 //! # let mut group = unsafe { multi_proc::Group::new() };
 //! let limits = Limits::new().memory_bytes_max(32 << 20).cpu_time_max(std::time::Duration::from_secs(10));
 //! group.task().name("greedy").limits(limits).go(|| Err(format!("{:?}", vec![7_u8; 1 << 30]))?);
@@ -113,10 +114,11 @@
 //! `start.rs` forks, `child.rs` is the child's life, `report.rs` what it says at its end, in a slot of `slot.rs`; `reap.rs` watches and
 //! collects, by whoever waits, and `outcome.rs` says what came of the task; `limits/` holds a child to its limits and tells which one
 //! it died of; `capture.rs` reads what tasks print: there is no thread of ours, except a clock where a time limit must be kept, or a
-//! pipe emptied, while nobody waits, and one for Ctrl-C where that is asked for. A pool is `pool/`, with a `README.md` of its own. Atomics come through
-//! `sync.rs`, so that a model checker can stand in for them. The unsafe code is in `sys.rs` and `sys/`, `slot.rs` and `slot/`, `function.rs`, `functions/`, `identity.rs`, `pool/board.rs` and `code.rs`, where a child is given a word
-//! for its signal handlers (`child.rs`), and at the fork itself. `function.rs` names functions to other processes, and
-//! `functions/README.md` is the protocol of the two ways that need no promise.
+//! pipe emptied, while nobody waits, and one for Ctrl-C where that is asked for. A pool is `pool/`, with a `README.md` of its own. Atomics
+//! come through `sync.rs`, so that a model checker can stand in for them. The unsafe code is in `sys.rs` and `sys/`, `slot.rs` and
+//! `slot/`, `function.rs`, `functions/`, `identity.rs`, `pool/board.rs` and `code.rs`, where a child is given a word for its signal handlers
+//! (`child.rs`), and at the fork itself. `function.rs` names functions to other processes, and `functions/README.md` is the protocol of
+//! the two ways that need no promise.
 //!
 //! # Trade-offs
 //!

@@ -158,8 +158,8 @@ impl Live {
 
     fn send(&mut self, signal: i32, sent: Sent) {
         self.sent = sent;
-        // The zygote opened the pidfd before it could collect its child. Somebody else may have collected our child right after the fork, and its number gone to a stranger before the pidfd was
-        // opened. A process that cannot be signalled has ended.
+        // The zygote opened the pidfd before it could collect its child. Somebody else may have collected our child right after the fork,
+        // and its number gone to a stranger before the pidfd was opened. A process that cannot be signalled has ended.
         if matches!(self.origin, Origin::Zygote(_)) || sys::is_our_child(self.pidfd.as_fd()) {
             drop(sys::pidfd_send_signal(self.pidfd.as_fd(), signal));
         }

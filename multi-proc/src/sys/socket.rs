@@ -7,8 +7,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::time::{Duration, Instant};
 
-/// How long a wait whose time was over when a signal interrupted it goes on where more signals come (else as long as before): a process that was stopped meanwhile finds its time over, and
-/// the answer in the socket, or about to come from one that was stopped as well.
+/// How long a wait whose time was over when a signal interrupted it goes on where more signals come (else as long as before): a process that
+/// was stopped meanwhile finds its time over, and the answer in the socket, or about to come from one that was stopped as well.
 const ONCE_MORE: Duration = Duration::from_secs(1);
 /// Descriptors that one message can bring.
 const FDS_MAX: usize = 6;
