@@ -20,6 +20,7 @@ mod smol;
 mod threads;
 #[cfg(feature = "peers")]
 mod tokio;
+mod trips;
 
 use crate::Result;
 use crate::job::{Job, Work};

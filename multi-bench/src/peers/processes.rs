@@ -8,9 +8,9 @@ mod raw;
 use std::time::{Duration, Instant};
 
 use crate::Result;
-use crate::job::{Figures, Job, Lap, Work};
-use crate::peers::Perform;
+use crate::job::{Job, Lap, Work};
 use crate::peers::shared::Shape;
+use crate::peers::{Perform, trips};
 use crate::sys::Ballast;
 
 /// The contenders of this build.
@@ -62,32 +62,12 @@ pub(crate) fn round_trips<T: FnMut(u64) -> Result<u64> + 'static>(
     let mut trip = ready()?;
     let least = job.number("ms").map_or(TRIPS.0, |_| TRIPS.0 / 10);
     // As many as take 20 ms; the first ones warm up.
-    time_trips(least / 4, &mut trip)?;
+    trips::time(least / 4, &mut trip)?;
     let trial = Instant::now();
-    time_trips(least / 4, &mut trip)?;
+    trips::time(least / 4, &mut trip)?;
     let trip_ns = trial.elapsed().as_secs_f64() * 1e9 / (least / 4) as f64;
-    let trips = ((20e6 / trip_ns) as u64).clamp(least, TRIPS.1);
-    Ok(Work::once(move || time_trips(trips, &mut trip)))
-}
-
-fn time_trips(trips: u64, trip: &mut impl FnMut(u64) -> Result<u64>) -> Result<Figures> {
-    let mut took = Vec::with_capacity(usize::try_from(trips)?);
-    let started = Instant::now();
-    let mut before = started;
-    for number in 0..trips {
-        let back = trip(number)?;
-        if back != number {
-            return Err(format!("{back} came back, {number} went out").into());
-        }
-        let now = Instant::now();
-        took.push((now - before).as_nanos() as f64);
-        before = now;
-    }
-    let mean = (before - started).as_secs_f64() * 1e9 / trips as f64;
-    took.sort_by(f64::total_cmp);
-    let part = |percent: usize| took.get(took.len() * percent / 100).copied();
-    let (p50, p99) = part(50).zip(part(99)).ok_or("no trips")?;
-    Ok(vec![("p50", p50), ("p99", p99), ("mean", mean)])
+    let count = ((20e6 / trip_ns) as u64).clamp(least, TRIPS.1);
+    Ok(Work::once(move || trips::time(count, &mut trip)))
 }
 
 /// So many jobs at once, each of so many microseconds, handed to a pool by `run`, which returns when all are done.
@@ -107,28 +87,4 @@ pub(crate) fn jobs(job: &Job, mut run: impl FnMut(u64, u64) -> Result + 'static)
 pub(crate) fn burn(us: u64) {
     let started = Instant::now();
     while started.elapsed() < Duration::from_micros(us) {}
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn trips_are_counted_in_order_of_their_length() {
-        let figures = time_trips(100, &mut |number| {
-            burn(if number < 10 { 500 } else { 1 });
-            Ok(number)
-        })
-        .expect("nothing is lost");
-        let [(_, p50), (_, p99), (_, mean)] = figures[..] else {
-            panic!("three figures: {figures:?}");
-        };
-        assert!(p50 < p99 && p99 >= 500e3 && mean >= 50e3, "{figures:?}");
-    }
-
-    #[test]
-    fn another_number_is_noticed() {
-        let error = time_trips(3, &mut |number| Ok(number / 2)).expect_err("1 comes back as 0");
-        assert_eq!(error.to_string(), "0 came back, 1 went out");
-    }
 }

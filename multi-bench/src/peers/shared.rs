@@ -23,14 +23,13 @@ mod rtrb;
 mod shmem_ipc;
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::Result;
 use crate::crew::{Board, Crew, Kind, Worker};
 use crate::job::{Job, Work};
-use crate::peers::Perform;
+use crate::peers::{Perform, trips};
 
 /// The contenders of this build.
 pub(super) const CONTENDERS: &[(&str, Perform)] = &[
@@ -295,26 +294,10 @@ pub(crate) fn trips(job: &Job, mut crew: Crew) -> Result<Work> {
 }
 
 /// The side that serves: plays so many trips and notes what they took.
-pub(crate) fn play(board: &Board, trips: u64, mut trip: impl FnMut(u64) -> Result<u64>) -> Result {
-    let mut took = Vec::with_capacity(usize::try_from(trips)?);
-    let started = Instant::now();
-    let mut before = started;
-    for number in 0..trips {
-        let back = trip(number)?;
-        if back != number {
-            return Err(format!("{back} came back, {number} went out").into());
-        }
-        let now = Instant::now();
-        took.push((now - before).as_nanos() as u64);
-        before = now;
+pub(crate) fn play(board: &Board, count: u64, trip: impl FnMut(u64) -> Result<u64>) -> Result {
+    for (index, (_, figure)) in trips::time(count, trip)?.into_iter().enumerate() {
+        board.set_note(index, figure);
     }
-    let mean = (before - started).as_secs_f64() * 1e9 / trips as f64;
-    took.sort_unstable();
-    let part = |percent: usize| took.get(took.len() * percent / 100).copied();
-    for (index, figure) in [part(50), part(99)].into_iter().enumerate() {
-        board.set_note(index, figure.ok_or("no trips")? as f64);
-    }
-    board.set_note(2, mean);
     Ok(())
 }
 

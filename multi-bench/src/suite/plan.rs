@@ -110,3 +110,22 @@ pub(crate) fn only(parts: &mut Vec<Part>, words: &[String], names: &[&str]) -> R
     }
     Ok(())
 }
+
+/// What holds of every plan: its parts have the names that are told, their jobs are such `workloads` and can be read, and targets name figures of
+/// their part and contenders of their variant.
+#[cfg(test)]
+pub(crate) fn check(parts: &[Part], names: &[&str], workloads: impl Fn(&str) -> bool) {
+    let told: Vec<_> = parts.iter().map(|part| part.name).collect();
+    assert_eq!(told, names);
+    for part in parts {
+        for variant in &part.variants {
+            let job: crate::job::Job = variant.job.parse().expect("a job");
+            assert!(workloads(&job.workload), "{}: {}", part.name, variant.job);
+            for (figure, who, _) in &variant.targets {
+                let known = part.figures.iter().any(|known| known.name == *figure);
+                assert!(known, "{}: {figure}", part.name);
+                assert!(variant.contenders.contains(who), "{}: {who}", part.name);
+            }
+        }
+    }
+}

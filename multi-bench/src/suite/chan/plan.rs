@@ -278,28 +278,14 @@ fn ping() -> Part {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::Job;
+    use crate::suite::plan::check;
 
     #[test]
-    fn parts_have_the_names_that_are_told_and_jobs_that_can_be_read() {
+    fn plans_are_in_order() {
         for quick in [false, true] {
-            let parts = parts(quick);
-            let names: Vec<_> = parts.iter().map(|part| part.name).collect();
-            assert_eq!(names, NAMES);
-            for variant in parts.iter().flat_map(|part| &part.variants) {
-                let job: Job = variant.job.parse().expect("a job");
-                assert!(["stream", "ping"].contains(&&*job.workload));
-            }
-        }
-    }
-
-    #[test]
-    fn targets_name_figures_of_their_part() {
-        for part in parts(false) {
-            for (name, ..) in part.variants.iter().flat_map(|variant| &variant.targets) {
-                let known = part.figures.iter().any(|figure| figure.name == *name);
-                assert!(known, "{}: {name}", part.name);
-            }
+            check(&parts(quick), NAMES, |name| {
+                ["stream", "ping"].contains(&name)
+            });
         }
     }
 }

@@ -129,30 +129,14 @@ fn jobs(quick: bool, workers: usize) -> Part {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::Job;
+    use crate::suite::plan::check;
 
     #[test]
-    fn parts_have_the_names_that_are_told_and_jobs_that_can_be_read() {
+    fn plans_are_in_order() {
         for quick in [false, true] {
-            let parts = parts(quick, 4);
-            let names: Vec<_> = parts.iter().map(|part| part.name).collect();
-            assert_eq!(names, NAMES);
-            for variant in parts.iter().flat_map(|part| &part.variants) {
-                let job: Job = variant.job.parse().expect("a job");
-                assert!(["begin", "ping", "jobs"].contains(&&*job.workload));
-            }
-        }
-    }
-
-    #[test]
-    fn targets_name_figures_and_contenders_of_their_variant() {
-        for part in parts(false, 2) {
-            for variant in &part.variants {
-                for (name, who, _) in &variant.targets {
-                    assert!(part.figures.iter().any(|figure| figure.name == *name));
-                    assert!(variant.contenders.contains(who), "{who}");
-                }
-            }
+            check(&parts(quick, 4), NAMES, |name| {
+                ["begin", "ping", "jobs"].contains(&name)
+            });
         }
     }
 }
