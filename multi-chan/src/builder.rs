@@ -170,16 +170,11 @@ impl Builder {
     /// Makes a channel with one sender and one receiver, as [`spsc::channel`] does.
     ///
     /// # Errors
-    /// As [`spsc::channel`]; [`Error::is_unsupported`] with [`Delivery::AtLeastOnce`] or [`pollable`](Self::pollable).
+    /// As [`spsc::channel`]; [`Error::is_unsupported`] with [`Delivery::AtLeastOnce`].
     pub fn build_spsc<T: Plain>(&self) -> Result<(spsc::Sender<T>, spsc::Receiver<T>), Error> {
         if self.delivery == Delivery::AtLeastOnce {
             return Err(Error::unsupported(
                 "a channel with one sender and one receiver delivers at most once: nobody is left to receive again; use `build`",
-            ));
-        }
-        if self.pollable {
-            return Err(Error::unsupported(
-                "a channel with one sender and one receiver has no descriptor for poll loops: make it without `pollable`, or use `build`",
             ));
         }
         spsc::make(self)

@@ -118,10 +118,6 @@ impl<T: Plain> End<T> {
     }
 
     pub(crate) fn descriptors(&self) -> Result<Descriptors, Error> {
-        // Another program's posts would tell no poll loop.
-        if self.core.is_pollable() {
-            return Err(Error::not_passable());
-        }
         self.core.descriptors()
     }
 

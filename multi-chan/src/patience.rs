@@ -313,9 +313,11 @@ impl<'a> Wait<'a> {
             return Err(Why::Timeout);
         }
         if mem::take(&mut self.unsettled) {
+            let began = Instant::now();
             event.sleep(ticket, Some(left.map_or(MOMENT, |left| left.min(MOMENT))));
-            // Not posted: the same ticket again, so that the next sleep may be a long one.
+            // Not posted: the same ticket again, so that the next sleep may be a long one; unless a signal ended the moment early.
             self.ticket = event.holds(ticket).then_some(ticket);
+            self.unsettled = self.ticket.is_some() && began.elapsed() < MOMENT;
             return Ok(());
         }
         // On this ticket; the next one is another matter.

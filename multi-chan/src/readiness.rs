@@ -10,12 +10,13 @@ use crate::plain::Plain;
 use crate::robust::{Process, Watch};
 use crate::select::{Case, Look, Receiving, Sending};
 use crate::sys;
-use crate::vigil::LOOK_ROUND_POLLING;
+use crate::vigil::{LOOK_ROUND, LOOK_ROUND_POLLING};
+use crate::wait::Event;
 use std::fmt;
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A descriptor that becomes readable when receiving from a channel (or sending to it) may be possible.
 ///
@@ -138,7 +139,7 @@ impl<'a> Readiness<'a> {
 
     fn arm_drained(&mut self) -> io::Result<bool> {
         let core = self.case.core();
-        self.case.event().arm_poll();
+        let moment = self.arm_event(self.case.event());
         self.case.announce();
         core.bury_dead();
         let until = self.watch_lives()?;
@@ -148,7 +149,10 @@ impl<'a> Readiness<'a> {
             Look::Ready => return Ok(false),
             Look::Nothing => {
                 self.moments = 0;
-                until
+                match moment {
+                    Some(moment) => Some(until.map_or(moment, |until| until.min(moment))),
+                    None => until,
+                }
             }
             Look::Soon(_) => {
                 let moment = MOMENT * (1 << self.moments);
@@ -158,6 +162,22 @@ impl<'a> Readiness<'a> {
         };
         self.set_timer(until)?;
         Ok(true)
+    }
+
+    /// Arms the event; returns when to look again, where posters may have missed it.
+    fn arm_event(&self, event: &Event) -> Option<Duration> {
+        let Some(standing) = self.case.standing() else {
+            let _ticket = event.arm_poll();
+            return None;
+        };
+        let (ticket, since) = match standing.get() {
+            Some((ticket, since)) if event.is_polled(ticket) => (ticket, since),
+            _ => (event.arm_poll(), Instant::now()),
+        };
+        standing.set(Some((ticket, since)));
+        // A look that begins when the moment is over finds what was done by a poster that missed the arming.
+        let left = MOMENT.saturating_sub(since.elapsed());
+        Some(if left.is_zero() { LOOK_ROUND } else { left })
     }
 
     /// Brings the pidfds up to date; returns when to look again at those who have none.

@@ -161,6 +161,10 @@ impl Core {
 
     /// What the channel lies in, to be passed on.
     pub(crate) fn descriptors(&self) -> Result<Descriptors, Error> {
+        // Another program's posts would tell no poll loop.
+        if self.is_pollable() {
+            return Err(Error::not_passable());
+        }
         pass::descriptors(self.map.file(), self.home.file())
     }
 

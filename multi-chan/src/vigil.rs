@@ -14,7 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 /// A belt: how long a sleeper at most goes without looking round, should a sign have been missed.
-const LOOK_ROUND: Duration = Duration::from_secs(10);
+pub(crate) const LOOK_ROUND: Duration = Duration::from_secs(10);
 /// The same while some participant's word is not held, and where `futex_waitv` is missing.
 pub(crate) const LOOK_ROUND_POLLING: Duration = Duration::from_millis(20);
 

@@ -57,10 +57,20 @@ impl Event {
 
     /// Announces a poll loop that will wait for the eventfd: as `arm`, for who does not sleep on the word.
     #[cfg(not(loom))]
-    pub(crate) fn arm_poll(&self) {
+    pub(crate) fn arm_poll(&self) -> Ticket {
         // Relaxed: published by the arming, whose exchange every poster acquires that finds it.
         self.polled.store(1, Relaxed);
-        let _ticket = self.arm();
+        self.arm()
+    }
+
+    /// True if an arming for poll loops stands as it was made: whoever posts or stirs from here on writes to the eventfd.
+    ///
+    /// The caller has drained the eventfd before this.
+    #[cfg(not(loom))]
+    pub(crate) fn is_polled(&self, ticket: Ticket) -> bool {
+        // Relaxed: whoever took it down and wrote before the drain is seen, since the kernel put the drain after the write; whoever
+        // takes it down later writes after the drain.
+        self.polled.load(Relaxed) == 1 && self.holds(ticket)
     }
 
     /// Writes to the eventfd if a poll loop waits for it; true if so.

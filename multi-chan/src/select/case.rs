@@ -8,8 +8,11 @@ use crate::message::BytesReceiver;
 use crate::message::MessageReceiver;
 use crate::plain::Plain;
 use crate::ring::{Nothing, Refused};
+use crate::spsc::{SharedReceiver, SharedSender};
 use crate::table::{CLOSED, Core, NO_RECEIVERS, NO_SENDERS, Sides};
-use crate::wait::{ALL, Event};
+use crate::wait::{ALL, Event, Ticket};
+use std::cell::Cell;
+use std::time::Instant;
 
 /// What a look at a case found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +43,17 @@ pub(crate) trait Waitable {
 
     /// True if senders wait for a receiver, and not for room.
     fn is_rendezvous(&self) -> bool;
+
+    /// `Some` if posters make no fence between what they do and their look at the event, so that a ticket is good for a long sleep
+    /// only after a moment (`spsc/README.md`).
+    fn standing(&self) -> Option<&Standing> {
+        None
+    }
 }
+
+/// What the last arming for poll loops of a handle left, where it takes a moment until it is good: its ticket, and since when it
+/// stands.
+pub(crate) type Standing = Cell<Option<(Ticket, Instant)>>;
 
 /// One operation of a select.
 #[derive(Clone, Copy)]
@@ -64,6 +77,10 @@ impl<'a> Case<'a> {
 
     pub(crate) fn look(self) -> Look {
         self.end.look(self.way)
+    }
+
+    pub(crate) fn standing(self) -> Option<&'a Standing> {
+        self.end.standing()
     }
 
     /// True if nobody is left on the other side; then the case is ready.
@@ -150,10 +167,11 @@ impl<T: Plain> End<T> {
     }
 }
 
-/// What a [`Select`](crate::Select) can receive from: a [`Receiver`], a [`Chan`], a [`BytesReceiver`] or a `MessageReceiver`.
+/// What a [`Select`](crate::Select) can receive from: a [`Receiver`], a [`Chan`], a [`BytesReceiver`], a `MessageReceiver` or a
+/// [`spsc::SharedReceiver`](crate::spsc::SharedReceiver).
 pub trait RecvSide: sealed::Receiving {}
 
-/// What a [`Select`](crate::Select) can send to: a [`Sender`] or a [`Chan`].
+/// What a [`Select`](crate::Select) can send to: a [`Sender`], a [`Chan`] or a [`spsc::SharedSender`](crate::spsc::SharedSender).
 pub trait SendSide: sealed::Sending {}
 
 #[expect(unnameable_types, reason = "seals the traits above")]
@@ -186,6 +204,28 @@ macro_rules! side {
             }
         }
     };
+}
+
+impl<T: Plain> RecvSide for SharedReceiver<'_, T> {}
+
+impl<T: Plain> sealed::Receiving for SharedReceiver<'_, T> {
+    fn case(&self) -> sealed::Handle<'_> {
+        sealed::Handle(Case {
+            end: self,
+            way: Way::Recv,
+        })
+    }
+}
+
+impl<T: Plain> SendSide for SharedSender<'_, T> {}
+
+impl<T: Plain> sealed::Sending for SharedSender<'_, T> {
+    fn case(&self) -> sealed::Handle<'_> {
+        sealed::Handle(Case {
+            end: self,
+            way: Way::Send,
+        })
+    }
 }
 
 impl RecvSide for BytesReceiver {}

@@ -4,7 +4,7 @@ mod case;
 mod turn;
 
 pub(crate) use case::sealed::{Receiving, Sending};
-pub(crate) use case::{Case, Look};
+pub(crate) use case::{Case, Look, Standing, Waitable, Way};
 pub use case::{RecvSide, SendSide};
 
 use crate::patience::{Luck, Patience};

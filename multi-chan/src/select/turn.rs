@@ -12,7 +12,7 @@ use std::mem;
 use std::os::fd::AsFd;
 use std::ptr;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The state of a wait between two attempts of the caller; passes on what it was woken for and did not take when it
 /// is dropped, however that comes about.
@@ -28,6 +28,10 @@ pub(super) struct Turn<'s, 'a> {
     polls: bool,
     /// Armed since the last sleep: each event once.
     bells: Vec<Bell<'a>>,
+    /// Every event is among the bells.
+    armed: bool,
+    /// When the moment is over that a ticket must have been good for, where posters make no fence.
+    unsettled: Option<Instant>,
     sleeps: u32,
     looked_round: bool,
     /// A barrier stood between the arming and the last look.
@@ -48,6 +52,8 @@ impl<'s, 'a> Turn<'s, 'a> {
             },
             yields_left: if busy { YIELDS } else { 0 },
             bells: Vec::new(),
+            armed: false,
+            unsettled: None,
             sleeps: 0,
             looked_round: false,
             settled: false,
@@ -89,7 +95,7 @@ impl<'s, 'a> Turn<'s, 'a> {
                 thread::sleep(shorter(Some(AFTER_YOU), self.patience.left()).unwrap_or(AFTER_YOU));
                 continue;
             }
-            if waits && !self.polls && self.bells.is_empty() {
+            if waits && !self.polls && !self.armed {
                 self.arm();
                 continue;
             }
@@ -102,6 +108,8 @@ impl<'s, 'a> Turn<'s, 'a> {
             }
             if self.polls {
                 self.poll(left);
+            } else if let Some(until) = self.unsettled {
+                self.sleep_a_moment(until, left);
             } else {
                 // On these tickets; the next ones are another matter.
                 let settled = mem::take(&mut self.settled);
@@ -109,7 +117,7 @@ impl<'s, 'a> Turn<'s, 'a> {
                 if settled && !soon.is_empty() && self.bells.iter().any(turned_back) {
                     // As in `Wait::sleep`.
                     self.yields_bed = true;
-                    self.bells.clear();
+                    self.disarm();
                     continue;
                 }
                 let hurried = !soon.is_empty() && !settled;
@@ -120,7 +128,7 @@ impl<'s, 'a> Turn<'s, 'a> {
                 }
                 let moment = hurried.then(|| MOMENT * (1 << self.sleeps.min(MOMENT_DOUBLINGS)));
                 vigil::sleep(&self.bells, shorter(moment, left));
-                self.bells.clear();
+                self.disarm();
             }
             self.sleeps = self.sleeps.saturating_add(1);
         }
@@ -170,8 +178,9 @@ impl<'s, 'a> Turn<'s, 'a> {
             .collect()
     }
 
-    /// Draws a ticket of every event, each once: a second arming would turn back the first.
+    /// Draws a ticket of every event that has none, each once: a second arming would turn back the first.
     fn arm(&mut self) {
+        self.armed = true;
         for case in channels(self.cases) {
             let event = case.event();
             if self.bells.iter().any(|bell| ptr::eq(bell.event, event)) {
@@ -183,7 +192,27 @@ impl<'s, 'a> Turn<'s, 'a> {
                 ticket: event.arm(),
             });
             case.announce();
+            if case.standing().is_some() {
+                self.unsettled = Some(Instant::now() + MOMENT);
+            }
         }
+    }
+
+    fn disarm(&mut self) {
+        self.bells.clear();
+        self.armed = false;
+        self.unsettled = None;
+    }
+
+    /// Sleeps until the moment is over, and lets go of the tickets that are no good any more; the look after it finds what was done
+    /// by posters that missed the others.
+    fn sleep_a_moment(&mut self, until: Instant, left: Option<Duration>) {
+        let moment = until.saturating_duration_since(Instant::now());
+        vigil::sleep(&self.bells, shorter(Some(moment), left));
+        self.bells.retain(|bell| bell.event.holds(bell.ticket));
+        self.armed = false;
+        // A signal or a death may have ended it early.
+        self.unsettled = self.unsettled.filter(|&until| Instant::now() < until);
     }
 
     /// Buries the dead and asks who is gone; true if that may have changed what a look finds.
@@ -201,7 +230,7 @@ impl<'s, 'a> Turn<'s, 'a> {
         }
         self.looked_round = changed;
         if changed {
-            self.bells.clear();
+            self.disarm();
             self.settled = false;
         }
         changed

@@ -35,6 +35,9 @@ impl<T: Plain> End<T> {
     pub(crate) fn pair(options: &Builder) -> Result<(End<T>, End<T>), Error> {
         let plan = Plan::new::<T>(options.capacity)?;
         let core = fork::adopt(&plan.geometry(), options.label::<T>(Kind::Spsc))?;
+        if options.pollable {
+            fork::make_pollable(&core)?;
+        }
         if options.prefault {
             core.prefault().map_err(Error::memory)?;
         }
@@ -130,7 +133,7 @@ macro_rules! both {
         ///
         /// # Errors
         /// [`Error::is_not_passable`](crate::Error::is_not_passable) if it was not made
-        /// [`in_memfd`](crate::Builder::in_memfd), [`Error::is_memory`](crate::Error::is_memory) if no descriptor is to be had.
+        /// [`in_memfd`](crate::Builder::in_memfd) or is [`pollable`](crate::Builder::pollable), [`Error::is_memory`](crate::Error::is_memory) if no descriptor is to be had.
         pub fn descriptors(&self) -> Result<crate::Descriptors, crate::Error> {
             self.end.core.descriptors()
         }

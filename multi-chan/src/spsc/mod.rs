@@ -24,6 +24,12 @@
 //! ended, or has dropped its handle, the next process to use the side takes it over and goes on where it stopped.
 //! A process counts for a side as in every channel ([crate documentation](crate#forks)).
 //!
+//! # In a select, and in poll loops
+//!
+//! [`Receiver::shared`] and [`Sender::shared`] lend a side to a [`Select`](crate::Select), on one thread; of a channel that was built as
+//! [`pollable`](crate::Builder::pollable), to a poll loop, too. A message costs the same in such a channel; a wait costs one short
+//! sleep more.
+//!
 //! # What a death costs
 //!
 //! Nothing. A value whose `send` returned `Ok` is received, whole and in order, by this receiver or the next; a sender
@@ -45,6 +51,8 @@ mod model;
 mod receiver;
 #[cfg(not(loom))]
 mod sender;
+#[cfg(not(loom))]
+mod shared;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
@@ -53,6 +61,7 @@ pub use {
     loan::{SlotMut, SlotRef},
     receiver::{IntoIter, Iter, Receiver},
     sender::Sender,
+    shared::{SharedReceiver, SharedSender},
 };
 
 #[cfg(not(loom))]

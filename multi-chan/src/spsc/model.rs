@@ -8,7 +8,7 @@ use crate::kill::dies_after;
 use crate::model_memory::{Memory, bound, check};
 use crate::spsc::lane::{Cursor, Lane, Stop};
 use crate::spsc::layout::{Plan, Slot, USERS_OFFSET, Users};
-use crate::sync::{Acquire, SeqCst};
+use crate::sync::{Acquire, Bed, SeqCst};
 use crate::wait::{Event, Ticket};
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
@@ -159,6 +159,45 @@ impl Channel {
     }
 }
 
+/// Receives from either channel as a `Turn` does; returns which, and the value.
+fn select(channels: [&Channel; 2], cursors: &mut [Cursor; 2]) -> (usize, u64) {
+    let event = |n: usize| &channels[n].lane.header().sent.0;
+    let mut tickets: [Option<Ticket>; 2] = [None; 2];
+    let mut settled = false;
+    loop {
+        for n in [0, 1] {
+            let busy = channels[n].begin();
+            let popped = channels[n].lane.pop(&mut cursors[n]);
+            if popped.is_ok() {
+                channels[n].lane.header().freed.0.post(1);
+            }
+            drop(busy);
+            match popped {
+                Ok(value) => return (n, value),
+                Err(Stop::Nothing) => {}
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+        let [Some(one), Some(other)] = tickets else {
+            for n in [0, 1] {
+                tickets[n].get_or_insert_with(|| event(n).arm());
+            }
+            settled = false;
+            continue;
+        };
+        if settled {
+            Bed::sleep_any(&[event(0).berth(one), event(1).berth(other)]);
+            tickets = [None; 2];
+            continue;
+        }
+        channels.iter().for_each(|channel| channel.moment());
+        for n in [0, 1] {
+            tickets[n] = tickets[n].filter(|&ticket| event(n).holds(ticket));
+        }
+        settled = true;
+    }
+}
+
 struct Busy<'a>(&'a Channel);
 
 impl Drop for Busy<'_> {
@@ -185,6 +224,32 @@ fn values_keep_their_order_and_sleepers_are_woken() {
                 assert_eq!(channel.recv(&mut cursor), Some(value));
             }
             sending.join().unwrap();
+        });
+    }
+}
+
+#[test]
+fn a_select_sleeps_past_no_value_of_either_channel() {
+    for (each, preemptions) in bound(vec![(1, 2)], vec![(1, 3), (2, 2)]) {
+        check(preemptions, move || {
+            let channels = [Channel::new(1), Channel::new(1)];
+            let senders = [0, 1].map(|n| {
+                let channel = channels[n].clone();
+                thread::spawn(move || {
+                    let mut cursor = Cursor::start();
+                    assert!((1..=each).all(|value| channel.send(&mut cursor, value)));
+                })
+            });
+            let mut cursors = [Cursor::start(), Cursor::start()];
+            let mut last = [0; 2];
+            for _ in 0..2 * each {
+                let (n, value) = select([&channels[0], &channels[1]], &mut cursors);
+                last[n] += 1;
+                assert_eq!(value, last[n]);
+            }
+            for sender in senders {
+                sender.join().unwrap();
+            }
         });
     }
 }

@@ -5,10 +5,11 @@ use crate::error::{RecvError, RecvTimeoutError, TryRecvError, Why};
 use crate::pass::Descriptors;
 use crate::patience::{Patience, Step};
 use crate::plain::Plain;
+use crate::select::Look;
 use crate::spsc::end::{self, End};
 use crate::spsc::lane::Stop;
 use crate::spsc::loan::SlotRef;
-use crate::table::{CLOSED, Sides};
+use crate::table::{CLOSED, NO_SENDERS, Sides};
 use std::fmt;
 use std::thread;
 use std::time::Duration;
@@ -70,8 +71,24 @@ impl<T: Plain> Receiver<T> {
         Iter { receiver: self }
     }
 
+    /// Whether a receive would end just now.
+    pub(crate) fn look(&mut self) -> Look {
+        if self.end.enter().is_err() {
+            // The operation will say so.
+            return Look::Ready;
+        }
+        let End {
+            lane, cursor, core, ..
+        } = &mut self.end;
+        match lane.value(cursor) {
+            // Of a channel that is closed or deserted `take` finds the end, in a moment at most.
+            Err(Stop::Nothing) if core.flags() & (CLOSED | NO_SENDERS) == 0 => Look::Nothing,
+            _ => Look::Ready,
+        }
+    }
+
     #[inline]
-    fn take(&mut self, patience: Patience) -> Result<T, Why> {
+    pub(crate) fn take(&mut self, patience: Patience) -> Result<T, Why> {
         self.end.enter()?;
         if let Ok(value) = self.end.lane.pop(&mut self.end.cursor) {
             self.end.lane.header().freed.0.post(1);

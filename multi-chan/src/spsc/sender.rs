@@ -5,6 +5,7 @@ use crate::error::{SendBatchError, SendError, SendTimeoutError, TrySendError, Wh
 use crate::pass::Descriptors;
 use crate::patience::{Patience, Step};
 use crate::plain::Plain;
+use crate::select::Look;
 use crate::spsc::end::{self, End};
 use crate::spsc::lane::Stop;
 use crate::spsc::loan::SlotMut;
@@ -95,8 +96,23 @@ impl<T: Plain> Sender<T> {
         Ok(())
     }
 
+    /// Whether a send would end just now.
+    pub(crate) fn look(&mut self) -> Look {
+        if self.end.enter().is_err() {
+            // The operation will say so.
+            return Look::Ready;
+        }
+        let End {
+            lane, cursor, core, ..
+        } = &mut self.end;
+        match lane.room(cursor) {
+            Err(Stop::Nothing) if core.flags() & (CLOSED | NO_RECEIVERS) == 0 => Look::Nothing,
+            _ => Look::Ready,
+        }
+    }
+
     #[inline]
-    fn put(&mut self, value: &T, patience: Patience) -> Result<(), Why> {
+    pub(crate) fn put(&mut self, value: &T, patience: Patience) -> Result<(), Why> {
         self.end.enter()?;
         if self.end.core.flags() == 0 && self.end.lane.push(&mut self.end.cursor, value).is_ok() {
             return self.published(1);

@@ -275,6 +275,76 @@ impl Subject for OneToOne {
     }
 }
 
+/// The same with both sides lent to a select, or to a poll loop.
+pub(crate) struct Lent<const POLLED: bool>(OneToOne);
+
+impl<const POLLED: bool> Subject for Lent<POLLED> {
+    const ONE_USER: bool = true;
+
+    fn new(capacity: usize) -> Self {
+        let builder = Builder::new().capacity(capacity).pollable(POLLED);
+        let (tx, rx) = builder.build_spsc().unwrap();
+        Lent(OneToOne {
+            tx: RefCell::new(Some(tx)),
+            rx: RefCell::new(rx),
+        })
+    }
+
+    fn send(&self, message: Message, limit: Option<Duration>) -> Tried<()> {
+        if limit.is_some() {
+            return self.0.send(message, limit);
+        }
+        let mut tx = self.0.tx.borrow_mut();
+        let tx = tx.as_mut().unwrap().shared();
+        if POLLED {
+            let mut readiness = tx.readiness().unwrap();
+            loop {
+                match tx.send_now(message) {
+                    Some(sent) => return tried!(sent, is_occupied),
+                    None if readiness.arm().unwrap() => wait_readable(readiness.as_fd(), None),
+                    None => {}
+                }
+            }
+        }
+        let mut select = Select::new();
+        select.send(&tx);
+        tried!(select.run(|_| tx.send_now(message)), is_occupied)
+    }
+
+    fn recv(&self, limit: Option<Duration>) -> Tried<Message> {
+        if limit.is_some() {
+            return self.0.recv(limit);
+        }
+        let mut rx = self.0.rx.borrow_mut();
+        let rx = rx.shared();
+        if POLLED {
+            let mut readiness = rx.readiness().unwrap();
+            loop {
+                match rx.recv_now() {
+                    Some(got) => return tried!(got, is_occupied),
+                    None if readiness.arm().unwrap() => wait_readable(readiness.as_fd(), None),
+                    None => {}
+                }
+            }
+        }
+        let mut select = Select::new();
+        select.recv(&rx);
+        tried!(select.run(|_| rx.recv_now()), is_occupied)
+    }
+
+    fn state(&self) -> String {
+        self.0.state()
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.0.is_closed()
+    }
+}
+
 /// A channel of bytes; with `BYTES` beyond the ring's, they lie in the arena. `AGAIN`: what its receiver dies with comes again.
 pub(crate) struct Letters<const BYTES: usize, const AGAIN: bool> {
     tx: BytesSender,

@@ -16,6 +16,7 @@ mod inherit;
 mod kill;
 mod kinds;
 mod ledger;
+mod lent;
 mod letters;
 mod loan;
 mod mixed;
@@ -60,6 +61,7 @@ fn main() {
         named::TESTS,
         pass::TESTS,
         spsc::TESTS,
+        lent::TESTS,
         bytes::TESTS,
         scribble::TESTS,
         // Last: once so many processes were on the roll, every sleeper has threads that watch it, and all the rest would take longer.

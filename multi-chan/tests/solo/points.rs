@@ -4,7 +4,7 @@
 //! is killed after its first write, in the next run after its second, and so on until it reaches its end.
 
 use crate::kinds::{
-    Again, Letters, OneToOne, Polled, endings, heirs, legacies, loans, operations, returns,
+    Again, Lent, Letters, OneToOne, Polled, endings, heirs, legacies, loans, operations, returns,
 };
 use crate::plain_ring::{
     a_plain_ring_hangs_where_a_receiver_is_killed_between_claim_and_free,
@@ -42,6 +42,20 @@ pub(crate) fn trials() -> Vec<Trial> {
         "one to one: receive, empty",
     ]);
     trials.extend(one_to_one.into_iter().map(trial));
+    let selected = operations::<Lent<false>>([
+        "one to one in a select: send, receiver asleep",
+        "one to one in a select: send, full",
+        "one to one in a select: receive, sender asleep",
+        "one to one in a select: receive, empty",
+    ]);
+    trials.extend(selected.into_iter().map(trial));
+    let polled = operations::<Lent<true>>([
+        "one to one in poll loops: send, receiver asleep",
+        "one to one in poll loops: send, full",
+        "one to one in poll loops: receive, sender asleep",
+        "one to one in poll loops: receive, empty",
+    ]);
+    trials.extend(polled.into_iter().map(trial));
     trials.extend(endings().into_iter().map(trial));
     let polled = operations::<Polled>([
         "poll loops: send, receiver asleep",

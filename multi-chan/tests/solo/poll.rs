@@ -19,7 +19,6 @@ crate::tests![
     a_poll_loop_hears_of_who_came_later_and_died,
     poll_loops_killed_anywhere_take_nobodys_message_with_them,
     a_poll_loop_sleeps_at_no_cost,
-    one_to_one_there_is_nothing_to_poll,
     a_readiness_belongs_to_one_process,
     an_arming_that_fails_takes_no_other_poll_loops_wake,
     pollable_channels_leave_nothing_behind,
@@ -300,11 +299,6 @@ fn a_poll_loop_sleeps_at_no_cost() {
         tx.send(value).unwrap();
     }
     sleeper.join();
-}
-
-fn one_to_one_there_is_nothing_to_poll() {
-    let builder = Builder::new().capacity(2).pollable(true);
-    assert!(builder.build_spsc::<u64>().unwrap_err().is_unsupported());
 }
 
 fn a_readiness_belongs_to_one_process() {
