@@ -41,60 +41,82 @@ fn first<S: Subject>(task: impl FnOnce() -> crate::Result + Send + 'static) -> T
     group.wait().expect_err("the task failed").first().clone()
 }
 
-/// A returned error keeps the text of its whole chain and the operating system's code.
-fn returned_error_keeps_its_cause_chain_and_os_code<S: Subject>() -> Verdict {
-    #[derive(Debug)]
-    struct Load(io::Error);
-    impl std::fmt::Display for Load {
-        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("the settings cannot be read")
-        }
+/// What tasks fail with: an error that has a cause, and that one a code of the operating system.
+#[derive(Debug)]
+pub(super) struct Load(io::Error);
+
+impl Load {
+    /// The code's text is that of [`expect`](Self::expect).
+    pub(super) const OS_CODE: i32 = 2;
+
+    pub(super) fn new(os_code: i32) -> Self {
+        Self(io::Error::from_raw_os_error(os_code))
     }
-    impl Error for Load {
-        fn source(&self) -> Option<&(dyn Error + 'static)> {
-            Some(&self.0)
-        }
+
+    /// Looks for all of it in the failure of a task that returned it.
+    pub(super) fn expect(error: &TaskError) {
+        assert!(error.is_returned());
+        let cause = error.source().expect("the returned error");
+        assert_eq!(cause.to_string(), "the settings cannot be read");
+        assert_eq!(
+            cause.source().expect("its cause").to_string(),
+            "No such file or directory (os error 2)"
+        );
+        assert_eq!(error.os_code(), Some(Self::OS_CODE));
+        let end = "the settings cannot be read: No such file or directory (os error 2)";
+        assert!(error.to_string().ends_with(end), "{error}");
     }
-    let error = first::<S>(|| Err(Load(io::Error::from_raw_os_error(2)))?);
-    assert!(error.is_returned());
-    let cause = error.source().expect("the returned error");
-    assert_eq!(cause.to_string(), "the settings cannot be read");
-    assert_eq!(
-        cause.source().expect("its cause").to_string(),
-        "No such file or directory (os error 2)"
-    );
-    assert_eq!(error.os_code(), Some(2));
-    let end = "the settings cannot be read: No such file or directory (os error 2)";
-    assert!(error.to_string().ends_with(end), "{error}");
-    Verdict::Passed
 }
 
-/// A panic is a failure of its task, with what it said and where.
-fn panic_is_reported_with_message_and_place<S: Subject>() -> Verdict {
-    let error = first::<S>(|| panic!("on purpose: {}", 7));
+impl std::fmt::Display for Load {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the settings cannot be read")
+    }
+}
+
+impl Error for Load {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+/// Looks for the failure of a task that panicked with the text `on purpose: 7`, in this file.
+pub(super) fn expect_panic(error: &TaskError, file_end: &str) {
     match error.kind() {
         TaskErrorKind::Panicked {
             message, location, ..
         } => {
             assert_eq!(message, "on purpose: 7");
             let location = location.as_ref().expect("a location");
-            assert!(location.file.ends_with("failures.rs") && location.line > 0);
+            assert!(location.file.ends_with(file_end) && location.line > 0);
         }
         other => panic!("expected a panic, got {other:?}"),
     }
+}
+
+/// Looks for the failure of a task that panicked with something that is no text.
+pub(super) fn expect_wordless_panic(error: &TaskError) {
+    assert!(error.is_panicked());
+    let said = "a panic whose payload is not text";
+    assert!(error.to_string().contains(said), "{error}");
+}
+
+/// A returned error keeps the text of its whole chain and the operating system's code.
+fn returned_error_keeps_its_cause_chain_and_os_code<S: Subject>() -> Verdict {
+    Load::expect(&first::<S>(|| Err(Load::new(Load::OS_CODE))?));
+    Verdict::Passed
+}
+
+/// A panic is a failure of its task, with what it said and where.
+fn panic_is_reported_with_message_and_place<S: Subject>() -> Verdict {
+    let error = first::<S>(|| panic!("on purpose: {}", 7));
+    expect_panic(&error, "conformance/failures.rs");
     Verdict::Passed
 }
 
 /// A panic whose payload is no text is a failure like any other.
 fn panic_without_text_is_reported<S: Subject>() -> Verdict {
-    let error = first::<S>(|| std::panic::panic_any(7_u8));
-    assert!(error.is_panicked());
-    assert!(
-        error
-            .to_string()
-            .contains("a panic whose payload is not text"),
-        "{error}"
-    );
+    expect_wordless_panic(&first::<S>(|| std::panic::panic_any(7_u8)));
     Verdict::Passed
 }
 

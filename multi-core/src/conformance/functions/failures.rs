@@ -5,11 +5,11 @@ use super::gate::{Gate, wait_at};
 use super::{FnSubject, fn_rule_list, group};
 use crate::Result;
 use crate::conformance::Verdict;
+use crate::conformance::failures::{Load, expect_panic, expect_wordless_panic};
 use crate::error::{TaskError, TaskErrorKind};
 use crate::group::{SpawnFn, Tasks};
 use crate::options::TaskOptions;
 use std::error::Error;
-use std::io;
 use std::time::Duration;
 
 fn_rule_list![
@@ -41,57 +41,21 @@ fn failure<S: FnSubject>(function: fn(u64) -> Result<u64>, args: u64) -> TaskErr
 
 /// A returned error keeps the text of its whole chain and the operating system's code.
 fn error_of_a_call_keeps_its_cause_chain_and_os_code<S: FnSubject>() -> Verdict {
-    #[derive(Debug)]
-    struct Load(io::Error);
-    impl std::fmt::Display for Load {
-        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("the settings cannot be read")
-        }
-    }
-    impl Error for Load {
-        fn source(&self) -> Option<&(dyn Error + 'static)> {
-            Some(&self.0)
-        }
-    }
-    let load = |code: u64| -> Result<u64> {
-        Err(Load(io::Error::from_raw_os_error(i32::try_from(code)?)))?
-    };
-    let error = failure::<S>(load, 2);
-    assert!(error.is_returned());
-    let cause = error.source().expect("the returned error");
-    assert_eq!(cause.to_string(), "the settings cannot be read");
-    assert_eq!(
-        cause.source().expect("its cause").to_string(),
-        "No such file or directory (os error 2)"
-    );
-    assert_eq!(error.os_code(), Some(2));
-    let end = "the settings cannot be read: No such file or directory (os error 2)";
-    assert!(error.to_string().ends_with(end), "{error}");
+    let load = |code: u64| -> Result<u64> { Err(Load::new(i32::try_from(code)?))? };
+    Load::expect(&failure::<S>(load, Load::OS_CODE as u64));
     Verdict::Passed
 }
 
 /// A panic is a failure of its call, with what it said and where.
 fn panic_of_a_call_is_reported_with_message_and_place<S: FnSubject>() -> Verdict {
     let error = failure::<S>(|n| panic!("on purpose: {n}"), 7);
-    match error.kind() {
-        TaskErrorKind::Panicked {
-            message, location, ..
-        } => {
-            assert_eq!(message, "on purpose: 7");
-            let location = location.as_ref().expect("a location");
-            assert!(location.file.ends_with("functions/failures.rs") && location.line > 0);
-        }
-        other => panic!("expected a panic, got {other:?}"),
-    }
+    expect_panic(&error, "functions/failures.rs");
     Verdict::Passed
 }
 
 /// A panic whose payload is no text is a failure like any other.
 fn panic_of_a_call_without_text_is_reported<S: FnSubject>() -> Verdict {
-    let error = failure::<S>(|n| std::panic::panic_any(n), 7);
-    assert!(error.is_panicked());
-    let said = "a panic whose payload is not text";
-    assert!(error.to_string().contains(said), "{error}");
+    expect_wordless_panic(&failure::<S>(|n| std::panic::panic_any(n), 7));
     Verdict::Passed
 }
 
