@@ -26,7 +26,7 @@ use multi_core::clock::{self, Alarm};
 use multi_core::{CancelToken, CancelWord, Event};
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -289,9 +289,14 @@ impl Reaper {
         true
     }
 
-    /// For either side of a fork: wakes whoever waits in a round, in the process that this belongs to.
+    /// Wakes whoever waits in a round.
     pub(crate) fn ring(&self) {
         sys::eventfd_set(std::os::fd::AsRawFd::as_raw_fd(&*self.wake));
+    }
+
+    /// What wakes them, for a child.
+    pub(crate) fn wake(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
     }
 
     /// Whether no child is left.

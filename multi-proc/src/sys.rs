@@ -557,6 +557,16 @@ pub(crate) fn random() -> io::Result<u64> {
     Ok(u64::from_ne_bytes(bytes))
 }
 
+/// `clock_gettime(CLOCK_MONOTONIC)`, clock_gettime(2): the clock behind `Instant`, in nanoseconds, which all processes share. Cannot fail.
+pub(crate) fn clock_ns() -> u64 {
+    let mut time = MaybeUninit::<libc::timespec>::zeroed();
+    // SAFETY: `time` has room for the answer.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, time.as_mut_ptr()) };
+    // SAFETY: all-zero bytes are a time, and the kernel filled it in.
+    let time = unsafe { time.assume_init() };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
 /// `futex(FUTEX_WAIT)`, futex(2), on a word in shared memory: sleeps while it is `expected`. Returns early for no reason,
 /// `EINTR` included.
 pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, timeout: Option<Duration>) {

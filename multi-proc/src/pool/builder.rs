@@ -10,6 +10,7 @@ use super::board::Board;
 use super::books::Hand;
 use super::hub::{Hub, PoolEvent, Settings};
 use super::lanes::Lanes;
+use super::worker::Share;
 use crate::builder::{GRACE, STUCK_AFTER, check_kernel};
 use crate::function::{Image, Key};
 use crate::hook;
@@ -79,9 +80,11 @@ impl PoolBuilder {
             limits: None,
             settings: Settings {
                 args_bytes_max: BYTES_MAX,
-                value_bytes_max: BYTES_MAX,
-                recycle_jobs: None,
-                recycle_bytes: None,
+                share: Share {
+                    value_bytes_max: BYTES_MAX,
+                    jobs: None,
+                    resident_bytes: None,
+                },
                 in_worker: None,
             },
         }
@@ -108,13 +111,13 @@ impl PoolBuilder {
 
     /// Replaces each worker after so many jobs: against what leaks.
     pub fn recycle_after(mut self, jobs: u64) -> Self {
-        self.settings.recycle_jobs = Some(jobs.max(1));
+        self.settings.share.jobs = Some(jobs.max(1));
         self
     }
 
     /// Replaces each worker that holds more than so much memory after a job. It is asked after each job, for about 2 µs.
     pub fn recycle_above(mut self, resident_bytes: u64) -> Self {
-        self.settings.recycle_bytes = Some(resident_bytes);
+        self.settings.share.resident_bytes = Some(resident_bytes);
         self
     }
 
@@ -126,7 +129,7 @@ impl PoolBuilder {
 
     /// How many bytes the value of a job may take: as for [`args_bytes_max`](Self::args_bytes_max).
     pub fn value_bytes_max(mut self, bytes: usize) -> Self {
-        self.settings.value_bytes_max = bytes;
+        self.settings.share.value_bytes_max = bytes;
         self
     }
 
@@ -218,7 +221,7 @@ impl PoolBuilder {
         check_kernel()?;
         hook::install();
         let jobs = workers + queue;
-        let (args_max, value_max) = (self.settings.args_bytes_max, self.settings.value_bytes_max);
+        let (args_max, value_max) = (self.settings.args_bytes_max, self.settings.share.value_bytes_max);
         let board = Board::new(workers, jobs, args_max, value_max);
         let board = board.map_err(|error| {
             BuildError::new(format!(

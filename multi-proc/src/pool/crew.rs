@@ -70,7 +70,7 @@ impl Hub {
             };
             let hub = Arc::clone(self);
             let started = start::start(&self.reaper, Patience::WaitALittle, None, move || {
-                worker::work(&hub, index)
+                worker::work(&hub.tools(), index, hub.settings.in_worker.as_ref())
             });
             match started {
                 Ok(forked) => {

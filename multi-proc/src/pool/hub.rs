@@ -8,11 +8,13 @@ use super::books::{Awaits, Books, Ended, Entry, Seat, Terms};
 use super::lanes::Lanes;
 use super::luck::Luck;
 use super::word::Phase;
+use super::worker::{Share, Tools};
 use crate::capture;
 use crate::function::Key;
 use crate::reap::Reaper;
 use crate::report;
 use crate::sync::{AtomicU64, Ordering};
+use crate::sys;
 use multi_core::ledger::Ledger;
 use multi_core::{CancelToken, Event, Result, TaskErrorKind};
 use serde::Serialize;
@@ -36,9 +38,7 @@ const LOOK_AFTER_NS: u64 = 2_000_000;
 /// What a pool's builder set for its workers.
 pub(super) struct Settings {
     pub(super) args_bytes_max: usize,
-    pub(super) value_bytes_max: usize,
-    pub(super) recycle_jobs: Option<u64>,
-    pub(super) recycle_bytes: Option<u64>,
+    pub(super) share: Share,
     pub(super) in_worker: Option<Prepare>,
 }
 
@@ -55,8 +55,10 @@ pub(super) struct Hub {
     /// The workers as tasks: watched, signalled and collected as a group's.
     pub(super) reaper: Arc<Reaper>,
     pub(super) crew: Ledger,
-    /// The time that workers' clocks count from.
+    /// The time that workers' clocks count from, …
     origin: Instant,
+    /// … a moment before it, by the clock that is the same in every process.
+    origin_ns: u64,
     books: Mutex<Books>,
     luck: Luck,
     /// When somebody looked at the workers, by `elapsed_ns`.
@@ -90,6 +92,8 @@ impl Hub {
             settings,
             reaper,
             crew,
+            // First, so that no job's time is over too early.
+            origin_ns: sys::clock_ns(),
             origin: Instant::now(),
             books,
             luck: Luck::new(),
@@ -120,6 +124,18 @@ impl Hub {
 
     pub(super) fn elapsed_ns(&self) -> u64 {
         u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// What a worker that is forked from this process works with.
+    pub(super) fn tools(&self) -> Tools<'_> {
+        Tools {
+            board: &self.board,
+            lanes: self.lanes.ends(),
+            key: &self.key,
+            share: self.settings.share,
+            origin_ns: self.origin_ns,
+            bell: self.reaper.wake(),
+        }
     }
 
     pub(super) fn time_of(&self, ns: u64) -> Option<Instant> {
@@ -438,7 +454,7 @@ impl Hub {
         // A value's own `Deserialize` may panic; whoever looks after the pool must not.
         multi_core::panic::catch(|| {
             let payload = self.board.copy_value(job, &mut copied);
-            report::read_payload(payload, self.settings.value_bytes_max)
+            report::read_payload(payload, self.settings.share.value_bytes_max)
         })
         .and_then(|outcome| outcome)
     }

@@ -24,8 +24,12 @@ impl Priority {
 const NUDGE: u32 = u32::MAX;
 
 pub(super) struct Lanes {
-    lanes: [(Sender<u32>, Receiver<u32>); 3],
+    senders: [Sender<u32>; 3],
+    ends: Ends,
 }
+
+/// The workers' ends of them.
+pub(super) struct Ends([Receiver<u32>; 3]);
 
 /// The lane is full, which it is for a moment at most.
 #[derive(Debug)]
@@ -40,20 +44,22 @@ impl Lanes {
                 .delivery(Delivery::AtLeastOnce)
                 .build::<u32>()
         };
+        let [low, usual, high] = [lane()?, lane()?, lane()?];
         Ok(Self {
-            lanes: [lane()?, lane()?, lane()?],
+            senders: [low.0, usual.0, high.0],
+            ends: Ends([low.1, usual.1, high.1]),
         })
     }
 
-    pub(super) fn receiver(&self, priority: Priority) -> &Receiver<u32> {
-        &self.lanes[priority as usize].1
+    /// For a worker.
+    pub(super) fn ends(&self) -> &Ends {
+        &self.ends
     }
 
     /// Tells a worker of a job.
     pub(super) fn send(&self, priority: Priority, job: usize) -> Result<(), Full> {
         let job = u32::try_from(job).map_err(|_| Full)?;
-        self.lanes[priority as usize]
-            .0
+        self.senders[priority as usize]
             .try_send(job)
             .map_err(|_| Full)?;
         if priority != Priority::Usual {
@@ -64,13 +70,19 @@ impl Lanes {
 
     /// Has a worker that sleeps look at every lane. Where the usual one is full nobody sleeps.
     pub(super) fn nudge(&self) {
-        let _full = self.lanes[Priority::Usual as usize].0.try_send(NUDGE);
+        let _full = self.senders[Priority::Usual as usize].try_send(NUDGE);
     }
 
     /// No more jobs: workers leave when they have taken what there is.
     pub(super) fn close(&self) {
-        for (sender, _) in &self.lanes {
+        for sender in &self.senders {
             sender.close();
         }
+    }
+}
+
+impl Ends {
+    pub(super) fn receiver(&self, priority: Priority) -> &Receiver<u32> {
+        &self.0[priority as usize]
     }
 }

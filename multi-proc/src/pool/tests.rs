@@ -6,6 +6,7 @@ use super::books::{Awaits, Ended, Entry, Hand, Terms};
 use super::hub::{Hub, PoolEvent, Settings};
 use super::lanes::Lanes;
 use super::word::{Claim, Phase, Wake};
+use super::worker::Share;
 use crate::function::Key;
 use crate::reap::{self, Reaper};
 use crate::threads::OtherThreads;
@@ -33,9 +34,11 @@ fn hub() -> Arc<Hub> {
     .unwrap();
     let settings = Settings {
         args_bytes_max: 64,
-        value_bytes_max: 64,
-        recycle_jobs: None,
-        recycle_bytes: None,
+        share: Share {
+            value_bytes_max: 64,
+            jobs: None,
+            resident_bytes: None,
+        },
         in_worker: None,
     };
     let board = Board::new(1, 1, 64, 64).unwrap();

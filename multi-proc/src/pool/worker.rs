@@ -2,34 +2,61 @@
 
 use super::board::{Board, Post};
 use super::code::{self, Out};
-use super::hub::Hub;
-use super::lanes::Priority;
+use super::lanes::{Ends, Priority};
 use super::word::{Claim, Wake};
+use crate::function::Key;
 use crate::kill::{self, KillPoint};
 use crate::{child, sys};
 use multi_chan::SlotRef;
 use multi_core::{Result, panic};
 use std::fs::File;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::os::unix::fs::FileExt as _;
 
 const PAGE_BYTES: u64 = 4096;
 
-/// For a forked child: works as number `index` of the crew. Returns when it has had its share of jobs or the pool closes.
+/// What a worker has of its pool.
+pub(super) struct Tools<'a> {
+    pub(super) board: &'a Board,
+    pub(super) lanes: &'a Ends,
+    /// Seals orders.
+    pub(super) key: &'a Key,
+    pub(super) share: Share,
+    /// The time that workers' clocks count from, by [`sys::clock_ns`].
+    pub(super) origin_ns: u64,
+    /// Wakes the parent's threads that are in `ppoll`.
+    pub(super) bell: BorrowedFd<'a>,
+}
+
+/// How much a worker does before it is replaced, and how large its answers may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Share {
+    pub(super) value_bytes_max: usize,
+    pub(super) jobs: Option<u64>,
+    pub(super) resident_bytes: Option<u64>,
+}
+
+/// For a child: works as number `index` of the crew, once it is prepared. Returns when it has had its share of jobs or the pool closes.
 ///
 /// # Errors
 ///
 /// What the initialiser returned; a channel that cannot be read.
-pub(super) fn work(hub: &Hub, index: usize) -> Result {
-    let row = hub.board.row(index);
-    if let Some(prepare) = &hub.settings.in_worker {
+pub(super) fn work(
+    tools: &Tools<'_>,
+    index: usize,
+    prepare: Option<impl FnOnce() -> Result>,
+) -> Result {
+    let row = tools.board.row(index);
+    if let Some(prepare) = prepare {
         prepare().map_err(|error| format!("its initialiser failed: {error}"))?;
         child::tie_again();
     }
+    let share = tools.share;
     let worker = Worker {
-        hub,
+        tools,
         index,
         pid: sys::pid(),
-        memory: hub.settings.recycle_bytes.map(Memory::new),
+        memory: share.resident_bytes.map(Memory::new),
     };
     row.set_post(Post::Ready);
     let mut args = Vec::new();
@@ -37,7 +64,7 @@ pub(super) fn work(hub: &Hub, index: usize) -> Result {
         worker.run(job, began_ns, &mut args);
         let jobs = row.count_job();
         kill::reached(KillPoint::Counted);
-        let is_due = hub.settings.recycle_jobs.is_some_and(|most| jobs >= most);
+        let is_due = share.jobs.is_some_and(|most| jobs >= most);
         if is_due || worker.memory.as_ref().is_some_and(Memory::is_over) {
             break;
         }
@@ -48,7 +75,7 @@ pub(super) fn work(hub: &Hub, index: usize) -> Result {
 }
 
 struct Worker<'a> {
-    hub: &'a Hub,
+    tools: &'a Tools<'a>,
     index: usize,
     pid: u32,
     memory: Option<Memory>,
@@ -56,12 +83,12 @@ struct Worker<'a> {
 
 impl Worker<'_> {
     fn board(&self) -> &Board {
-        &self.hub.board
+        self.tools.board
     }
 
     /// Waits for a job and claims it; none once the pool is closed, or the parent has this worker ended.
     fn next_job(&self) -> Result<Option<(usize, u64)>> {
-        let lanes = &self.hub.lanes;
+        let lanes = self.tools.lanes;
         loop {
             // Empty, closed: the wait below finds out which.
             let ready = Priority::ALL
@@ -95,7 +122,7 @@ impl Worker<'_> {
             return None;
         }
         kill::reached(KillPoint::Received);
-        let began_ns = self.hub.elapsed_ns();
+        let began_ns = sys::clock_ns().saturating_sub(self.tools.origin_ns);
         self.board().row(self.index).set_began(began_ns);
         match self.board().word(job).claim(self.index) {
             Claim::Yours => {
@@ -110,12 +137,12 @@ impl Worker<'_> {
         let board = self.board();
         board.set_run(job, self.pid, began_ns);
         kill::reached(KillPoint::Begun);
-        let mut out = Out::new(board.value_paper(job), self.hub.settings.value_bytes_max);
+        let mut out = Out::new(board.value_paper(job), self.tools.share.value_bytes_max);
         // The report too: encoding a value, or asking an error for its text, runs code of the job's, which may panic.
         let ended = panic::catch(|| match board.copy_args(job, args) {
             Some(args) => {
                 kill::reached(KillPoint::ArgsCopied);
-                code::carry_out(&self.hub.key, board.order(job), args, &mut out);
+                code::carry_out(self.tools.key, board.order(job), args, &mut out);
             }
             None => out.refuse("its arguments' place in the shared memory was overwritten".into()),
         });
@@ -130,7 +157,7 @@ impl Worker<'_> {
             word.wake();
             kill::reached(KillPoint::Woken);
         }
-        board.announce(job, || self.hub.ring());
+        board.announce(job, || sys::eventfd_set(self.tools.bell.as_raw_fd()));
         kill::reached(KillPoint::Announced);
     }
 }
