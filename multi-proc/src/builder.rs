@@ -191,7 +191,7 @@ impl Builder {
     ///
     /// [`BuildError`] where an option makes no sense, or the system has no shared memory or no descriptors left.
     pub unsafe fn fork(self) -> Result<Group, BuildError> {
-        self.check_not_executing("fork")?;
+        self.program.check_plain("fork", "group")?;
         Ok(Group::new_in(self.make("proc", Reach::Forked)?))
     }
 
@@ -223,7 +223,7 @@ impl Builder {
     /// [`BuildError`] where there is no zygote and none can be made, because the program has several threads by now; where an option makes no
     /// sense (what [`in_child`](Self::in_child) captures does not exist there); and as for [`fork`](Self::fork).
     pub fn zygote(self) -> Result<FnGroup, BuildError> {
-        self.check_not_executing("zygote")?;
+        self.program.check_plain("zygote", "group")?;
         self.check_functions()?;
         functions::make_zygote(|name| self.make(name, Reach::Passed))
     }
@@ -257,13 +257,13 @@ impl Builder {
 
     /// Has processes that are executed start with `name` set to `value`.
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
-        self.program.env.push((name.into(), Some(value.into())));
+        self.program.set(name, Some(value.into()));
         self
     }
 
     /// Passes `name` on to processes that are executed, if it is set here when the group is made.
     pub fn env_pass(mut self, name: impl Into<OsString>) -> Self {
-        self.program.env.push((name.into(), None));
+        self.program.set(name, None);
         self
     }
 
@@ -280,16 +280,6 @@ impl Builder {
     pub fn program(mut self, path: impl Into<PathBuf>) -> Self {
         self.program.program = Some(path.into());
         self
-    }
-
-    fn check_not_executing(&self, how: &str) -> Result<(), BuildError> {
-        if self.program.is_plain() {
-            return Ok(());
-        }
-        Err(BuildError::new(format!(
-            "env, env_pass, env_clear and program are for processes that are executed, which those of {how}() are not; make the group by \
-             spawn(), or leave them out"
-        )))
     }
 
     fn check_functions(&self) -> Result<(), BuildError> {

@@ -265,7 +265,7 @@ impl FunctionId {
 }
 
 /// What seals functions in memory that several processes write to. It guards against damage, not against a process that has the key.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Key([u64; 2]);
 
 impl Key {

@@ -6,6 +6,7 @@ mod group;
 mod init;
 mod nursery;
 mod order;
+mod source;
 mod spawn;
 mod task;
 mod token;
@@ -16,6 +17,8 @@ pub use init::init;
 pub use task::FnTaskBuilder;
 pub use token::task_token;
 
+pub(crate) use call::Call;
 pub(crate) use group::{make_executing, make_zygote};
+pub(crate) use source::Source;
 pub(crate) use spawn::{Setting, why_it_never_began};
 pub(crate) use zygote::Zygote;

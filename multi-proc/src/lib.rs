@@ -46,15 +46,17 @@
 //! }
 //! ```
 //!
-//! A [`Pool`] forks its processes once and has them run functions, for a small part of the price of a fork each; a job whose worker dies is
-//! done by another:
+//! A [`Pool`] starts its processes once, in any of the three ways, and has them run functions, for a small part of the price of a fork each; a job
+//! whose worker dies is done by another:
 //!
 //! ```
-//! // Promised: this program has one thread, see Builder::fork.
-//! let pool = unsafe { multi_proc::Pool::builder().workers(2).fork() }?;
-//! let squares = pool.map(|n: u64| Ok(n * n), 0..5)?;
-//! assert_eq!(squares, [0, 1, 4, 9, 16]);
-//! # Ok::<(), multi_core::BoxError>(())
+//! fn main() -> multi_proc::Result {
+//!     multi_proc::init();
+//!     let pool = multi_proc::Pool::builder().workers(2).zygote()?;
+//!     let squares = pool.map(|n: u64| Ok(n * n), 0..5)?;
+//!     assert_eq!(squares, [0, 1, 4, 9, 16]);
+//!     Ok(())
+//! }
 //! ```
 //!
 //! # What a fork breaks

@@ -120,11 +120,6 @@ pub(crate) struct Forked {
 }
 
 impl Reaper {
-    /// For children that are forked from this process.
-    pub(crate) fn new(settings: Settings) -> io::Result<Arc<Self>> {
-        Self::reaching(settings, Reach::Forked)
-    }
-
     /// For children that `reach` says.
     pub(crate) fn reaching(settings: Settings, reach: Reach) -> io::Result<Arc<Self>> {
         let region = Region::new(settings.value_bytes_max, reach)?;

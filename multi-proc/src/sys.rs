@@ -557,7 +557,7 @@ pub(crate) fn random() -> io::Result<u64> {
     Ok(u64::from_ne_bytes(bytes))
 }
 
-/// `clock_gettime(CLOCK_MONOTONIC)`, clock_gettime(2): the clock behind `Instant`, in nanoseconds, which all processes share. Cannot fail.
+/// `clock_gettime(CLOCK_MONOTONIC)`, `clock_gettime(2)`: the clock behind `Instant`, in nanoseconds, which all processes share. Cannot fail.
 pub(crate) fn clock_ns() -> u64 {
     let mut time = MaybeUninit::<libc::timespec>::zeroed();
     // SAFETY: `time` has room for the answer.

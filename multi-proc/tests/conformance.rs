@@ -1,4 +1,4 @@
-//! The contract's rules, over processes: forked, a pool's, a zygote's, executed.
+//! The contract's rules, over processes: forked, a zygote's, executed, and pools of each.
 
 mod support;
 
@@ -69,6 +69,50 @@ impl FnSubject for Pool {
     }
 }
 
+struct ZygotePool;
+
+impl FnSubject for ZygotePool {
+    const NAME: &'static str = "zygote pool";
+    const IS_PROCESS: bool = true;
+    type Group = multi_proc::Pool;
+
+    fn group(options: GroupOptions) -> Result<Self::Group, BuildError> {
+        let builder = multi_proc::Pool::builder().workers(2);
+        builder.options(options).zygote()
+    }
+
+    fn sleep(duration: Duration) {
+        std::thread::sleep(duration);
+    }
+
+    fn with_starts_refused(while_refused: &mut dyn FnMut()) -> Result<(), &'static str> {
+        Pool::with_starts_refused(while_refused)
+    }
+}
+
+struct SpawnedPool;
+
+impl FnSubject for SpawnedPool {
+    const NAME: &'static str = "spawn pool";
+    const IS_PROCESS: bool = true;
+    type Group = multi_proc::Pool;
+
+    fn group(options: GroupOptions) -> Result<Self::Group, BuildError> {
+        let builder = multi_proc::Pool::builder().workers(2);
+        builder.options(options).spawn()
+    }
+
+    fn sleep(duration: Duration) {
+        std::thread::sleep(duration);
+    }
+
+    fn with_starts_refused(while_refused: &mut dyn FnMut()) -> Result<(), &'static str> {
+        Pool::with_starts_refused(while_refused)
+    }
+
+    const RESIDUE_GROUPS: usize = 10;
+}
+
 struct Zygote;
 
 impl FnSubject for Zygote {
@@ -122,6 +166,8 @@ fn main() -> ExitCode {
     run(&[
         Suite::of::<Proc>(),
         Suite::of_functions::<Pool>(),
+        Suite::of_functions::<ZygotePool>(),
+        Suite::of_functions::<SpawnedPool>(),
         Suite::of_functions::<Zygote>(),
         Suite::of_functions::<Spawned>(),
     ])

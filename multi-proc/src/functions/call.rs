@@ -1,12 +1,11 @@
 //! A call on its way from the caller to a process.
 
-use super::order::{IntoSlot, Order};
-use super::spawn::Program;
-use super::zygote::Zygote;
+use super::order::{IntoSlot, Order, Work};
+use super::source::Source;
 use crate::child::Handled;
 use crate::function::{ArgsError, FunctionId, encode_args};
-use crate::live::Origin;
 use crate::outcome::{self, Settles};
+use crate::pool::Duty;
 use crate::reap::{Forked, Reaper};
 use crate::start::{self, Patience};
 use crate::task::check_owner;
@@ -16,15 +15,9 @@ use multi_core::{Handle, Promise, Result, TaskErrorKind, TaskOptions, panic};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::panic::Location;
 use std::sync::Arc;
-
-/// Where the processes come from.
-pub(super) enum Source {
-    Zygote(&'static Zygote),
-    Program(Program),
-}
 
 /// What a call needs of its group.
 pub(super) struct Maker<'a> {
@@ -84,13 +77,24 @@ impl Maker<'_> {
     }
 }
 
-/// A call on its way to a process.
-struct Call {
-    function: FunctionId,
+/// Work on its way to a process.
+pub(crate) struct Call<'a> {
+    work: Work,
     args: Vec<u8>,
+    /// What goes with it.
+    fds: Vec<BorrowedFd<'a>>,
 }
 
-impl Call {
+impl<'a> Call<'a> {
+    /// For a worker of a pool, with the descriptors that it needs and the arguments of its initialiser.
+    pub(crate) fn joining(duty: Duty, args: Vec<u8>, fds: Vec<BorrowedFd<'a>>) -> Self {
+        Self {
+            work: Work::Join(duty),
+            args,
+            fds,
+        }
+    }
+
     /// Calls the arguments' `Serialize`, and drops them.
     fn new<A, T>(function: fn(A) -> Result<T>, args: A) -> Result<Self, TaskErrorKind>
     where
@@ -99,15 +103,20 @@ impl Call {
     {
         let cannot_start = |error| TaskErrorKind::Start(io::Error::other(error));
         let encoded = panic::catch(move || encode_args(&args))?;
+        let function = FunctionId::of::<IntoSlot<'_>, A, T>(function);
         Ok(Self {
-            function: FunctionId::of::<IntoSlot<'_>, A, T>(function)
-                .map_err(|error| cannot_start(error.to_string()))?,
+            work: Work::Call(function.map_err(|error| cannot_start(error.to_string()))?),
             args: encoded.map_err(|error: ArgsError| cannot_start(error.to_string()))?,
+            fds: Vec::new(),
         })
     }
 
-    /// Has a process made that answers the call, whatever it takes.
-    fn start(
+    /// Has a process made that does it, whatever it takes.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none.
+    pub(crate) fn start(
         &self,
         reaper: &Reaper,
         source: &Source,
@@ -151,13 +160,15 @@ impl Call {
         let pipes = stdio.open()?;
         let (streams, stream_fds) = stdio.passing(&pipes);
         let word = reaper.word();
-        let token = word.as_ref().and_then(|word| word.passing());
+        // A worker outlives many a round of its pool.
+        let obeyed = word.as_ref().filter(|_| matches!(self.work, Work::Call(_)));
+        let token = obeyed.and_then(|word| word.passing());
         let token_at = token.as_ref().map(|(_, at, _)| *at);
         let token_fds = token
             .iter()
             .flat_map(|(file, _, wake)| [file.as_fd(), *wake]);
         let order = Order {
-            function: self.function,
+            work: self.work.clone(),
             place,
             value_bytes_max: reaper.settings.value_bytes_max,
             signals: Handled::now(),
@@ -170,6 +181,7 @@ impl Call {
         let fds: Vec<_> = [memory.as_fd()]
             .into_iter()
             .chain(token_fds)
+            .chain(self.fds.iter().copied())
             .chain(stream_fds)
             .collect();
         let (pid, pidfd, origin) = source.start(reaper, message, &fds)?;
@@ -182,30 +194,5 @@ impl Call {
             terms: terms.cloned(),
             origin,
         }))
-    }
-}
-
-impl Source {
-    fn start(
-        &self,
-        reaper: &Reaper,
-        message: Vec<u8>,
-        fds: &[BorrowedFd<'_>],
-    ) -> io::Result<(u32, Option<OwnedFd>, Origin)> {
-        match self {
-            Self::Zygote(zygote) => {
-                let born = zygote.start(message, fds, || reaper.release_descriptor())?;
-                Ok((born.pid, Some(born.pidfd), Origin::Zygote(zygote)))
-            }
-            Self::Program(program) => {
-                let executed = program.execute(&message, fds)?;
-                let pidfd = start::watch(reaper, executed.pid);
-                Ok((
-                    executed.pid,
-                    pidfd,
-                    Origin::executed(executed.line, reaper.settings.stuck_after),
-                ))
-            }
-        }
     }
 }

@@ -1,12 +1,10 @@
 //! The group whose tasks are functions in processes that were not forked from this one.
 
-use super::call::{Maker, Source};
-use super::init;
-use super::spawn::{Program, Setting};
+use super::call::Maker;
+use super::source::Source;
+use super::spawn::Setting;
 use super::task::FnTaskBuilder;
-use super::zygote::Zygote;
 use crate::children::Children;
-use crate::sys::exec;
 use multi_core::{
     BuildError, CancelToken, GroupError, Handle, Progress, Result, SpawnFn, TaskOptions, Tasks,
     Usage, WaitTimeoutError,
@@ -67,8 +65,8 @@ pub struct FnGroup {
 
 /// For the builder: a group on the program's zygote.
 pub(crate) fn make_zygote(make: impl FnOnce(&'static str) -> Parts) -> Result<FnGroup, BuildError> {
-    let zygote = Zygote::of_program().map_err(BuildError::new)?;
-    FnGroup::of(make("zygote"), Source::Zygote(zygote))
+    let source = Source::zygote()?;
+    FnGroup::of(make("zygote"), source)
 }
 
 /// For the builder: a group that executes.
@@ -76,20 +74,8 @@ pub(crate) fn make_executing(
     setting: &Setting,
     make: impl FnOnce(&'static str) -> Parts,
 ) -> Result<FnGroup, BuildError> {
-    if !init::was_called() {
-        return Err(BuildError::new(
-            "multi_proc::init() was not called, so that the processes of this group, which execute this program again, would do what main \
-             does instead of their tasks; call it first in main",
-        ));
-    }
-    if setting.program.is_none() && exec::is_privileged() {
-        return Err(BuildError::new(
-            "this program may do more than whoever executes it (set-user-ID, set-group-ID, file capabilities): if it called functions that it is \
-             told to, anybody could tell it; make the group by zygote(), or by fork()",
-        ));
-    }
-    let program = Program::new(setting).map_err(BuildError::new)?;
-    FnGroup::of(make("spawn"), Source::Program(program))
+    let source = Source::executing(setting, "group")?;
+    FnGroup::of(make("spawn"), source)
 }
 
 /// What the builder makes for a backend of that name.

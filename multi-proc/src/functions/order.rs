@@ -1,4 +1,4 @@
-//! What a process is told to do, and does: one function, once.
+//! What a process is told to do, and does: one function, once, or those of a pool.
 
 #![expect(
     unsafe_code,
@@ -10,6 +10,7 @@ use crate::capture::Pipes;
 use crate::child::{self, Birth, Handled};
 use crate::function::{Build, FunctionId, Image, Outlet};
 use crate::limits::Limits;
+use crate::pool::Duty;
 use crate::reap::Settings;
 use crate::slot::{Region, Slot, Whereabouts};
 use crate::start;
@@ -25,10 +26,29 @@ const BEGINNING: &[u8; 8] = b"multi 1\n";
 /// Room for any order, answer or refusal.
 pub(crate) const BYTES_MAX: usize = 16 << 10;
 
-/// One function to be called, and where its outcome goes. Its arguments lie there already.
+/// What a process is to do.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) enum Work {
+    /// To call this function.
+    Call(FunctionId),
+    /// To work for a pool.
+    Join(Duty),
+}
+
+impl Work {
+    /// How many descriptors it needs.
+    fn fd_count(&self) -> usize {
+        match self {
+            Self::Call(_) => 0,
+            Self::Join(_) => Duty::FD_COUNT,
+        }
+    }
+}
+
+/// What is to be done, and where its outcome goes. Its arguments lie there already.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Order {
-    pub(crate) function: FunctionId,
+    pub(crate) work: Work,
     pub(crate) place: Whereabouts,
     pub(crate) value_bytes_max: usize,
     pub(crate) signals: Handled,
@@ -116,6 +136,7 @@ impl Order {
             token::enter(&file, word_at, wake)
                 .map_err(|error| format!("cannot map its group's token: {error}"))?;
         }
+        let passed: Vec<_> = fds.by_ref().take(self.work.fd_count()).collect();
         let stdio = Stdio::passed(self.streams, fds.collect())
             .ok_or("its order came without its streams")?;
         let value_bytes_max = self.value_bytes_max;
@@ -136,10 +157,14 @@ impl Order {
                 slot,
                 value_bytes_max,
             };
+            let function = match &self.work {
+                Work::Call(function) => function,
+                Work::Join(duty) => return outlet.take(duty.follow(&args, passed)),
+            };
             // SAFETY: `FunctionId::of` made it for this outlet in the process that sent the order, of the same build: this one is forked
             // from it, or `decode` compared them. Orders come through a socket, where nobody writes over them. A parent that is not this
             // program and makes one up gets what it could do without us: `init` has seen that this process may do no more than its parent.
-            if let Err(error) = unsafe { self.function.call(&args, &mut outlet) } {
+            if let Err(error) = unsafe { function.call(&args, &mut outlet) } {
                 outlet.take::<()>(Err(error.into()));
             }
         });
@@ -164,10 +189,14 @@ mod tests {
     use super::*;
     use crate::slot::Reach;
 
+    fn function() -> FunctionId {
+        FunctionId::of::<IntoSlot<'_>, (), ()>(|()| Ok(())).unwrap()
+    }
+
     fn order() -> Order {
         let region = Region::new(1, Reach::Passed).unwrap();
         Order {
-            function: FunctionId::of::<IntoSlot<'_>, (), ()>(|()| Ok(())).unwrap(),
+            work: Work::Call(function()),
             place: region.take().unwrap().whereabouts().unwrap().1,
             value_bytes_max: 7,
             signals: Handled::now(),
@@ -182,7 +211,7 @@ mod tests {
     fn order_of_this_build_is_read_again() {
         let order = order();
         let read = Order::decode(&order.encode().unwrap()).unwrap();
-        assert_eq!(read.function, order.function);
+        assert!(matches!(read.work, Work::Call(id) if id == function()));
         assert_eq!((read.value_bytes_max, read.by_main_thread), (7, true));
     }
 

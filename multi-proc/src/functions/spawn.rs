@@ -4,6 +4,7 @@ use super::init::MARK;
 use super::order;
 use crate::sys::socket::{self, Patience};
 use crate::sys::{Exit, exec};
+use multi_core::BuildError;
 use std::ffi::{CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -33,9 +34,23 @@ pub(crate) struct Setting {
 }
 
 impl Setting {
-    /// Whether anything was set.
-    pub(crate) fn is_plain(&self) -> bool {
-        self.program.is_none() && !self.is_env_clear && self.env.is_empty()
+    pub(crate) fn set(&mut self, name: impl Into<OsString>, value: Option<OsString>) {
+        self.env.push((name.into(), value));
+    }
+
+    /// Refuses what was set for a group or pool, `what`, of processes made by `how`, which are not executed.
+    ///
+    /// # Errors
+    ///
+    /// What was set, and the remedy.
+    pub(crate) fn check_plain(&self, how: &str, what: &str) -> Result<(), BuildError> {
+        if self.program.is_none() && !self.is_env_clear && self.env.is_empty() {
+            return Ok(());
+        }
+        Err(BuildError::new(format!(
+            "env, env_pass, env_clear and program are for processes that are executed, which those of {how}() are not; make the {what} by \
+             spawn(), or leave them out"
+        )))
     }
 }
 

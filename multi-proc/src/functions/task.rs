@@ -1,6 +1,7 @@
 //! A call about to be made, with what is asked for it.
 
-use super::call::{Maker, Source};
+use super::call::Maker;
+use super::source::Source;
 use crate::limits::Limits;
 use crate::outcome::{self, Measured};
 use crate::reap::Reaper;

@@ -17,11 +17,13 @@ use super::bell::{Bell, EndedBits};
 use super::dismissal::Dismissal;
 use super::word::JobWord;
 use crate::report::Paper;
-use crate::slot::Kind;
+use crate::slot::{Kind, Reach};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
-use crate::sys;
+use crate::sys::{self, memory};
+use serde::{Deserialize, Serialize};
 use std::io;
 use std::mem::size_of;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::slice;
 
@@ -60,11 +62,11 @@ pub(super) struct Row {
     dismissal: Dismissal,
 }
 
-/// How far a worker is. Only the worker moves it on; the parent sets it back before it forks the next one.
+/// How far a worker is. Only the worker moves it on; the parent sets it back before it starts the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(super) enum Post {
-    /// Not forked, or its initialiser runs.
+    /// Not there, or its initialiser runs.
     Starting = 0,
     Ready = 1,
     /// It ends by itself: it has had its share of jobs, the pool closes, or the parent has it ended. It runs no job.
@@ -102,9 +104,20 @@ pub(super) struct Order {
     pub(super) seal: u64,
 }
 
+/// How large a board is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Shape {
+    workers: usize,
+    jobs: usize,
+    args_bytes_max: usize,
+    value_bytes_max: usize,
+}
+
 /// The mapping.
 pub(super) struct Board {
     at: NonNull<u8>,
+    /// What is mapped, where that can be passed on.
+    file: Option<OwnedFd>,
     pub(super) workers: usize,
     pub(super) jobs: usize,
     args_spill: usize,
@@ -121,13 +134,65 @@ unsafe impl Send for Board {}
 unsafe impl Sync for Board {}
 
 impl Board {
-    /// Maps zeroes: no job, no worker.
+    /// Maps zeroes: no job, no worker. For workers that `reach` says.
     pub(super) fn new(
         workers: usize,
         jobs: usize,
         args_bytes_max: usize,
         value_bytes_max: usize,
+        reach: Reach,
     ) -> io::Result<Self> {
+        let shape = Shape {
+            workers,
+            jobs,
+            args_bytes_max,
+            value_bytes_max,
+        };
+        Self::map(shape, |bytes| match reach {
+            Reach::Passed => {
+                let file = memory::memory_file(bytes)?;
+                Ok((memory::map_file(file.as_fd(), 0, bytes)?, Some(file)))
+            }
+            Reach::Forked | Reach::Borrowed => Ok((sys::map_shared(bytes)?, None)),
+        })
+    }
+
+    /// For a worker that was given its pool's board: maps it.
+    ///
+    /// # Errors
+    ///
+    /// The file is not as long as such a board, or there is no room for it here.
+    pub(super) fn borrow(file: BorrowedFd<'_>, shape: Shape) -> io::Result<Self> {
+        Self::map(shape, |bytes| {
+            if memory::len_of(file)? != bytes as u64 {
+                return Err(io::Error::from(io::ErrorKind::InvalidInput));
+            }
+            Ok((memory::map_file(file, 0, bytes)?, None))
+        })
+    }
+
+    /// What such a worker needs. None where there are to be none.
+    pub(super) fn passing(&self) -> Option<(BorrowedFd<'_>, Shape)> {
+        let shape = Shape {
+            workers: self.workers,
+            jobs: self.jobs,
+            args_bytes_max: self.args_spill,
+            value_bytes_max: self.value_spill,
+        };
+        Some((self.file.as_ref()?.as_fd(), shape))
+    }
+
+    /// A board of that shape in what `map` makes of so many bytes.
+    fn map(
+        shape: Shape,
+        map: impl FnOnce(usize) -> io::Result<(NonNull<u8>, Option<OwnedFd>)>,
+    ) -> io::Result<Self> {
+        let Shape {
+            workers,
+            jobs,
+            args_bytes_max,
+            value_bytes_max,
+        } = shape;
         let too_large =
             || io::Error::new(io::ErrorKind::InvalidInput, "larger than an address space");
         let spill = |bytes: usize| {
@@ -146,8 +211,10 @@ impl Board {
             .and_then(|spills| spills.checked_add(spills_at))
             .filter(|bytes| isize::try_from(*bytes).is_ok())
             .ok_or_else(too_large)?;
+        let (at, file) = map(bytes)?;
         Ok(Self {
-            at: sys::map_shared(bytes)?,
+            at,
+            file,
             workers,
             jobs,
             args_spill,
@@ -376,7 +443,7 @@ impl Drop for Board {
 impl Row {
     /// For the parent: nobody has the row.
     pub(super) fn clear(&self) {
-        // Relaxed, everywhere: its worker is forked after this, and the one before is dead.
+        // Relaxed, everywhere: its worker is made after this, and the one before is dead.
         self.post.store(Post::Starting as u32, Ordering::Relaxed);
         self.jobs.store(0, Ordering::Relaxed);
         self.dismissal.lift();
@@ -515,7 +582,7 @@ mod tests {
 
     #[test]
     fn arguments_and_values_do_not_overlap() {
-        let board = Board::new(3, 70, 100_000, 200_000).unwrap();
+        let board = Board::new(3, 70, 100_000, 200_000, Reach::Forked).unwrap();
         let bytes = |job: usize, len: usize| vec![job as u8; len];
         for job in 0..70 {
             let (args, value) = if job % 2 == 0 {
@@ -537,7 +604,7 @@ mod tests {
 
     #[test]
     fn lengths_that_cannot_be_are_refused() {
-        let board = Board::new(1, 1, 1, 1).unwrap();
+        let board = Board::new(1, 1, 1, 1, Reach::Forked).unwrap();
         let mut copied = Vec::new();
         board.value_paper(0).set_payload(Kind::Value, SPILL_MIN);
         assert!(board.copy_value(0, &mut copied).is_some());
@@ -549,7 +616,7 @@ mod tests {
 
     #[test]
     fn wiped_job_has_no_value_and_little_memory() {
-        let board = Board::new(1, 1, 1 << 20, 1 << 20).unwrap();
+        let board = Board::new(1, 1, 1 << 20, 1 << 20, Reach::Forked).unwrap();
         write(board.args_paper(0), &vec![7; 1 << 20]);
         write(board.value_paper(0), &vec![7; 1 << 20]);
         board.wipe(0);
@@ -564,7 +631,7 @@ mod tests {
 
     #[test]
     fn ended_jobs_are_announced_once() {
-        let board = Board::new(1, 130, 1, 1).unwrap();
+        let board = Board::new(1, 130, 1, 1, Reach::Forked).unwrap();
         for job in [0, 63, 64, 129] {
             board.announce(job, || panic!("nobody polls"));
         }
@@ -581,7 +648,7 @@ mod tests {
 
     #[test]
     fn size_beyond_the_address_space_is_an_error() {
-        assert!(Board::new(1, 64, usize::MAX, 1).is_err());
-        assert!(Board::new(1, 64, 1, usize::MAX / 64).is_err());
+        assert!(Board::new(1, 64, usize::MAX, 1, Reach::Forked).is_err());
+        assert!(Board::new(1, 64, 1, usize::MAX / 64, Reach::Forked).is_err());
     }
 }

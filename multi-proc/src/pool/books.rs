@@ -102,7 +102,7 @@ pub(super) struct Ended {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Hand {
     Vacant,
-    /// Somebody is about to fork.
+    /// Somebody is about to start one.
     Hiring,
     At {
         pid: u32,

@@ -8,20 +8,27 @@
 use super::Pool;
 use super::board::Board;
 use super::books::Hand;
-use super::hub::{Hub, PoolEvent, Settings};
+use super::code::Preparation;
+use super::hub::{Hub, PoolEvent, Prepare, Settings};
 use super::lanes::Lanes;
 use super::worker::Share;
 use crate::builder::{GRACE, STUCK_AFTER, check_kernel};
-use crate::function::{Image, Key};
+use crate::function::{Image, Key, encode_args};
+use crate::functions::{Setting, Source};
 use crate::hook;
 use crate::limits::Limits;
 use crate::reap::{self, Reaper};
+use crate::slot::Reach;
 use crate::terms::Terms;
 use crate::threads::OtherThreads;
 use multi_core::ledger::Ledger;
 use multi_core::{BuildError, CancelToken, Event, GroupOptions, Result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::ffi::OsString;
 use std::fmt;
 use std::num::NonZero;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -38,7 +45,7 @@ const BYTES_MAX: usize = 64 << 20;
 const WORKERS_MAX: usize = 2048;
 const QUEUE_MAX: usize = 1 << 20;
 
-/// What can be set of a [`Pool`]; [`fork`](Self::fork) makes it.
+/// What can be set of a [`Pool`]; [`fork`](Self::fork), [`zygote`](Self::zygote) or [`spawn`](Self::spawn) makes it.
 ///
 /// ```
 /// use multi_proc::Pool;
@@ -65,6 +72,8 @@ pub struct PoolBuilder {
     grace: Duration,
     stuck_after: Duration,
     limits: Option<Limits>,
+    in_worker: Option<Result<Prepare, String>>,
+    program: Setting,
     settings: Settings,
 }
 
@@ -78,6 +87,8 @@ impl PoolBuilder {
             grace: GRACE,
             stuck_after: STUCK_AFTER,
             limits: None,
+            in_worker: None,
+            program: Setting::default(),
             settings: Settings {
                 args_bytes_max: BYTES_MAX,
                 share: Share {
@@ -86,6 +97,7 @@ impl PoolBuilder {
                     resident_bytes: None,
                 },
                 in_worker: None,
+                source: None,
             },
         }
     }
@@ -181,8 +193,125 @@ impl PoolBuilder {
     /// # Ok::<(), multi_proc::BoxError>(())
     /// ```
     pub fn in_worker(mut self, prepare: impl Fn() -> Result + Send + Sync + 'static) -> Self {
-        self.settings.in_worker = Some(Box::new(prepare));
+        self.in_worker = Some(Ok(Prepare::Closure(Box::new(prepare))));
         self
+    }
+
+    /// As [`in_worker`](Self::in_worker), with a function and its arguments, which workers of every kind can be given. It stands in the place
+    /// of a closure set before.
+    ///
+    /// ```
+    /// use multi_proc::Pool;
+    /// use std::sync::OnceLock;
+    ///
+    /// static GREETING: OnceLock<String> = OnceLock::new();
+    ///
+    /// fn main() -> multi_proc::Result {
+    ///     multi_proc::init();
+    ///     let learn = |greeting| Ok(GREETING.set(greeting)?);
+    ///     let pool = Pool::builder().workers(1).in_worker_fn(learn, "good day".to_owned()).zygote()?;
+    ///     let greet = |name: String| Ok(format!("{}, {name}", GREETING.get().ok_or("not learnt")?));
+    ///     assert_eq!(pool.call(greet, "Ada".to_owned())?, "good day, Ada");
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn in_worker_fn<A>(mut self, prepare: fn(A) -> Result, args: A) -> Self
+    where
+        A: Serialize + DeserializeOwned,
+    {
+        let function = Preparation::of(prepare).map_err(|error| error.to_string());
+        let args = encode_args(&args).map_err(|error| error.to_string());
+        let prepare = function.and_then(|function| Ok(Prepare::Function(function, args?)));
+        self.in_worker = Some(prepare);
+        self
+    }
+
+    /// As [`Builder::env`](crate::Builder::env), for the workers of [`spawn`](Self::spawn).
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.program.set(name, Some(value.into()));
+        self
+    }
+
+    /// As [`Builder::env_pass`](crate::Builder::env_pass), for the workers of [`spawn`](Self::spawn).
+    pub fn env_pass(mut self, name: impl Into<OsString>) -> Self {
+        self.program.set(name, None);
+        self
+    }
+
+    /// As [`Builder::env_clear`](crate::Builder::env_clear), for the workers of [`spawn`](Self::spawn).
+    pub fn env_clear(mut self) -> Self {
+        self.program.is_env_clear = true;
+        self
+    }
+
+    /// As [`Builder::program`](crate::Builder::program), for the workers of [`spawn`](Self::spawn).
+    pub fn program(mut self, path: impl Into<PathBuf>) -> Self {
+        self.program.program = Some(path.into());
+        self
+    }
+
+    /// Makes the pool, whose workers are children of a zygote, a copy of this program as it was when [`init`](crate::init) was called, or is now
+    /// if it was not: see [`Builder::zygote`](crate::Builder::zygote).
+    ///
+    /// Such workers have nothing of what the program did since, so that no promise is needed, whatever its threads hold and whenever a worker
+    /// is replaced: no descriptor, no memory, but what the pool passes to them. All end with the zygote, and that with this process.
+    ///
+    /// ```
+    /// fn main() -> multi_proc::Result {
+    ///     multi_proc::init();
+    ///     let busy = std::thread::spawn(|| std::thread::sleep(std::time::Duration::from_millis(5)));
+    ///     let pool = multi_proc::Pool::builder().workers(2).zygote()?;
+    ///     assert_eq!(pool.map(|n: u64| Ok(n * n), 0..5)?, [0, 1, 4, 9, 16]);
+    ///     busy.join().unwrap();
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] where there is no zygote and none can be made, because the program has several threads by now; where an option makes no
+    /// sense (what [`in_worker`](Self::in_worker) captures does not exist there: [`in_worker_fn`](Self::in_worker_fn)); and as for
+    /// [`fork`](Self::fork).
+    pub fn zygote(mut self) -> Result<Pool, BuildError> {
+        self.program.check_plain("zygote", "pool")?;
+        self.check_functions()?;
+        self.settings.source = Some(Source::zygote()?);
+        self.make()
+    }
+
+    /// Makes the pool, whose workers are executions of this program: [`init`](crate::init), the first call of its `main`, then does a worker's
+    /// work instead of returning.
+    ///
+    /// They inherit what [`Builder::spawn`](crate::Builder::spawn) says and are given what the pool passes to them; no promise is needed. One that is
+    /// replaced takes some milliseconds to begin.
+    ///
+    /// ```
+    /// fn main() -> multi_proc::Result {
+    ///     multi_proc::init();
+    ///     let pool = multi_proc::Pool::builder().workers(2).env("MODE", "slow").spawn()?;
+    ///     assert_eq!(pool.call(|name: String| Ok(std::env::var(name)?), "MODE".to_owned())?, "slow");
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] where `init` was not called; where the program may do more than whoever executes it; where an option makes no sense (what
+    /// [`in_worker`](Self::in_worker) captures does not exist there: [`in_worker_fn`](Self::in_worker_fn)); or as for [`fork`](Self::fork).
+    pub fn spawn(mut self) -> Result<Pool, BuildError> {
+        self.check_functions()?;
+        self.settings.source = Some(Source::executing(&self.program, "pool")?);
+        self.make()
+    }
+
+    fn check_functions(&self) -> Result<(), BuildError> {
+        if !matches!(self.in_worker, Some(Ok(Prepare::Closure(_)))) {
+            return Ok(());
+        }
+        Err(BuildError::new(
+            "in_worker takes a closure of this process, which workers that are not forked from it do not have; give a function and its arguments by \
+             in_worker_fn, or make the pool by fork()",
+        ))
     }
 
     /// Makes the pool, whose workers are forked copies of this process, now and whenever one is replaced.
@@ -201,7 +330,16 @@ impl PoolBuilder {
     ///
     /// [`BuildError`] where an option makes no sense, or the system has no process, shared memory or descriptors left.
     pub unsafe fn fork(self) -> Result<Pool, BuildError> {
+        self.program.check_plain("fork", "pool")?;
+        self.make()
+    }
+
+    fn make(mut self) -> Result<Pool, BuildError> {
         self.options.check()?;
+        self.settings.in_worker = self
+            .in_worker
+            .transpose()
+            .map_err(|why| BuildError::new(format!("in_worker_fn: {why}")))?;
         let workers = self
             .workers
             .unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZero::get));
@@ -221,23 +359,35 @@ impl PoolBuilder {
         check_kernel()?;
         hook::install();
         let jobs = workers + queue;
-        let (args_max, value_max) = (self.settings.args_bytes_max, self.settings.share.value_bytes_max);
-        let board = Board::new(workers, jobs, args_max, value_max);
+        let (args_max, value_max) = (
+            self.settings.args_bytes_max,
+            self.settings.share.value_bytes_max,
+        );
+        let reach = match self.settings.source {
+            Some(_) => Reach::Passed,
+            None => Reach::Forked,
+        };
+        let board = Board::new(workers, jobs, args_max, value_max, reach);
         let board = board.map_err(|error| {
             BuildError::new(format!(
                 "no shared memory for {jobs} jobs with args_bytes_max {args_max} and value_bytes_max {value_max}: {error}; lower \
                  them or the queue, or raise the limit of address space (ulimit -v)"
             ))
         })?;
-        let lanes = Lanes::new(workers, jobs)
+        let lanes = Lanes::new(workers, jobs, reach)
             .map_err(|error| BuildError::new(format!("no channel to the workers: {error}")))?;
         let key = Key::new().map_err(|error| BuildError::new(format!("no random key: {error}")))?;
         // Once before any fork: it takes the loader's lock.
         Image::here();
-        let reaper = Reaper::new(reap::Settings {
+        // A worker has no value; what there is of arguments lies in the same place.
+        let value_bytes_max = match &self.settings.in_worker {
+            Some(Prepare::Function(_, args)) => args.len(),
+            _ => 0,
+        };
+        let settings = reap::Settings {
             grace: self.grace,
             stuck_after: self.stuck_after,
-            value_bytes_max: 0,
+            value_bytes_max,
             in_child: None,
             other_threads: OtherThreads::Allow,
             terms: self.limits.map(|limits| {
@@ -246,8 +396,8 @@ impl PoolBuilder {
                     ..Terms::default()
                 })
             }),
-        })
-        .map_err(|error| {
+        };
+        let reaper = Reaper::reaching(settings, reach).map_err(|error| {
             BuildError::new(format!(
                 "no descriptor to watch workers by: {error}; raise ulimit -n"
             ))

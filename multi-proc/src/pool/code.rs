@@ -12,8 +12,8 @@ use super::board::{Order, Sheet};
 use crate::function::{FunctionError, FunctionId, Key, Outlet};
 use crate::report;
 use multi_core::{BoxError, Result};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use std::io::{self, Write as _};
 
 /// Where the function of a job leaves what it returned.
@@ -77,9 +77,47 @@ pub(super) fn carry_out(key: &Key, order: Order, args: &[u8], out: &mut Out<'_>)
     if id.seal::<Out<'_>>(key) != order.seal {
         return out.refuse("its place in the pool's shared memory was overwritten".into());
     }
-    // SAFETY: the seal says that `order` made it, for `Out`, in this process or in the one that it is a forked copy of.
+    // SAFETY: the seal says that `order` made it, for `Out`, in a process that has the key: this one, the one that it is a forked copy of, or
+    // the one of the same build that sent the key through a socket.
     if let Err(error) = unsafe { id.call(args, out) } {
         out.refuse(error.into());
+    }
+}
+
+/// What workers do before their first job, as a function that those have, too, which are not forked from this process.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Preparation(FunctionId);
+
+/// What it returned.
+struct Returned(Result);
+
+impl Outlet for Returned {
+    fn take<T: Serialize>(&mut self, returned: Result<T>) {
+        self.0 = returned.map(drop);
+    }
+}
+
+impl Preparation {
+    /// Names `prepare`.
+    ///
+    /// # Errors
+    ///
+    /// It lies in a shared library.
+    pub(super) fn of<A: DeserializeOwned>(prepare: fn(A) -> Result) -> Result<Self, FunctionError> {
+        FunctionId::of::<Returned, A, ()>(prepare).map(Self)
+    }
+
+    /// Calls it.
+    ///
+    /// # Errors
+    ///
+    /// What it returns; that the arguments cannot be decoded.
+    pub(super) fn run(self, args: &[u8]) -> Result {
+        let mut returned = Returned(Ok(()));
+        // SAFETY: `of` made it for `Returned`, in this process, in the one that it is a forked copy of, or in the one of the same build that
+        // sent it in an order, through a socket.
+        unsafe { self.0.call(args, &mut returned) }?;
+        returned.0
     }
 }
 
@@ -87,14 +125,17 @@ pub(super) fn carry_out(key: &Key, order: Order, args: &[u8], out: &mut Out<'_>)
 mod tests {
     use super::*;
     use crate::pool::board::Board;
-    use crate::slot::Kind;
+    use crate::slot::{Kind, Reach};
 
     fn double(n: u32) -> Result<u32> {
         Ok(2 * n)
     }
 
     fn value_of(scribble: impl Fn(&mut Order)) -> (Kind, Vec<u8>) {
-        let (key, board) = (Key::new().unwrap(), Board::new(1, 1, 1, 1).unwrap());
+        let (key, board) = (
+            Key::new().unwrap(),
+            Board::new(1, 1, 1, 1, Reach::Forked).unwrap(),
+        );
         let mut order = order(&key, double).unwrap();
         scribble(&mut order);
         board.set_order(0, order);

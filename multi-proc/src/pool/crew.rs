@@ -4,8 +4,9 @@ use super::board::Post;
 use super::books::{Books, Doom, Entry, Hand};
 use super::hub::Hub;
 use super::word::{Phase, Wake};
-use super::worker;
+use super::{duty, worker};
 use crate::outcome::{End, Settles};
+use crate::reap::Forked;
 use crate::start::{self, Patience};
 use crate::sys;
 use multi_core::ledger::Ticket;
@@ -68,11 +69,7 @@ impl Hub {
                 // The pool is being dropped.
                 Err(_) => return self.lock().crew[index] = Hand::Vacant,
             };
-            let hub = Arc::clone(self);
-            let started = start::start(&self.reaper, Patience::WaitALittle, None, move || {
-                worker::work(&hub.tools(), index, hub.settings.in_worker.as_ref())
-            });
-            match started {
+            match self.start_worker(index) {
                 Ok(forked) => {
                     let mut ticket = ticket;
                     ticket.set_pid(forked.pid);
@@ -85,16 +82,34 @@ impl Hub {
                     };
                     self.reaper.adopt(forked, Box::new(worker));
                 }
-                Err((error, _)) => {
+                Err(kind) => {
                     ticket.withdraw();
                     let mut books = self.lock();
                     books.crew[index] = Hand::Vacant;
-                    books.false_start(TaskErrorKind::Start(error));
+                    books.false_start(kind);
                     drop(books);
                     self.give_up_if_hopeless();
                 }
             }
         }
+    }
+
+    /// Has a process made that works as number `index`.
+    fn start_worker(self: &Arc<Self>, index: usize) -> Result<Forked, TaskErrorKind> {
+        if let Some(source) = &self.settings.source {
+            return duty::start(self, source, index);
+        }
+        let hub = Arc::clone(self);
+        let work = move || {
+            let prepare = hub.settings.in_worker.as_ref();
+            worker::work(
+                &hub.tools(),
+                index,
+                prepare.map(|prepare| move || prepare.run()),
+            )
+        };
+        start::start(&self.reaper, Patience::WaitALittle, None, work)
+            .map_err(|(error, _)| TaskErrorKind::Start(error))
     }
 
     fn next_vacancy(&self) -> Option<usize> {

@@ -1,16 +1,18 @@
-//! What a pool is made of, on both sides of the fork, and how the parent waits.
+//! What a pool is made of, and how the parent waits.
 //!
 //! Nothing here has a thread of its own. Whoever waits for a job looks after the workers as well: collects those who died, gives their
 //! jobs to others, hires new ones.
 
 use super::board::Board;
 use super::books::{Awaits, Books, Ended, Entry, Seat, Terms};
+use super::code::Preparation;
 use super::lanes::Lanes;
 use super::luck::Luck;
 use super::word::Phase;
 use super::worker::{Share, Tools};
 use crate::capture;
 use crate::function::Key;
+use crate::functions::Source;
 use crate::reap::Reaper;
 use crate::report;
 use crate::sync::{AtomicU64, Ordering};
@@ -40,12 +42,28 @@ pub(super) struct Settings {
     pub(super) args_bytes_max: usize,
     pub(super) share: Share,
     pub(super) in_worker: Option<Prepare>,
+    /// Where workers come from, if they are not forked from this process.
+    pub(super) source: Option<Source>,
 }
 
 /// What a worker does before its first job.
-pub(super) type Prepare = Box<dyn Fn() -> Result + Send + Sync>;
+pub(super) enum Prepare {
+    Closure(Box<dyn Fn() -> Result + Send + Sync>),
+    /// With its arguments, as serde writes them.
+    Function(Preparation, Vec<u8>),
+}
 
-/// A pool's parts. Workers have a copy of it; what is shared between them and the parent are the board and the lanes.
+impl Prepare {
+    /// For a worker that is forked from this process.
+    pub(super) fn run(&self) -> Result {
+        match self {
+            Self::Closure(prepare) => prepare(),
+            Self::Function(prepare, args) => prepare.run(args),
+        }
+    }
+}
+
+/// A pool's parts. Workers have a copy of it, or of what [`Tools`] names; shared between them and the parent are the board and the lanes.
 pub(super) struct Hub {
     pub(super) board: Board,
     pub(super) lanes: Lanes,

@@ -3,7 +3,9 @@
 //! A message is the number of a job: a hint that it may be there to take. What a job is says its word. Workers sleep on the usual lane
 //! alone; a job sent on another one is followed by a nudge there, a number that is no job's.
 
-use multi_chan::{Builder, Delivery, Error, Receiver, Sender};
+use crate::slot::Reach;
+use multi_chan::{Builder, Delivery, Descriptors, Error, Receiver, Sender};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 /// Which jobs are taken first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,6 +28,8 @@ const NUDGE: u32 = u32::MAX;
 pub(super) struct Lanes {
     senders: [Sender<u32>; 3],
     ends: Ends,
+    /// For workers that are not forked from this process.
+    passing: Option<[Descriptors; 3]>,
 }
 
 /// The workers' ends of them.
@@ -37,18 +41,38 @@ pub(super) struct Full;
 
 impl Lanes {
     /// Lanes that have room for the messages of so many jobs, old messages that workers died with, and nudges.
-    pub(super) fn new(workers: usize, jobs: usize) -> Result<Self, Error> {
+    pub(super) fn new(workers: usize, jobs: usize, reach: Reach) -> Result<Self, Error> {
+        let is_passed = reach == Reach::Passed;
         let lane = || {
-            Builder::new()
+            let builder = Builder::new()
                 .capacity(2 * (jobs + workers))
-                .delivery(Delivery::AtLeastOnce)
-                .build::<u32>()
+                .delivery(Delivery::AtLeastOnce);
+            if is_passed {
+                builder.in_memfd().build::<u32>()
+            } else {
+                builder.build::<u32>()
+            }
         };
         let [low, usual, high] = [lane()?, lane()?, lane()?];
+        let senders = [low.0, usual.0, high.0];
+        let descriptors = |priority: Priority| senders[priority as usize].descriptors();
+        let [low_fds, usual_fds, high_fds] =
+            [Priority::Low, Priority::Usual, Priority::High].map(descriptors);
         Ok(Self {
-            senders: [low.0, usual.0, high.0],
+            passing: if is_passed {
+                Some([low_fds?, usual_fds?, high_fds?])
+            } else {
+                None
+            },
+            senders,
             ends: Ends([low.1, usual.1, high.1]),
         })
+    }
+
+    /// What a worker that is not forked from this process makes its ends of. None where there are to be no such workers.
+    pub(super) fn passing(&self) -> Option<impl Iterator<Item = BorrowedFd<'_>>> {
+        let lanes = self.passing.as_ref()?;
+        Some(lanes.iter().flat_map(Descriptors::as_fds))
     }
 
     /// For a worker.
@@ -82,6 +106,12 @@ impl Lanes {
 }
 
 impl Ends {
+    /// For a worker that was given what [`Lanes::passing`] says.
+    pub(super) fn attach([a, b, c, d, e, f]: [OwnedFd; 6]) -> Result<Self, Error> {
+        let end = |fds| Receiver::attach(Descriptors::from_fds(fds));
+        Ok(Self([end([a, b])?, end([c, d])?, end([e, f])?]))
+    }
+
     pub(super) fn receiver(&self, priority: Priority) -> &Receiver<u32> {
         &self.0[priority as usize]
     }

@@ -1,4 +1,4 @@
-//! Workers that are forked once and run functions: see [`Pool`].
+//! Workers that are started once and run functions: see [`Pool`].
 
 mod bell;
 mod board;
@@ -7,6 +7,7 @@ mod builder;
 mod code;
 mod crew;
 mod dismissal;
+mod duty;
 mod hub;
 mod jobs;
 mod lanes;
@@ -22,6 +23,8 @@ pub use jobs::{Jobs, TrySpawnError};
 pub use lanes::Priority;
 pub use unordered::MapUnordered;
 
+pub(crate) use duty::Duty;
+
 use hub::Hub;
 use multi_core::ledger::Ledger;
 use multi_core::{
@@ -36,7 +39,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use word::Phase;
 
-/// Processes that are forked once and then run functions, one at a time each.
+/// Processes that are started once and then run functions, one at a time each.
 ///
 /// A job is a function without captures and its argument; both ways values travel by `serde` through shared memory. A job that a worker
 /// dies in is given to another one, so often as [`attempts`](PoolBuilder::attempts) says, and the worker is replaced. What a job
@@ -64,11 +67,14 @@ use word::Phase;
 /// # Ok::<(), multi_proc::BoxError>(())
 /// ```
 ///
+/// Workers are copies of this process ([`fork`](PoolBuilder::fork), as here), or, without a promise of the caller's, a zygote's
+/// ([`zygote`](PoolBuilder::zygote)) or executions of this program ([`spawn`](PoolBuilder::spawn)). It makes no difference to jobs.
+///
 /// [`spawn_fn`](Self::spawn_fn) gives a handle and has its failures reported by [`wait`](Self::wait), too, as a group does;
 /// [`call`](Self::call) and the maps tell their failures to their caller alone. There is no thread of the pool's: whoever waits for a
 /// job, or gives it one, replaces the workers that died meanwhile.
 ///
-/// Dropping the pool cancels its jobs and ends its workers. No worker outlives the process that forked it, however that ends.
+/// Dropping the pool cancels its jobs and ends its workers. No worker outlives the process that made the pool, however that ends.
 ///
 /// # Trade-offs
 ///
@@ -82,7 +88,7 @@ use word::Phase;
 ///
 /// # Fork
 ///
-/// In a worker, and in any other forked child, the pool is its parent's: giving it jobs panics and says so, and dropping it does nothing.
+/// In a forked worker, and in any other forked child, the pool is its parent's: giving it jobs panics and says so, and dropping it does nothing.
 #[must_use = "dropping a pool ends its workers"]
 pub struct Pool {
     hub: Arc<Hub>,

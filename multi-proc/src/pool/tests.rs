@@ -9,6 +9,7 @@ use super::word::{Claim, Phase, Wake};
 use super::worker::Share;
 use crate::function::Key;
 use crate::reap::{self, Reaper};
+use crate::slot::Reach;
 use crate::threads::OtherThreads;
 use multi_core::ledger::Ledger;
 use multi_core::{Event, GroupOptions, TaskErrorKind};
@@ -23,15 +24,15 @@ const MOMENT: Duration = Duration::from_millis(30);
 
 /// A pool with one place, and a worker that is always about to be forked.
 fn hub() -> Arc<Hub> {
-    let reaper = Reaper::new(reap::Settings {
+    let settings = reap::Settings {
         grace: Duration::ZERO,
         stuck_after: HUNG,
         value_bytes_max: 0,
         in_child: None,
         other_threads: OtherThreads::Allow,
         terms: None,
-    })
-    .unwrap();
+    };
+    let reaper = Reaper::reaching(settings, Reach::Forked).unwrap();
     let settings = Settings {
         args_bytes_max: 64,
         share: Share {
@@ -40,9 +41,13 @@ fn hub() -> Arc<Hub> {
             resident_bytes: None,
         },
         in_worker: None,
+        source: None,
     };
-    let board = Board::new(1, 1, 64, 64).unwrap();
-    let (lanes, key) = (Lanes::new(1, 1).unwrap(), Key::new().unwrap());
+    let board = Board::new(1, 1, 64, 64, Reach::Forked).unwrap();
+    let (lanes, key) = (
+        Lanes::new(1, 1, Reach::Forked).unwrap(),
+        Key::new().unwrap(),
+    );
     let maker = Arc::clone(&reaper);
     let event: Arc<dyn Event> = reaper.clone();
     let crew = Ledger::new("pool", GroupOptions::new(), event, move || {

@@ -9,6 +9,7 @@ use crate::kill::{self, KillPoint};
 use crate::{child, sys};
 use multi_chan::SlotRef;
 use multi_core::{Result, panic};
+use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::os::unix::fs::FileExt as _;
@@ -29,7 +30,7 @@ pub(super) struct Tools<'a> {
 }
 
 /// How much a worker does before it is replaced, and how large its answers may be.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Share {
     pub(super) value_bytes_max: usize,
     pub(super) jobs: Option<u64>,

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 /// was stopped meanwhile finds its time over, and the answer in the socket, or about to come from one that was stopped as well.
 const ONCE_MORE: Duration = Duration::from_secs(1);
 /// Descriptors that one message can bring.
-const FDS_MAX: usize = 6;
+const FDS_MAX: usize = 12;
 /// Room for them and the header before them.
 const CONTROL_BYTES: usize = 64;
 

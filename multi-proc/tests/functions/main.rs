@@ -13,6 +13,7 @@ mod support;
 mod death;
 mod init;
 mod passing;
+mod pool;
 mod residue;
 mod values;
 mod zygote;
@@ -33,17 +34,27 @@ pub(crate) fn groups() -> [(&'static str, FnGroup); 2] {
 fn main() -> ExitCode {
     support::sys::no_core_files();
     // Programs that do it wrong.
-    if support::play_if_there(init::BEFORE_INIT) {
+    if support::play_if_there(&[init::BEFORE_INIT, pool::BEFORE_INIT].concat()) {
         return ExitCode::SUCCESS;
     }
     multi_proc::init();
-    if support::play(&[init::SCENES, death::SCENES, passing::SCENES, zygote::SCENES].concat()) {
+    if support::play(
+        &[
+            init::SCENES,
+            death::SCENES,
+            passing::SCENES,
+            pool::SCENES,
+            zygote::SCENES,
+        ]
+        .concat(),
+    ) {
         return ExitCode::SUCCESS;
     }
     let tests = [
         death::TESTS,
         init::TESTS,
         passing::TESTS,
+        pool::TESTS,
         residue::TESTS,
         values::TESTS,
         zygote::TESTS,
