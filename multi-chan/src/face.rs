@@ -37,7 +37,7 @@ fn address(event: &Event) -> usize {
 }
 
 fn chain(address: usize) -> impl Iterator<Item = &'static Entry> {
-    // Both events of a channel are on one page.
+    // Both events of a channel's ring are on one page.
     let first = TABLE.get().map(|table| &table[(address >> 12) % CHAINS]);
     iter::successors(first, |entry| entry.next.get().map(Box::as_ref))
 }
@@ -78,10 +78,12 @@ impl Faces {
         })
     }
 
-    /// Enters them for the events of the channel, which keeps this and will `forget` them. The caller holds the fork
-    /// lock.
-    pub(crate) fn enter(&self, sent: &Event, freed: &Event) {
-        for (event, fd) in [(sent, &self.sent), (freed, &self.freed)] {
+    /// Enters them for the events of the channel, which keeps this and will `forget` them: for receivers one, for senders one or two. The
+    /// caller holds the fork lock.
+    pub(crate) fn enter(&self, sent: &Event, freed: &Event, room: Option<&Event>) {
+        let senders = [Some(freed), room].into_iter().flatten();
+        let all = senders.map(|event| (event, &self.freed));
+        for (event, fd) in all.chain([(sent, &self.sent)]) {
             let entry = free_entry(address(event));
             // Relaxed: read after the address.
             entry
@@ -112,7 +114,7 @@ fn free_entry(address: usize) -> &'static Entry {
 }
 
 /// Takes the entries of a channel's events out.
-pub(crate) fn forget(events: [&Event; 2]) {
+pub(crate) fn forget<'a>(events: impl Iterator<Item = &'a Event>) {
     for address in events.map(address) {
         for entry in chain(address) {
             // Relaxed: nobody else holds the channel any more.

@@ -162,7 +162,8 @@ pub use kill::{KillPoint, kill_at, watch_writes};
 pub use loan::{SlotMut, SlotRef};
 #[cfg(not(loom))]
 pub use message::{
-    BytesReceiver, BytesRef, BytesSender, RecvMessageError, Reserved, SendMessageError, bytes,
+    BytesReceiver, BytesRef, BytesSender, RecvMessageError, Reserved, SendMessageError, Sending,
+    bytes,
 };
 #[cfg(all(not(loom), feature = "serde"))]
 pub use message::{MessageReceiver, MessageRef, MessageSender, messages};

@@ -16,6 +16,8 @@ mod guard;
 pub(crate) mod link;
 mod packet;
 pub(crate) mod recover;
+#[cfg(not(loom))]
+mod sending;
 #[cfg(all(not(loom), feature = "serde"))]
 mod typed;
 
@@ -28,5 +30,7 @@ pub use bytes::{BytesReceiver, BytesSender, bytes};
 pub use error::{RecvMessageError, SendMessageError};
 #[cfg(not(loom))]
 pub use guard::{BytesRef, Reserved};
+#[cfg(not(loom))]
+pub use sending::Sending;
 #[cfg(all(not(loom), feature = "serde"))]
 pub use typed::{MessageReceiver, MessageRef, MessageSender, messages};

@@ -84,7 +84,7 @@ pub struct Readiness<'a> {
 
 impl<'a> Readiness<'a> {
     pub(crate) fn new(case: Case<'a>) -> io::Result<Readiness<'a>> {
-        let Some(face) = face::find(case.event()) else {
+        let Some(face) = face::find(case.main_event()) else {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,
                 "channel was not built as pollable: make it with Builder::pollable(true)",
@@ -125,7 +125,7 @@ impl<'a> Readiness<'a> {
                 "readiness was made before a fork: make one in this process",
             ));
         }
-        let event = self.case.event();
+        let event = self.case.main_event();
         let face = face::find(event).ok_or(io::ErrorKind::Unsupported)?;
         // The order matters: what is written from here on stays, and whoever wrote before is seen below.
         sys::drain(face);
@@ -139,7 +139,10 @@ impl<'a> Readiness<'a> {
 
     fn arm_drained(&mut self) -> io::Result<bool> {
         let core = self.case.core();
-        let moment = self.arm_event(self.case.event());
+        let moment = self.arm_event(self.case.main_event());
+        if let Some(second) = self.case.second_event() {
+            let _ticket = second.arm_poll();
+        }
         self.case.announce();
         core.bury_dead();
         let until = self.watch_lives()?;

@@ -91,8 +91,13 @@ impl Core {
         let header = self.header();
         self.faces
             .get_or_init(|| faces)
-            .enter(&header.sent.0, &header.freed.0);
+            .enter(&header.sent.0, &header.freed.0, self.room());
         Ok(())
+    }
+
+    /// Where senders of messages wait for chunks.
+    fn room(&self) -> Option<&Event> {
+        self.arena.as_ref().map(Arena::room)
     }
 
     pub(crate) fn is_pollable(&self) -> bool {
@@ -501,7 +506,9 @@ impl Core {
 impl Drop for Core {
     fn drop(&mut self) {
         if self.is_pollable() {
-            face::forget([&self.header().sent.0, &self.header().freed.0]);
+            let header = self.header();
+            let events = [Some(&header.sent.0), Some(&header.freed.0), self.room()];
+            face::forget(events.into_iter().flatten());
         }
     }
 }

@@ -171,6 +171,25 @@ impl Arena {
         &self.header().room.0
     }
 
+    /// True if a claim for `bytes` would find neighbouring chunks just now.
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        let count = bytes.max(1).div_ceil(CHUNK);
+        let high = self.high();
+        let mut free = 0;
+        for index in 0..high {
+            // Acquire: from the first to the last, so that whoever sees the first chunk of a run free sees the others, which were
+            // freed before it. Pairs with the exchange in `free_first`.
+            free = match self.word(index).load(Acquire) {
+                0 => free + 1,
+                _ => 0,
+            };
+            if free >= count {
+                return true;
+            }
+        }
+        free + (self.geometry.chunk_count - high) >= count
+    }
+
     /// Claims neighbouring chunks for `bytes`, or nothing if there are none just now.
     ///
     /// The run freed last is tried first, since it is in cache; then those behind the run claimed last, and round to them from the

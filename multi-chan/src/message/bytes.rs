@@ -5,6 +5,7 @@ use crate::builder::Builder;
 use crate::message::error::{RecvMessageError, SendMessageError};
 use crate::message::guard::{BytesRef, Reserved};
 use crate::message::link::Link;
+use crate::message::sending::Sending;
 use crate::pass::{Descriptors, Kind};
 use crate::patience::Patience;
 use crate::table::Sides;
@@ -122,6 +123,20 @@ impl BytesSender {
     /// As [`send`](Self::send), or [`is_full`](SendMessageError::is_full).
     pub fn try_send(&self, bytes: &[u8]) -> Result<(), SendMessageError> {
         Ok(self.link.send(&[bytes], Patience::None)?)
+    }
+
+    /// As [`try_send`](Self::try_send), in the form that [`Select::run`](crate::Select::run) asks for: `None` if there is no room just
+    /// now. The case is [`sending`](Self::sending).
+    pub fn send_now(&self, bytes: &[u8]) -> Option<Result<(), SendMessageError>> {
+        match self.try_send(bytes) {
+            Err(error) if error.is_full() => None,
+            sent => Some(sent),
+        }
+    }
+
+    /// The case of sending a message of up to `bytes` bytes, for a [`Select`](crate::Select) or a poll loop.
+    pub fn sending(&self, bytes: usize) -> Sending<'_> {
+        Sending::new(&self.link, bytes)
     }
 
     /// Sends `bytes`, waiting for room no longer than `limit`.

@@ -176,7 +176,10 @@ impl Link {
             if flags & NO_RECEIVERS != 0 {
                 return Err(Why::Disconnected);
             }
-            if let Some(run) = self.arena.claim(owner, bytes) {
+            // The look after an arming: see `has_room`, and then `claim` sees it, too.
+            if self.arena.has_room(bytes)
+                && let Some(run) = self.arena.claim(owner, bytes)
+            {
                 return Ok(run);
             }
             match wait.step(room) {

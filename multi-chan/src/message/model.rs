@@ -12,9 +12,10 @@ use crate::message::arena::{Arena, Run};
 use crate::message::packet::{Content, Packet};
 use crate::message::recover;
 use crate::model::put_slots;
-use crate::model_memory::{Memory, check};
+use crate::model_memory::{Memory, bound, check};
 use crate::ring::{Nothing, Refused, Ring};
 use crate::trail::Hint;
+use crate::wait::Ticket;
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
@@ -126,6 +127,99 @@ impl Yard {
         self.arena.free(run);
         self.ring.free(claim);
         Some(run.count)
+    }
+
+    /// Sends a message of `chunks` chunks as a select does, without the processes.
+    fn send_by_select(&self, owner: Owner, chunks: usize) {
+        let (freed, room) = (&self.ring.header().freed.0, self.arena.room());
+        let mut slept = false;
+        // For chunks, or for a slot.
+        let mut armed: Option<(bool, Ticket)> = None;
+        loop {
+            let lacks_chunks = !self.arena.has_room(chunks * 4096);
+            if !lacks_chunks {
+                match self.ring.peek_room(&Hint::start()) {
+                    Ok(()) if self.send(owner, chunks) => break,
+                    Ok(()) => continue,
+                    Err(Refused::Full { taker: None }) => {}
+                    // What would be a short sleep.
+                    Err(Refused::Full { .. }) => {
+                        armed = None;
+                        thread::yield_now();
+                        continue;
+                    }
+                    Err(other) => panic!("{other:?}"),
+                }
+            }
+            let event = if lacks_chunks { room } else { freed };
+            match armed.take() {
+                Some((for_chunks, ticket)) if for_chunks == lacks_chunks => {
+                    event.sleep(ticket, None);
+                    slept = true;
+                }
+                _ => {
+                    if slept && lacks_chunks {
+                        self.pass_on_slot();
+                    }
+                    armed = Some((lacks_chunks, event.arm()));
+                }
+            }
+        }
+        self.ring.header().sent.0.post(1);
+        if slept {
+            self.pass_on_slot();
+        }
+    }
+
+    fn pass_on_slot(&self) {
+        let freed = &self.ring.header().freed.0;
+        if freed.is_armed() && self.ring.has_room() {
+            freed.post(1);
+        }
+    }
+
+    /// Sends a run that its owner has, as soon as there is a slot, as a plain sender does.
+    fn send_run(&self, owner: Owner, run: Run) {
+        let freed = &self.ring.header().freed.0;
+        let mut ticket = None;
+        let mut slept = false;
+        let claim = loop {
+            match self.ring.claim_room(owner, &Hint::start()) {
+                Ok(claim) => break claim,
+                Err(Refused::Full { taker: None }) => match ticket.take() {
+                    None => ticket = Some(freed.arm()),
+                    Some(ticket) => {
+                        freed.sleep(ticket, None);
+                        slept = true;
+                    }
+                },
+                Err(Refused::Full { .. }) => thread::yield_now(),
+                Err(other) => panic!("{other:?}"),
+            }
+        };
+        let words = Packet::of_run(run, run.count as usize * 4096);
+        self.ring.write_words(claim, words);
+        self.ring.publish(claim);
+        self.ring.header().sent.0.post(1);
+        if slept {
+            self.pass_on_slot();
+        }
+    }
+
+    /// Receives a message, waiting for one.
+    fn await_message(&self) {
+        let header = self.ring.header();
+        let mut ticket = None;
+        while self.recv(OTHER).is_none() {
+            match ticket.take() {
+                None => ticket = Some(header.sent.0.arm()),
+                Some(_) if self.ring.peek(&Hint::start()) != Err(Nothing::Empty) => {
+                    thread::yield_now();
+                }
+                Some(ticket) => header.sent.0.sleep(ticket, None),
+            }
+        }
+        header.freed.0.post(1);
     }
 
     /// Buries the victim, whose process is dead.
@@ -268,4 +362,52 @@ fn what_a_receiver_dies_with_comes_to_one_beside_it() {
             yard.recv(OTHER);
         },
     );
+}
+
+/// The select is woken for the slot and finds the chunks gone: the wake is the plain sender's.
+#[test]
+fn a_select_that_sends_keeps_no_wake_that_it_cannot_use() {
+    // Who lies down in between is all that matters.
+    check(bound(0, 1), || {
+        const PLAIN: Owner = 3;
+        const SELECT: Owner = 4;
+        let yard = Yard::new(1, 4, Delivery::AtMostOnce);
+        assert!(yard.send(OTHER, 1));
+        let run = yard.arena.claim(PLAIN, 4096).unwrap();
+        let selecting = {
+            let yard = yard.clone();
+            thread::spawn(move || yard.send_by_select(SELECT, 2))
+        };
+        let plain = {
+            let yard = yard.clone();
+            thread::spawn(move || yard.send_run(PLAIN, run))
+        };
+        let held = yard.arena.claim(OTHER, 2 * 4096);
+        yard.await_message();
+        // The plain sender's, if the chunks are taken.
+        yard.await_message();
+        if let Some(held) = held {
+            yard.arena.free(held);
+        }
+        yard.await_message();
+        selecting.join().unwrap();
+        plain.join().unwrap();
+        yard.is_whole();
+    });
+}
+
+#[test]
+fn a_select_that_sends_hears_of_chunks_and_of_slots() {
+    check(bound(1, 2), || {
+        let yard = Yard::new(1, 2, Delivery::AtMostOnce);
+        assert!(yard.send(OTHER, 2));
+        let selecting = {
+            let yard = yard.clone();
+            thread::spawn(move || yard.send_by_select(4, 2))
+        };
+        yard.await_message();
+        yard.await_message();
+        selecting.join().unwrap();
+        yard.is_whole();
+    });
 }

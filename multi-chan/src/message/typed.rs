@@ -7,6 +7,7 @@ use crate::message::error::{RecvMessageError, Refusal, SendMessageError};
 use crate::message::guard::{BytesRef, Reserved};
 use crate::message::link::Link;
 use crate::message::packet::INLINE;
+use crate::message::sending::Sending;
 use crate::pass::{Descriptors, Kind};
 use crate::patience::Patience;
 use crate::table::Sides;
@@ -78,6 +79,35 @@ impl<T: Serialize> MessageSender<T> {
         self.post(value, Patience::None)
     }
 
+    /// As [`try_send`](Self::try_send), in the form that [`Select::run`](crate::Select::run) asks for: `None` if there is no room just
+    /// now. The case is [`sending`](Self::sending).
+    pub fn send_now(&self, value: &T) -> Option<Result<(), SendMessageError>> {
+        match self.try_send(value) {
+            Err(error) if error.is_full() => None,
+            sent => Some(sent),
+        }
+    }
+
+    /// The case of sending `value`, or one whose encoded form is no larger, for a [`Select`](crate::Select) or a poll loop.
+    ///
+    /// # Errors
+    /// [`is_encode`](SendMessageError::is_encode) if the value refuses to be encoded, which is done to find its size.
+    ///
+    /// # Examples
+    /// ```
+    /// let (tx, rx) = multi_chan::messages::<Vec<String>>(1)?;
+    /// let job = vec!["resize".to_owned(), "cat.jpg".to_owned()];
+    /// let room = tx.sending(&job)?;
+    /// let mut select = multi_chan::Select::new();
+    /// select.send(&room);
+    /// select.run(|_| tx.send_now(&job))?;
+    /// assert_eq!(rx.recv()?, job);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn sending(&self, value: &T) -> Result<Sending<'_>, SendMessageError> {
+        Ok(Sending::new(&self.link, encoded_bytes(value)?))
+    }
+
     /// Sends `value`, waiting for room no longer than `limit`.
     ///
     /// # Errors
@@ -94,14 +124,19 @@ impl<T: Serialize> MessageSender<T> {
             Err(cause) => return Err(Refusal::Encode(cause).into()),
         }
         // Counted first, so that it is encoded where it is to lie, and needs no buffer of its own.
-        let size = postcard::ser_flavors::Size::default();
-        let bytes = postcard::serialize_with_flavor(value, size).map_err(Refusal::Encode)?;
+        let bytes = encoded_bytes(value)?;
         // The encoder is the user's code: it may panic, fork, or make fewer or more bytes of the value than it just did.
         let mut room = Reserved::new(&self.link, bytes, patience)?;
         let written = postcard::to_slice(value, &mut room).map_err(Refusal::Encode)?;
         let bytes = written.len();
         room.commit_front_within(bytes, patience)
     }
+}
+
+/// How many bytes the encoded form of a value has.
+fn encoded_bytes<T: Serialize>(value: &T) -> Result<usize, Refusal> {
+    let size = postcard::ser_flavors::Size::default();
+    postcard::serialize_with_flavor(value, size).map_err(Refusal::Encode)
 }
 
 impl<T: DeserializeOwned> MessageReceiver<T> {

@@ -3,9 +3,9 @@
 use crate::chan::{Chan, Receiver, Sender};
 use crate::ends::End;
 use crate::layout::Owner;
-use crate::message::BytesReceiver;
 #[cfg(feature = "serde")]
 use crate::message::MessageReceiver;
+use crate::message::{BytesReceiver, Sending};
 use crate::plain::Plain;
 use crate::ring::{Nothing, Refused};
 use crate::spsc::{SharedReceiver, SharedSender};
@@ -44,10 +44,40 @@ pub(crate) trait Waitable {
     /// True if senders wait for a receiver, and not for room.
     fn is_rendezvous(&self) -> bool;
 
+    /// What is posted when the operation may be possible, as the last look found it.
+    fn event(&self, way: Way) -> &Event {
+        main_event(self.core(), way)
+    }
+
+    /// A second event, where two together make the operation possible.
+    fn second_event(&self) -> Option<&Event> {
+        None
+    }
+
+    /// After a sleep that brought a wake which may have been for somebody else: passes it on if the last look found that it is of no use
+    /// here.
+    fn pass_on_unused(&self) {}
+
+    /// Passes on a wake that may have been for somebody else, if there is still cause for it.
+    fn pass_on(&self, way: Way) {
+        let event = main_event(self.core(), way);
+        if event.is_armed() && self.look(way) == Look::Ready {
+            event.post(if self.is_rendezvous() { ALL } else { 1 });
+        }
+    }
+
     /// `Some` if posters make no fence between what they do and their look at the event, so that a ticket is good for a long sleep
     /// only after a moment (`spsc/README.md`).
     fn standing(&self) -> Option<&Standing> {
         None
+    }
+}
+
+/// The event of a side.
+fn main_event(core: &Core, way: Way) -> &Event {
+    match way {
+        Way::Recv => &core.header().sent.0,
+        Way::Send => &core.header().freed.0,
     }
 }
 
@@ -67,12 +97,23 @@ impl<'a> Case<'a> {
         self.end.core()
     }
 
-    /// What is posted when the operation may be possible.
+    /// What is posted when the operation may be possible, as the last look found it.
     pub(crate) fn event(self) -> &'a Event {
-        match self.way {
-            Way::Recv => &self.core().header().sent.0,
-            Way::Send => &self.core().header().freed.0,
-        }
+        self.end.event(self.way)
+    }
+
+    /// The event of its side, to which the side's eventfd belongs.
+    pub(crate) fn main_event(self) -> &'a Event {
+        main_event(self.core(), self.way)
+    }
+
+    /// A second event that poll loops arm, too.
+    pub(crate) fn second_event(self) -> Option<&'a Event> {
+        self.end.second_event()
+    }
+
+    pub(crate) fn pass_on_unused(self) {
+        self.end.pass_on_unused();
     }
 
     pub(crate) fn look(self) -> Look {
@@ -98,12 +139,8 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// Passes on a wake that may have been for somebody else, if there is still cause for it.
     pub(crate) fn pass_on(self) {
-        let event = self.event();
-        if event.is_armed() && self.look() == Look::Ready {
-            event.post(if self.end.is_rendezvous() { ALL } else { 1 });
-        }
+        self.end.pass_on(self.way);
     }
 }
 
@@ -153,7 +190,7 @@ impl<T: Plain> End<T> {
         }
     }
 
-    fn look_send(&self) -> Look {
+    pub(crate) fn look_send(&self) -> Look {
         let (ring, core, hint) = self.parts();
         if core.flags() & (CLOSED | NO_RECEIVERS) != 0 {
             return Look::Ready;
@@ -171,7 +208,8 @@ impl<T: Plain> End<T> {
 /// [`spsc::SharedReceiver`](crate::spsc::SharedReceiver).
 pub trait RecvSide: sealed::Receiving {}
 
-/// What a [`Select`](crate::Select) can send to: a [`Sender`], a [`Chan`] or a [`spsc::SharedSender`](crate::spsc::SharedSender).
+/// What a [`Select`](crate::Select) can send to: a [`Sender`], a [`Chan`], a [`spsc::SharedSender`](crate::spsc::SharedSender), or a
+/// [`Sending`] of a channel of messages.
 pub trait SendSide: sealed::Sending {}
 
 #[expect(unnameable_types, reason = "seals the traits above")]
@@ -220,6 +258,17 @@ impl<T: Plain> sealed::Receiving for SharedReceiver<'_, T> {
 impl<T: Plain> SendSide for SharedSender<'_, T> {}
 
 impl<T: Plain> sealed::Sending for SharedSender<'_, T> {
+    fn case(&self) -> sealed::Handle<'_> {
+        sealed::Handle(Case {
+            end: self,
+            way: Way::Send,
+        })
+    }
+}
+
+impl SendSide for Sending<'_> {}
+
+impl sealed::Sending for Sending<'_> {
     fn case(&self) -> sealed::Handle<'_> {
         sealed::Handle(Case {
             end: self,

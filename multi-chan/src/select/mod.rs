@@ -26,8 +26,9 @@ use turn::Turn;
 /// sleeps, and hears of deaths, as `recv` does, on all its channels at once; wakes that it got and did not
 /// use it passes on. A send to a rendezvous (capacity 0) is ready when a receiver waits.
 ///
-/// Channels of messages of any size are received from like others; sending to one is no case, since whether there is room
-/// depends on the message.
+/// Channels of messages of any size are received from like others. Whether there is room for a message depends on its size, so the case
+/// of sending one is a [`Sending`](crate::Sending) of so many bytes. The sides of a channel with one sender and one receiver are
+/// lent to a select ([`spsc::Receiver::shared`](crate::spsc::Receiver::shared)).
 ///
 /// A select may be used any number of times. Nothing of it is in shared memory: it can be dropped, or its process
 /// killed, at any moment. Up to some 60 channels it sleeps on all of them; of more it looks at the rest

@@ -7,6 +7,7 @@ use crate::readiness::Readiness;
 use crate::sync::spin;
 use crate::sys::{self, PollFd};
 use crate::vigil::{self, Bell, LOOK_ROUND_POLLING};
+use crate::wait::Event;
 use std::io;
 use std::mem;
 use std::os::fd::AsFd;
@@ -95,7 +96,7 @@ impl<'s, 'a> Turn<'s, 'a> {
                 thread::sleep(shorter(Some(AFTER_YOU), self.patience.left()).unwrap_or(AFTER_YOU));
                 continue;
             }
-            if waits && !self.polls && !self.armed {
+            if waits && !self.polls && !self.is_armed() {
                 self.arm();
                 continue;
             }
@@ -178,10 +179,22 @@ impl<'s, 'a> Turn<'s, 'a> {
             .collect()
     }
 
+    /// True if there is a ticket of the event of each case, as the last look at the case found it.
+    fn is_armed(&self) -> bool {
+        let has_bell = |event: &Event| self.bells.iter().any(|bell| ptr::eq(bell.event, event));
+        self.armed && channels(self.cases).all(|case| has_bell(case.event()))
+    }
+
     /// Draws a ticket of every event that has none, each once: a second arming would turn back the first.
     fn arm(&mut self) {
-        self.armed = true;
+        if mem::replace(&mut self.armed, true) {
+            // A case waits for another event than before.
+            self.bells.clear();
+        }
         for case in channels(self.cases) {
+            if self.sleeps > 0 {
+                case.pass_on_unused();
+            }
             let event = case.event();
             if self.bells.iter().any(|bell| ptr::eq(bell.event, event)) {
                 continue;

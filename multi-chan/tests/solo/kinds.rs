@@ -95,9 +95,9 @@ pub(crate) fn loans() -> Vec<Scene<Ours>> {
 }
 
 /// The plain operations, on any kind.
-pub(crate) fn operations<S: Subject>(names: [&'static str; 4]) -> Vec<Scene<S>> {
+pub(crate) fn operations<S: Subject>(names: [&'static str; 4]) -> [Scene<S>; 4] {
     let [send, send_full, recv, recv_empty] = names;
-    vec![
+    [
         Scene {
             name: send,
             sleepers: Some((Side::Receiver, 1)),
@@ -421,6 +421,46 @@ impl<const BYTES: usize, const AGAIN: bool> Subject for Letters<BYTES, AGAIN> {
 
     fn left_over(&self) -> usize {
         self.tx.arena_used()
+    }
+}
+
+/// The same, sent by a select.
+pub(crate) struct Posted<const BYTES: usize>(Letters<BYTES, false>);
+
+impl<const BYTES: usize> Subject for Posted<BYTES> {
+    fn new(capacity: usize) -> Self {
+        Posted(Letters::new(capacity))
+    }
+
+    fn send(&self, message: Message, limit: Option<Duration>) -> Tried<()> {
+        if limit.is_some() {
+            return self.0.send(message, limit);
+        }
+        let letter = Letters::<BYTES, false>::letter(message);
+        let room = self.0.tx.sending(BYTES);
+        let mut select = Select::new();
+        select.send(&room);
+        tried!(select.run(|_| self.0.tx.send_now(&letter)), is_full)
+    }
+
+    fn recv(&self, limit: Option<Duration>) -> Tried<Message> {
+        self.0.recv(limit)
+    }
+
+    fn state(&self) -> String {
+        self.0.state()
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.0.is_closed()
+    }
+
+    fn left_over(&self) -> usize {
+        self.0.left_over()
     }
 }
 

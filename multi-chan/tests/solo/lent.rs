@@ -252,7 +252,7 @@ fn a_one_to_one_case_times_out_and_not_early() {
         }
         assert_eq!(select.run(|_| rx.recv_now()), Ok(9));
     });
-    for _ in 0..800 {
+    for _ in 0..300 {
         sleeper.signal(libc::SIGUSR1);
         pause_us(100);
     }

@@ -5,7 +5,7 @@ use crate::chaos::Wire;
 use crate::support::Random;
 use crate::wires::goes_on;
 use multi_chan::{
-    BytesReceiver, BytesSender, Exposed, MessageReceiver, MessageSender, bytes, messages,
+    BytesReceiver, BytesSender, Exposed, MessageReceiver, MessageSender, Select, bytes, messages,
 };
 use std::time::Duration;
 
@@ -55,8 +55,14 @@ impl Wire for Letters {
     fn send(&mut self, life: u64, number: u64, random: &mut Random) -> u64 {
         let message = words(random, life, number);
         let letter: Vec<u8> = message.iter().flat_map(|word| word.to_le_bytes()).collect();
-        let sent = match random.below(5) {
+        let sent = match random.below(6) {
             0 => self.tx.try_send(&letter).is_ok(),
+            3 => {
+                let room = self.tx.sending(letter.len());
+                let mut select = Select::new();
+                select.send(&room);
+                select.run(|_| self.tx.send_now(&letter)).is_ok()
+            }
             1 => {
                 let limit = Duration::from_micros(random.below(300));
                 self.tx.send_timeout(&letter, limit).is_ok()

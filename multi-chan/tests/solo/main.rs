@@ -31,6 +31,7 @@ mod report;
 mod scenes;
 mod scribble;
 mod select;
+mod sending;
 mod spsc;
 mod stage;
 mod support;
@@ -63,6 +64,7 @@ fn main() {
         spsc::TESTS,
         lent::TESTS,
         bytes::TESTS,
+        sending::TESTS,
         scribble::TESTS,
         // Last: once so many processes were on the roll, every sleeper has threads that watch it, and all the rest would take longer.
         inherit::TESTS,

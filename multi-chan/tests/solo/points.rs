@@ -4,7 +4,8 @@
 //! is killed after its first write, in the next run after its second, and so on until it reaches its end.
 
 use crate::kinds::{
-    Again, Lent, Letters, OneToOne, Polled, endings, heirs, legacies, loans, operations, returns,
+    Again, Lent, Letters, OneToOne, Polled, Posted, endings, heirs, legacies, loans, operations,
+    returns,
 };
 use crate::plain_ring::{
     a_plain_ring_hangs_where_a_receiver_is_killed_between_claim_and_free,
@@ -86,6 +87,13 @@ pub(crate) fn trials() -> Vec<Trial> {
         "20 000 bytes: receive, empty",
     ]);
     trials.extend(large.into_iter().map(trial));
+    let [posted, posted_full, ..] = operations::<Posted<20_000>>([
+        "20 000 bytes by a select: send, receiver asleep",
+        "20 000 bytes by a select: send, full",
+        "",
+        "",
+    ]);
+    trials.extend([posted, posted_full].map(trial));
     let again = operations::<Letters<20_000, true>>([
         "20 000 bytes at least once: send, receiver asleep",
         "20 000 bytes at least once: send, full",
