@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 /// A fork that was refused for want of something that others will give back is tried again this often, …
 const TRIES: u32 = 6;
-/// … after this long, and twice as long each time: 126 ms in all.
+/// … after this long, and twice as long each time: 62 ms in all.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 
 /// Whether a shortage is waited out.
