@@ -55,6 +55,7 @@ fn main() -> ExitCode {
         output::TESTS,
         points::TESTS,
         pool::TESTS,
+        pool::workers::TESTS,
         seed_faults::TESTS,
         table::TESTS,
         time::TESTS,
