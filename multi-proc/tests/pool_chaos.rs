@@ -1,7 +1,7 @@
 //! Workers of a pool killed at random while jobs run, and an account of every job.
 //!
-//! `MULTI_CHAOS_KILLS`, `MULTI_CHAOS_JOBS` and `MULTI_CHAOS_MINUTES` make it long; without them it is a second's worth. `MULTI_SEED` gives a
-//! printed seed back.
+//! `MULTI_CHAOS_KILLS`, `MULTI_CHAOS_JOBS` and `MULTI_CHAOS_MINUTES` make it long; without them it is a second's worth of each kind of worker.
+//! `MULTI_CHAOS_MODES` names the kinds, with commas, and `MULTI_SEED` gives a printed seed back.
 
 #![expect(
     clippy::print_stdout,
@@ -11,7 +11,7 @@
 #[path = "support/mod.rs"]
 mod support;
 
-use multi_proc::{Pool, Priority, Result};
+use multi_proc::{BuildError, Pool, PoolBuilder, Priority, Result};
 use std::collections::VecDeque;
 use std::env;
 use std::process::ExitCode;
@@ -28,7 +28,49 @@ const HANDLES: usize = 8;
 /// So long without a job that ends: a hang, on whatever machine.
 const HUNG: Duration = Duration::from_secs(30);
 
+/// How workers are started.
+struct Mode {
+    name: &'static str,
+    make: fn(PoolBuilder) -> std::result::Result<Pool, BuildError>,
+    /// Between two kills: one that is killed before it could begin says nothing of what it leaves behind.
+    pause_us_max: u64,
+    /// Where nothing is said.
+    kills: u64,
+    jobs: u64,
+}
+
+const MODES: [Mode; 3] = [
+    Mode {
+        name: "fork",
+        make: fork,
+        pause_us_max: 3_000,
+        kills: 60,
+        jobs: 4_000,
+    },
+    Mode {
+        name: "zygote",
+        make: PoolBuilder::zygote,
+        pause_us_max: 3_000,
+        kills: 20,
+        jobs: 1_000,
+    },
+    Mode {
+        name: "spawn",
+        make: PoolBuilder::spawn,
+        pause_us_max: 20_000,
+        kills: 20,
+        jobs: 1_000,
+    },
+];
+
+#[expect(unsafe_code, reason = "a pool of forked workers")]
+fn fork(builder: PoolBuilder) -> std::result::Result<Pool, BuildError> {
+    // SAFETY: the other threads hold no lock that a job takes.
+    unsafe { builder.fork() }
+}
+
 fn main() -> ExitCode {
+    multi_proc::init();
     sys::no_core_files();
     let minutes = setting("MULTI_CHAOS_MINUTES", 2);
     support::run(
@@ -110,14 +152,47 @@ impl Account {
 }
 
 fn every_job_is_done_once_whoever_is_killed() {
-    let kills = setting("MULTI_CHAOS_KILLS", 60);
-    let jobs = setting("MULTI_CHAOS_JOBS", 4_000);
     let seed = setting("MULTI_SEED", multi_proc::child_seed()).max(1);
-    println!("\n{kills} kills and {jobs} jobs at least; seed {seed} (give it back as MULTI_SEED)");
-    // What is made once stays: stacks and heaps of threads, the table of processes.
-    round(10, 500, !seed);
-    let before = Residue::count();
-    println!("{}", round(kills, jobs, seed));
+    let wanted = env::var("MULTI_CHAOS_MODES").ok();
+    let is_wanted = |mode: &&Mode| {
+        let wanted = wanted.as_ref();
+        wanted.is_none_or(|names| names.split(',').any(|name| name == mode.name))
+    };
+    println!("\nseed {seed} (give it back as MULTI_SEED)");
+    let threads = Residue::count().threads;
+    let mut names = Vec::new();
+    for mode in MODES.iter().filter(is_wanted) {
+        // What is made once stays: stacks and heaps of threads, the tables of processes.
+        round(mode, 10, 500, !seed);
+        let before = once_alone(threads);
+        let kills = setting("MULTI_CHAOS_KILLS", mode.kills);
+        let jobs = setting("MULTI_CHAOS_JOBS", mode.jobs);
+        println!(
+            "{}: at least {kills} kills and {jobs} jobs: {}",
+            mode.name,
+            round(mode, kills, jobs, seed)
+        );
+        look_for_residue(before);
+        names.push(mode.name);
+    }
+    assert!(!names.is_empty(), "no such kind of worker: {wanted:?}");
+    println!("modes: {}", names.join(","));
+}
+
+/// What there is once threads that have ended are gone.
+fn once_alone(threads: usize) -> Residue {
+    let start = Instant::now();
+    loop {
+        let now = Residue::count();
+        if now.threads == threads {
+            return now;
+        }
+        assert!(start.elapsed() < HUNG, "threads that stay: {now:?}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn look_for_residue(before: Residue) {
     let start = Instant::now();
     let is_as_before = |now: Residue| {
         // Heaps may be in more pieces than before, but not in one more for each death or job.
@@ -135,19 +210,18 @@ fn every_job_is_done_once_whoever_is_killed() {
     }
 }
 
-fn round(kills: u64, jobs: u64, seed: u64) -> String {
+fn round(mode: &Mode, kills: u64, jobs: u64, seed: u64) -> String {
     let start = Instant::now();
     let account = Account::default();
     let builder = Pool::builder()
         .workers(WORKERS)
         .queue(24)
         .attempts(u32::MAX);
-    #[expect(unsafe_code, reason = "a pool of forked workers")]
-    // SAFETY: the other threads hold no lock that a job takes.
-    let pool = unsafe { builder.fork() }.unwrap();
+    let pool = (mode.make)(builder).unwrap();
     thread::scope(|scope| {
         let (pool, account) = (&pool, &account);
-        scope.spawn(move || kill_at_random(pool, account, kills, Random(seed)));
+        let pause_us_max = mode.pause_us_max;
+        scope.spawn(move || kill_at_random(pool, account, kills, pause_us_max, Random(seed)));
         scope.spawn(move || watch(account));
         for caller in 1..=CALLERS {
             let share = jobs / (CALLERS + 1);
@@ -208,11 +282,17 @@ fn watch(account: &Account) {
     }
 }
 
-fn kill_at_random(pool: &Pool, account: &Account, kills: u64, mut random: Random) {
+fn kill_at_random(
+    pool: &Pool,
+    account: &Account,
+    kills: u64,
+    pause_us_max: u64,
+    mut random: Random,
+) {
     // The dead stay in the list until somebody collects them. Numbers come back, but not as soon as that.
     let mut dead = VecDeque::new();
     while account.kills.load(Relaxed) < kills {
-        thread::sleep(Duration::from_micros(random.below(3_000)));
+        thread::sleep(Duration::from_micros(random.below(pause_us_max)));
         let mut pids = pool.worker_pids();
         pids.retain(|pid| !dead.contains(pid));
         if pids.is_empty() {

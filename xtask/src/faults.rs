@@ -62,7 +62,7 @@ pub(crate) struct Chaos {
     /// Whose processes
     #[arg(value_enum, default_value_t = Victims::Chan)]
     victims: Victims,
-    /// How many processes to kill [default: 10000 of channels, 2000 of a pool]
+    /// How many processes to kill [default: 10000 of channels, 2000 of a pool of each kind]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     kills: Option<u64>,
     /// How many jobs a pool is to do at least [default: 100000]
@@ -74,7 +74,7 @@ pub(crate) struct Chaos {
     /// The seed that an earlier run printed
     #[arg(long)]
     seed: Option<u64>,
-    /// Kinds of channels, with commas, as the last line of a run names them [default: all]
+    /// Kinds of channels, or of a pool's workers, with commas, as the last line of a run names them [default: all]
     #[arg(long)]
     modes: Option<String>,
 }
@@ -84,9 +84,6 @@ pub(crate) fn chaos(workspace: &Workspace, wanted: &Chaos) -> Result<Verdict> {
     let is_pool = wanted.victims == Victims::Pool;
     if !is_pool && wanted.jobs.is_some() {
         return Err("channels do no jobs: --jobs is for `cargo xtask chaos pool`".into());
-    }
-    if is_pool && wanted.modes.is_some() {
-        return Err("a pool has no kinds: --modes is for `cargo xtask chaos chan`".into());
     }
     let kills = wanted.kills.unwrap_or(if is_pool { 2_000 } else { 10_000 });
     let mut settings = vec![("MULTI_CHAOS_KILLS", kills.to_string())];

@@ -2,7 +2,7 @@
 
 use crate::support::{self, Test, sys};
 use crate::tests;
-use multi_proc::{Group, Result};
+use multi_proc::{Group, Pool, Result};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -209,6 +209,17 @@ fn copy_of_the_program_serves_and_another_build_does_not() {
         "{error}"
     );
     assert!(group.wait().is_err());
+
+    let pool = Pool::builder().workers(1).program(&copy.0).spawn().unwrap();
+    let error = pool
+        .call(|()| -> Result { panic!("it began") }, ())
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("could not be started: it is another build of the program, "),
+        "{error}"
+    );
 }
 
 /// Plays the scene of a program whose file is replaced while it runs.

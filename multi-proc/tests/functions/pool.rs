@@ -9,6 +9,7 @@ use multi_proc::{
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::FileExt as _;
 use std::process::Stdio;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -31,6 +32,9 @@ pub(crate) const TESTS: &[Test] = &tests![
     workers_know_nothing_of_what_the_program_did,
     missing_init_is_named_for_a_pool,
     program_that_is_none_fails_the_jobs_with_the_reason,
+    program_that_runs_on_before_init_fails_the_jobs_with_the_reason,
+    job_has_a_pool_of_its_own,
+    scribbled_job_is_an_error_and_no_more,
     killed_zygote_fails_the_jobs_with_the_reason,
     killed_parent_leaves_no_worker,
     pools_leave_nothing_behind,
@@ -43,7 +47,7 @@ pub(crate) const SCENES: &[Test] = &tests![
     pool_loses_its_zygote
 ];
 
-pub(crate) const BEFORE_INIT: &[Test] = &tests![pool_without_init];
+pub(crate) const BEFORE_INIT: &[Test] = &tests![pool_without_init, worker_runs_on_before_init];
 
 type Way = (
     &'static str,
@@ -487,6 +491,78 @@ fn program_that_is_none_fails_the_jobs_with_the_reason() {
         error.starts_with("no worker could be started: ") && error.contains("No such file"),
         "{error}"
     );
+}
+
+fn worker_runs_on_before_init() {
+    if std::env::args().len() > 1 {
+        loop {
+            std::thread::park();
+        }
+    }
+    multi_proc::init();
+    let builder = Pool::builder().workers(1).env_pass(support::SCENE);
+    let pool = builder.stuck_after(Duration::from_millis(5)).spawn();
+    println!("{}", pool.unwrap().call(pid, ()).unwrap_err());
+}
+
+fn program_that_runs_on_before_init_fails_the_jobs_with_the_reason() {
+    let (stdout, _) = support::printed_by("worker_runs_on_before_init");
+    assert!(
+        stdout.contains("its process did not come to multi_proc::init() for a long time, and was killed; call that first"),
+        "{stdout}"
+    );
+}
+
+fn sum_in_pools(n: u64) -> Result<u64> {
+    let mut sum = 0;
+    for (_, pool) in pools(2) {
+        sum += pool.map(|n: u64| Ok(n + 1), 0..n)?.iter().sum::<u64>();
+        pool.shutdown()?;
+    }
+    Ok(sum)
+}
+
+fn job_has_a_pool_of_its_own() {
+    for (name, pool) in pools(2) {
+        let sums = pool.map(sum_in_pools, [3, 4]).unwrap();
+        assert_eq!(sums, [12, 20], "{name}");
+    }
+}
+
+/// Writes over the only job's place in the pool's memory, and leaves the rest; returns once `path` exists.
+fn scribble(path: String) -> Result<u32> {
+    let maps = fs::read_to_string("/proc/self/maps")?;
+    // The slot of the worker lies in a file of the same name, and is smaller.
+    let boards = maps.lines().filter_map(|line| {
+        let (start, end) = line.split_once(' ')?.0.split_once('-')?;
+        let [start, end] = [start, end].map(|text| u64::from_str_radix(text, 16));
+        let (start, end) = (start.ok()?, end.ok()?);
+        (line.contains("/memfd:multi-proc") && end - start > 100 << 20).then_some(start)
+    });
+    let memory = fs::File::options().write(true).open("/proc/self/mem")?;
+    for board in boards {
+        // The first page is the head's and the rows'.
+        memory.write_all_at(&[0xff; 2048], board + 4096)?;
+    }
+    wait_for_file(path)
+}
+
+fn scribbled_job_is_an_error_and_no_more() {
+    for way in WAYS {
+        let pool = build(way, Pool::builder().workers(1).queue(0));
+        for _ in 0..3 {
+            let gate = Gate::new(way.0);
+            let error = pool.call(scribble, gate.0.clone()).unwrap_err();
+            assert!(
+                error.to_string().contains("overwritten"),
+                "{}: {error}",
+                way.0
+            );
+            gate.open();
+            assert_eq!(pool.call(|n: u64| Ok(n + 1), 1).unwrap(), 2, "{}", way.0);
+        }
+        assert_eq!(pool.status().deaths, 0, "{}", way.0);
+    }
 }
 
 fn pool_loses_its_zygote() {
