@@ -82,6 +82,8 @@ macro_rules! sending {
         /// Gives the value back if the channel is closed ([`SendError::is_closed`]) or no receiver
         /// is left ([`SendError::is_disconnected`]). Receivers that were killed are noticed at the
         /// latest when the channel is full: before that, a send into free room still succeeds.
+        ///
+        /// In a rendezvous a value whose receiver is killed before it has received it is the next receiver's, or comes back here.
         #[inline]
         pub fn send(&self, value: T) -> Result<(), SendError<T>> {
             self.$end
@@ -116,7 +118,8 @@ macro_rules! sending {
         ///
         /// # Errors
         /// Gives the value back as [`send`](Self::send) does, or with
-        /// [`SendTimeoutError::is_timeout`], never before `limit` has passed.
+        /// [`SendTimeoutError::is_timeout`], never before `limit` has passed. In a rendezvous a value counts as received if a
+        /// living receiver is in the middle of receiving it then.
         pub fn send_timeout(&self, value: T, limit: Duration) -> Result<(), SendTimeoutError<T>> {
             self.$end
                 .send(&value, Patience::for_limit(limit))

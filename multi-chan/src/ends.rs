@@ -10,7 +10,7 @@ use crate::loan::{self, SlotMut, SlotRef};
 use crate::pass::{Arrived, Descriptors, Kind, Label};
 use crate::patience::{Luck, Pace, Patience, Step, Wait};
 use crate::plain::Plain;
-use crate::ring::{Claim, Nothing, Refused, Ring};
+use crate::ring::{Claim, Fate, Nothing, Refused, Ring};
 use crate::robust::ROLL_BYTES;
 use crate::sync::{SeqCst, fence, store_before_look};
 use crate::table::{CLOSED, Core, NO_RECEIVERS, Sides};
@@ -152,9 +152,15 @@ impl<T: Plain> End<T> {
         Ok(Received { value, attempts })
     }
 
-    /// Counts that a claimed message is handed out; returns how often that makes.
-    pub(crate) fn count_attempt(&self, claim: Claim) -> u32 {
-        self.ring.count_attempt(claim)
+    /// Notes that a claimed message is handed out where it lies; returns how often it was. In a rendezvous its sender goes on.
+    pub(crate) fn hand_out(&self, claim: Claim) -> u32 {
+        let attempts = self.ring.count_attempt(claim);
+        if self.capacity == 0 {
+            self.ring.mark_handed_out(claim);
+            // The claim was a SeqCst exchange.
+            self.core.header().freed.0.post(ALL);
+        }
+        attempts
     }
 
     /// Has a claimed message received again.
@@ -202,13 +208,13 @@ impl<T: Plain> End<T> {
         self.claim_room_slowly(owner, patience)
     }
 
-    /// Lets receivers have a claimed slot; in a rendezvous, waits until one has taken it.
+    /// Lets receivers have a claimed slot; in a rendezvous, waits until one has the value.
     #[inline]
     pub(crate) fn publish(&self, claim: Claim, patience: Patience) -> Result<(), Why> {
         self.ring.publish(claim);
         self.core.header().sent.0.post(1);
         if self.capacity == 0 {
-            self.await_taken(claim, patience)
+            self.await_received(claim, patience)
         } else {
             Ok(())
         }
@@ -456,8 +462,11 @@ impl<T: Plain> End<T> {
         }
     }
 
-    /// Waits until a receiver has taken the value, or takes it back.
-    fn await_taken(&self, claim: Claim, patience: Patience) -> Result<(), Why> {
+    /// Waits until a receiver has the value, or takes it back.
+    ///
+    /// What a receiver has claimed and not yet got cannot be taken back. It is there again if that one dies, and then another
+    /// receiver's, or the sender's.
+    fn await_received(&self, claim: Claim, patience: Patience) -> Result<(), Why> {
         let event = &self.core.header().freed.0;
         // A receiver that is waiting already may need a moment to get up.
         let mut wait = Wait::new(
@@ -470,28 +479,37 @@ impl<T: Plain> End<T> {
         );
         let hopeless = matches!(patience, Patience::None) && !self.core.header().sent.0.is_armed();
         loop {
-            if !self.ring.is_untaken(claim) {
-                return Ok(());
-            }
+            let taker = match self.ring.fate(claim) {
+                Fate::Received => return Ok(()),
+                Fate::Offered => None,
+                Fate::Taken { by } => {
+                    // Received in a moment, and perhaps its receiver has looked at the event already.
+                    wait.hurry();
+                    Some(by)
+                }
+            };
             let flags = self.core.flags();
-            let why = if flags & CLOSED != 0 {
+            let why = if taker.is_none() && flags & CLOSED != 0 {
                 Why::Closed
-            } else if flags & NO_RECEIVERS != 0 {
+            } else if taker.is_none() && flags & NO_RECEIVERS != 0 {
                 Why::Disconnected
             } else {
                 match wait.step(event) {
                     Step::Again | Step::Armed => continue,
-                    Step::LookRound if hopeless => Why::Full,
+                    Step::LookRound if hopeless && taker.is_none() => Why::Full,
                     Step::LookRound => {
-                        if wait.is_long() && self.core.bury_dead() {
+                        let stuck = taker.is_some_and(|taker| self.core.is_dead(taker));
+                        if (stuck || wait.is_long()) && self.core.bury_dead() {
                             wait.forget_ticket();
                             continue;
                         }
-                        if self.core.is_gone(Sides::RECEIVER) {
+                        if taker.is_none() && self.core.is_gone(Sides::RECEIVER) {
                             Why::Disconnected
                         } else {
                             match wait.sleep(&self.core, event, Why::Full) {
                                 Ok(()) => continue,
+                                // In the hands of a receiver that lives, and not to be had back.
+                                Err(_) if taker.is_some() => return Ok(()),
                                 Err(_) if matches!(patience, Patience::None) => Why::Full,
                                 Err(why) => why,
                             }
@@ -499,12 +517,11 @@ impl<T: Plain> End<T> {
                     }
                 }
             };
-            return if self.ring.retract(claim) {
+            if self.ring.retract(claim) {
                 self.freed(1);
-                Err(why)
-            } else {
-                Ok(())
-            };
+                return Err(why);
+            }
+            // A receiver was faster, and has it, or dies before.
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! byte
-//!      0  Header ┬ gate: flags, rows_used, dropped           (read by all, written seldom)
+//!      0  Header ┬ gate: flags, rows_used, dropped, ..       (read by all, written seldom)
 //!    128         ├ tail: the next position to send to        (senders)
 //!    256         ├ head: the next position to receive from   (receivers)
 //!    384         ├ sent: event word, receivers sleep on it
@@ -84,6 +84,8 @@ pub(crate) struct Gate {
     pub(crate) returned: AtomicU32,
     /// Messages that died with the receiver that was taking them.
     pub(crate) dropped: AtomicU64,
+    /// In a rendezvous, the lap of the last message that was handed to a user where it lies, doubled, plus one; 0: none was.
+    pub(crate) handed: AtomicU64,
 }
 
 /// The first 640 bytes of the mapping.
@@ -285,6 +287,8 @@ pub(crate) struct Geometry {
     pub(crate) value_offset: usize,
     /// True if a slot begins with a `CountedSlot`.
     pub(crate) redelivers: bool,
+    /// True if senders wait until their values are received.
+    pub(crate) is_rendezvous: bool,
     pub(crate) slots_offset: usize,
     /// Bytes of the whole mapping.
     pub(crate) map_bytes: usize,
@@ -363,6 +367,7 @@ impl Geometry {
             stride,
             value_offset,
             redelivers,
+            is_rendezvous: capacity == 0,
             slots_offset,
             map_bytes,
             arena: None,
@@ -391,6 +396,7 @@ impl Geometry {
             stride: align_of::<Slot>(),
             value_offset: 0,
             redelivers: false,
+            is_rendezvous: false,
             slots_offset: SLOTS_BASE,
             map_bytes,
             arena: None,

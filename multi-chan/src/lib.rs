@@ -31,7 +31,8 @@
 //! - Every value whose `send` returned `Ok` is received once, whole, as long as somebody receives; the
 //!   values of one sender come in order. A receiver that dies with a value in its hands takes it with it
 //!   ([`Receiver::dropped`]), or another receives it again ([`Delivery::AtLeastOnce`]).
-//! - Capacity 0 is a rendezvous: `send` returns only once a receiver has taken the value.
+//! - Capacity 0 is a rendezvous: `send` returns only once a receiver has the value. If that one dies before it has, the value is the next
+//!   receiver's, or the sender's again.
 //! - After [`close`](Sender::close) sends fail and give the value back; receivers drain what is there.
 //! - When nobody is left on the other side, in any process, senders get their value back and receivers
 //!   drain and then hear of it: `is_disconnected`. It makes no difference whether a process dropped

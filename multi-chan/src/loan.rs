@@ -102,7 +102,7 @@ impl<'a, T: Plain> SlotMut<'a, T> {
         }
     }
 
-    /// Sends the message; in a rendezvous, waits until a receiver has taken it.
+    /// Sends the message; in a rendezvous, waits until a receiver has it.
     ///
     /// # Errors
     /// In a rendezvous as [`Sender::send`](crate::Sender::send): the message is taken back then. In a
@@ -204,7 +204,7 @@ impl<'a, T: Plain> SlotRef<'a, T> {
             hold(end.core());
         }
         SlotRef {
-            attempts: end.count_attempt(claim),
+            attempts: end.hand_out(claim),
             panicking: thread::panicking(),
             loan,
         }

@@ -7,11 +7,12 @@ use super::Channel;
 use crate::kill::dies_after;
 use crate::layout::{Owner, Stamp, State, row_of};
 use crate::model_memory::check;
-use crate::ring::Nothing;
+use crate::ring::{Fate, Nothing};
 use crate::sync::{AcqRel, Acquire, AtomicU64, Relaxed};
 use crate::trail::Hint;
 use loom::sync::Arc;
 use loom::thread;
+use std::cell::Cell;
 
 /// The victim's row; survivors have 1 and 2.
 const DEAD: Owner = 5;
@@ -131,6 +132,65 @@ fn a_receiver_may_die_after_any_write_beside_a_sleeping_sender() {
             sending.join().unwrap();
             channel.is_whole();
         });
+    }
+}
+
+impl Channel {
+    /// Offers a value as `End::publish` does in a rendezvous, by a sender who takes it back if it has not been received at
+    /// once; true if it has been.
+    fn offer(&self, value: u64) -> bool {
+        let claim = self.push(value).unwrap();
+        self.ring.header().sent.0.post(1);
+        self.finished();
+        loop {
+            match self.ring.fate(claim) {
+                Fate::Received => return true,
+                Fate::Taken { .. } => {
+                    let ring = self.ring;
+                    self.moment_until(|| !matches!(ring.fate(claim), Fate::Taken { .. }));
+                }
+                Fate::Offered if self.ring.retract(claim) => return false,
+                Fate::Offered => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn a_rendezvous_sender_is_told_the_truth_about_a_receiver_that_dies_after_any_write() {
+    for hands_out in [false, true] {
+        for writes in 1..=WRITES_MAX {
+            check(3, move || {
+                let channel = Channel::new(0);
+                let sender = channel.clone();
+                let sending = thread::spawn(move || sender.offer(7));
+                let seen = Cell::new(false);
+                let ended = dies_after(writes, || {
+                    let Ok(claim) = channel.ring.claim_value(DEAD, &Hint::start()) else {
+                        return;
+                    };
+                    if hands_out {
+                        channel.ring.mark_handed_out(claim);
+                        // The user has it from here on.
+                        seen.set(true);
+                        channel.ring.header().freed.0.post(1);
+                    }
+                    channel.ring.clear(claim);
+                    seen.set(true);
+                    channel.ring.header().freed.0.post(1);
+                });
+                channel.bury();
+                let received = channel.pop().ok();
+                channel.finished();
+                let told = sending.join().unwrap();
+                // It died with its second write, which was the one that made the value its own.
+                let had_it = seen.get() || ended.is_none() && writes == 2;
+                // Told so if one of the two has it, and then only one.
+                assert_eq!(told, had_it || received.is_some(), "{received:?}");
+                assert!(!(had_it && received.is_some()), "received twice");
+                channel.is_whole();
+            });
+        }
     }
 }
 

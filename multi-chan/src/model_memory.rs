@@ -55,6 +55,7 @@ impl Memory {
                 rows_used: AtomicU32::default(),
                 returned: AtomicU32::default(),
                 dropped: AtomicU64::default(),
+                handed: AtomicU64::default(),
             }),
             tail: Line(AtomicU64::default()),
             head: Line(AtomicU64::default()),

@@ -14,6 +14,11 @@ const MAYBE: u32 = 1;
 /// The rest counts how often the bit was raised.
 const RAISED: u32 = 2;
 
+/// `Gate::handed`, if the message of the lap `lap` is the last that was handed out.
+fn handed(lap: u64) -> u64 {
+    lap << 1 | 1
+}
+
 impl<T: Plain> Ring<T> {
     fn returned(&self) -> &AtomicU32 {
         &self.header().gate.0.returned
@@ -25,11 +30,39 @@ impl<T: Plain> Ring<T> {
         self.geometry().redelivers
     }
 
+    /// True if the message of the lap `lap` comes again should its receiver die now.
+    ///
+    /// Other than `redelivers`, it does so in a rendezvous, too, until it is handed out: nobody has seen it, and its sender waits.
+    pub(crate) fn comes_again(&self, lap: u64) -> bool {
+        self.redelivers() || self.geometry().is_rendezvous && !self.was_handed_out(lap)
+    }
+
+    /// In a rendezvous: true if the message of the lap `lap` was handed out where it lies.
+    pub(crate) fn was_handed_out(&self, lap: u64) -> bool {
+        // Acquire: pairs with the Release in `mark_handed_out`.
+        self.header().gate.0.handed.load(Acquire) == handed(lap)
+    }
+
+    /// In a rendezvous: notes that a claimed message is handed out where it lies, so its sender need not wait any longer.
+    pub(crate) fn mark_handed_out(&self, claim: Claim) {
+        // Release: what the receiver did before is seen by the sender. Pairs with the Acquire in `was_handed_out`.
+        self.header()
+            .gate
+            .0
+            .handed
+            .store(handed(claim.lap()), Release);
+    }
+
+    /// True if receivers may have to look behind the head at all.
+    pub(crate) fn looks_behind(&self) -> bool {
+        self.redelivers() || self.geometry().is_rendezvous
+    }
+
     /// True if a look behind the head may find something.
     #[inline]
     pub(crate) fn may_have_returned(&self) -> bool {
         // Relaxed: `claim_returned` looks again; a sleeper's look comes after the fence in `Event::arm`.
-        self.redelivers() && self.returned().load(Relaxed) & MAYBE != 0
+        self.looks_behind() && self.returned().load(Relaxed) & MAYBE != 0
     }
 
     /// Claims the oldest message that has come back.
@@ -75,6 +108,14 @@ impl<T: Plain> Ring<T> {
             index,
             stamp.lap,
         ))
+    }
+
+    /// In a rendezvous: claims the value that was sent as `sent` after it has come back from a dead receiver.
+    #[cold]
+    pub(crate) fn reclaim(&self, sent: Claim) -> Option<Claim> {
+        let slot = self.slot(sent.index());
+        let returned = Stamp::new(sent.lap(), 0, State::Returned).bits();
+        self.seize_returned(sent.owner, sent.index(), slot, returned)
     }
 
     /// How often the message of a slot claimed by `claim_value` was handed out before.
@@ -130,6 +171,9 @@ impl<T: Plain> Ring<T> {
     /// channel has not ended. Always 0 where nothing comes back.
     #[cold]
     pub(crate) fn in_hand(&self) -> usize {
+        if !self.redelivers() {
+            return 0;
+        }
         self.count(|state| matches!(state, State::Taking | State::Returned))
     }
 
@@ -143,9 +187,6 @@ impl<T: Plain> Ring<T> {
     }
 
     fn count(&self, counts: impl Fn(State) -> bool) -> usize {
-        if !self.redelivers() {
-            return 0;
-        }
         self.used_slots()
             .filter(|&(_, _, bits)| Stamp::read(bits).is_some_and(|stamp| counts(stamp.state)))
             .count()

@@ -68,6 +68,17 @@ impl Claim {
     }
 }
 
+/// What became of a value that was sent in a rendezvous.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It waits for a receiver, the first or, after the death of that one, the next.
+    Offered,
+    /// A receiver has claimed it, and nobody has seen it yet.
+    Taken { by: Owner },
+    /// A receiver has it.
+    Received,
+}
+
 /// Slots in a row that this process has claimed together; see *Runs* in `README.md`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Run {
@@ -283,27 +294,43 @@ impl<T: Plain> Ring<T> {
         }
     }
 
-    /// True while the value sent as `sent` lies there and no receiver has claimed it.
-    pub(crate) fn is_untaken(&self, sent: Claim) -> bool {
-        // Acquire: pairs with the receiver's exchange in `seize_value`, so that what the receiver did
-        // before it took the value is seen by who waited for it.
-        let bits = self.slot(sent.place.index).stamp.load(Acquire);
-        bits == Stamp::new(sent.place.lap, 0, State::Full).bits()
+    /// What became of the value that was sent as `sent` in a rendezvous.
+    pub(crate) fn fate(&self, sent: Claim) -> Fate {
+        let lap = sent.place.lap;
+        // Acquire: pairs with the receiver's store in `clear`, so that what the receiver did before it was done with the value
+        // is seen by who waited for it.
+        let stamp = Stamp::read(self.slot(sent.place.index).stamp.load(Acquire));
+        match stamp.filter(|stamp| stamp.lap == lap) {
+            Some(Stamp {
+                state: State::Full, ..
+            }) => Fate::Offered,
+            Some(stamp) if stamp.state == State::Taking && !self.was_handed_out(lap) => {
+                Fate::Taken { by: stamp.owner }
+            }
+            Some(stamp) if stamp.state == State::Returned && !self.was_handed_out(lap) => {
+                Fate::Offered
+            }
+            _ => Fate::Received,
+        }
     }
 
-    /// Takes back the value that was sent as `sent` in a ring of one slot; false if a receiver has it already.
+    /// Takes back the value that was sent as `sent` in a rendezvous; false if a receiver has it, or is about to.
     pub(crate) fn retract(&self, sent: Claim) -> bool {
-        debug_assert_eq!(self.geometry.ring_len, 1);
+        debug_assert!(self.geometry.is_rendezvous);
         let position = sent.position;
         let head = &self.header().head.0;
         // Receivers claim at the head only; this claims at a position. Whoever received the value
         // before this one may not have moved the head yet (or be dead): nobody shall find it two
         // laps behind.
         self.raise(head, position);
-        let Ok(taken) = self.seize_value(sent.owner, position, 1) else {
-            return false;
+        let taken = match self.seize_value(sent.owner, position, 1) {
+            Ok(run) => run.first,
+            Err(_) => match self.reclaim(sent) {
+                Some(claim) => claim,
+                None => return false,
+            },
         };
-        self.clear(taken.first);
+        self.clear(taken);
         self.raise(head, self.geometry().after(position, 1));
         true
     }
@@ -400,8 +427,7 @@ impl<T: Plain> Ring<T> {
         }
         let run_log = self.run_log(place, bits, wanted);
         let taking = Stamp::of_run(place.lap, owner, State::Taking, run_log).bits();
-        // SeqCst: as Release, a rendezvous sender sees what we did before (`is_untaken`), and a survivor
-        // our name before our claim (`sweep`); both load with Acquire. And as in `seize_room`, the claim
+        // SeqCst: as Release, a survivor sees our name before our claim: pairs with the Acquire load in `sweep`. And as in `seize_room`, the claim
         // comes before our look at the event: pairs with the fence in `Event::arm`.
         // Relaxed on failure: another receiver has it.
         if slot

@@ -34,7 +34,9 @@ impl<T: Plain> Ring<T> {
             let freed = Stamp::new(lap_after(stamp.lap), 0, State::Free);
             let after = match stamp.state {
                 State::Busy => Stamp::new(stamp.lap, 0, State::Skip),
-                State::Taking if self.redelivers() => Stamp::new(stamp.lap, 0, State::Returned),
+                State::Taking if self.comes_again(stamp.lap) => {
+                    Stamp::new(stamp.lap, 0, State::Returned)
+                }
                 State::Taking => freed,
                 State::Free | State::Full | State::Skip | State::Sealed | State::Returned => {
                     continue;
@@ -49,14 +51,15 @@ impl<T: Plain> Ring<T> {
             if !still_his() {
                 break;
             }
-            let after = match stamp.state {
-                State::Taking if self.redelivers() && settle(index, bits) => freed,
+            let dies = stamp.state == State::Taking && after.state == State::Free;
+            let after = match after.state {
+                State::Returned if settle(index, bits) => freed,
                 _ => after,
             };
             for nth in (1..run_len).rev() {
                 undone += usize::from(self.undo_in_run(index + nth, stamp, after, &settle));
             }
-            if stamp.state == State::Taking && !self.redelivers() {
+            if dies {
                 settle(index, bits);
             }
             // AcqRel: stands in for the dead owner's publish or free, which were Release.
@@ -68,14 +71,14 @@ impl<T: Plain> Ring<T> {
             {
                 undone += 1;
                 kill::reached(KillPoint::Undone);
-                if stamp.state == State::Taking && !self.redelivers() {
+                if dies {
                     let count = run_len as u64;
                     // Relaxed: a statistic.
                     self.header().gate.0.dropped.fetch_add(count, Relaxed);
                 }
             }
         }
-        if self.redelivers() {
+        if self.looks_behind() {
             // Even if nothing was undone: the dead process may have given a message back and not yet said so,
             // or another survivor may have died just there.
             self.announce_returned();

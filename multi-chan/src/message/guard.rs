@@ -225,7 +225,7 @@ impl<'a> BytesRef<'a> {
         Ok(BytesRef {
             link,
             message,
-            attempts: link.count_attempt(&message),
+            attempts: link.hand_out(&message),
             panicking: thread::panicking(),
             _not_send: PhantomData,
         })

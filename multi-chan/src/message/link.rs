@@ -254,7 +254,7 @@ impl Link {
     #[inline]
     pub(crate) fn acknowledge(&self, message: Claimed) {
         if let Content::Run { run, bytes } = message.content {
-            if self.end.redelivers() {
+            if self.end.ring().comes_again(message.claim.lap()) {
                 // From here on whoever finds us dead frees the run, and before here nobody does.
                 self.end
                     .ring()
@@ -271,9 +271,9 @@ impl Link {
         self.end.give_back(message.claim);
     }
 
-    /// Counts that a message is handed out; returns how often that makes.
-    pub(crate) fn count_attempt(&self, message: &Claimed) -> u32 {
-        self.end.count_attempt(message.claim)
+    /// Notes that a message is handed out where it lies; returns how often it was.
+    pub(crate) fn hand_out(&self, message: &Claimed) -> u32 {
+        self.end.hand_out(message.claim)
     }
 
     /// Receives a message, copied out behind what `to` holds; returns its size.

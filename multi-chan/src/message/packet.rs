@@ -14,7 +14,7 @@ const WORDS: usize = INLINE / 8;
 
 /// In `head`: the bytes are in a run.
 const IN_RUN: u64 = 1;
-/// In `head`: the receiver is done with the message, and frees its run. Where messages come again, and in `TAKING` slots only.
+/// In `head`: the receiver is done with the message, and frees its run. Where messages may come again, and in `TAKING` slots only.
 const ACKNOWLEDGED: u64 = 1 << 63;
 
 /// The value in a slot of a message channel. Only as many words of it as are needed are read and written.

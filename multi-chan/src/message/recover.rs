@@ -13,12 +13,14 @@ const LOOKS: u32 = 100;
 ///
 /// Called before the slot changes, by any number of survivors.
 pub(crate) fn settle(ring: &Ring<()>, arena: &Arena, index: usize, bits: u64) -> bool {
+    // Before the look at the packet: a next receiver, who may have the message by now, would hand it out after we looked.
+    let comes_again = Stamp::read(bits).is_some_and(|stamp| ring.comes_again(stamp.lap));
     let Some(head) = ring.glance::<{ Packet::HEAD_WORDS }>(index, bits) else {
         // Another survivor was faster, and what we say makes no difference.
         return false;
     };
     let acknowledged = Packet::is_acknowledged(head);
-    if (!ring.redelivers() || acknowledged)
+    if (!comes_again || acknowledged)
         && let Some(run) = Packet::run(head, arena)
     {
         arena.free_left(run);

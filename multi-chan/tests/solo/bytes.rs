@@ -191,7 +191,9 @@ fn receivers_killed_at_each_step_leave_the_arena_whole() {
                 let killed = dying_receiver(&rx, point).was_killed();
                 assert!(killed || point == Bumped);
                 kills += u32::from(killed);
-                for number in 1..4 {
+                // A rendezvous keeps what its receiver had not acknowledged.
+                let first = u64::from(capacity > 0 || point != Taken);
+                for number in first..4 {
                     assert_eq!(rx.recv().unwrap(), message(number, 16_000), "{point:?}");
                 }
                 sender.join();

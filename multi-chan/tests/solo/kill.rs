@@ -4,11 +4,12 @@ use crate::support::{Child, fork, pause};
 use multi_chan::KillPoint::{
     self, Armed, Bumped, Buried, Claimed, Freed, HeadMoved, Published, TailMoved, Taken, Undone,
 };
-use multi_chan::{Exposed, Receiver, Sender, channel, kill_at};
+use multi_chan::{Exposed, Receiver, Sender, bytes, channel, kill_at};
 
 crate::tests![
     a_sender_killed_at_each_step_holds_up_nobody,
     a_receiver_killed_at_each_step_costs_its_own_message_at_most,
+    a_rendezvous_sender_whose_receiver_dies_in_the_middle_keeps_its_value,
     a_survivor_killed_while_burying_is_survived,
     the_state_in_words_shows_what_a_dead_sender_left,
 ];
@@ -94,14 +95,57 @@ fn a_receiver_killed_at_each_step_costs_its_own_message_at_most() {
                     kills += u32::from(killed);
                 }
                 drop(tx);
-                let first = u64::from(point != Armed);
+                // In a rendezvous the sender still has what its receiver had not finished taking.
+                let kept = capacity == 0 && point == Taken;
+                let first = u64::from(point != Armed && !kept);
                 let rest: Vec<u64> = rx.iter().collect();
                 assert_eq!(rest, (first..6).collect::<Vec<_>>(), "{point:?} {capacity}");
-                assert_eq!(rx.dropped(), u64::from(point == Taken));
+                assert_eq!(rx.dropped(), u64::from(point == Taken && !kept));
                 sender.join();
             }
             assert!(kills > 0, "{point:?} {capacity}: never reached");
         }
+    }
+}
+
+fn a_rendezvous_sender_whose_receiver_dies_in_the_middle_keeps_its_value() {
+    for _ in 0..ROUNDS {
+        let (tx, rx) = channel::<u64>(0).unwrap();
+        let sender = fork(|| {
+            tx.send(1).unwrap();
+            let error = tx.send(2).unwrap_err();
+            assert!(error.is_disconnected());
+            assert_eq!(error.into_inner(), 2);
+        });
+        dying_receiver(&rx, Taken).killed();
+        assert_eq!((rx.recv(), rx.dropped()), (Ok(1), 0));
+        // Now nobody comes after the one that dies.
+        let last = dying_receiver(&rx, Taken);
+        drop((tx, rx));
+        last.killed();
+        sender.join();
+    }
+    // The same with a message that lies in chunks, which must be there again, and then be freed.
+    for _ in 0..ROUNDS {
+        let (tx, rx) = bytes(0).unwrap();
+        let sender = fork(|| {
+            tx.send(&[1; 9_000]).unwrap();
+            assert!(tx.send(&[2; 9_000]).unwrap_err().is_disconnected());
+            assert_eq!(tx.arena_used(), 0);
+        });
+        let dying_receiver = || {
+            fork(|| {
+                kill_at(Taken);
+                rx.recv().ok();
+            })
+        };
+        dying_receiver().killed();
+        assert_eq!(rx.recv().unwrap(), [1; 9_000]);
+        assert_eq!(rx.dropped(), 0);
+        let last = dying_receiver();
+        drop((tx, rx));
+        last.killed();
+        sender.join();
     }
 }
 

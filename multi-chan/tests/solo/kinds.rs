@@ -62,6 +62,14 @@ pub(crate) fn loans() -> Vec<Scene<Ours>> {
             ..Scene::quiet(1)
         },
         Scene {
+            name: "rendezvous receive in place, senders asleep",
+            sleepers: Some((Side::Sender, 2)),
+            waits_as: Side::Receiver,
+            act: receive,
+            in_hand: 1,
+            ..Scene::quiet(0)
+        },
+        Scene {
             name: "select, empty",
             waits_as: Side::Receiver,
             act: |play, _| {

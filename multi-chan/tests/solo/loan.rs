@@ -18,6 +18,7 @@ crate::tests![
     a_closed_channel_delivers_what_was_reserved_before,
     several_are_held_at_once_and_given_back_in_any_order,
     a_rendezvous_commit_waits_for_its_receiver,
+    a_rendezvous_sender_goes_on_while_its_message_is_read,
     a_sender_killed_with_a_reservation_is_stepped_over,
     a_sender_killed_while_taking_back_is_stepped_over,
     a_receiver_killed_with_a_message_in_hand_costs_that_message,
@@ -176,6 +177,21 @@ fn a_rendezvous_commit_waits_for_its_receiver() {
     tx.close();
     assert!(slot.commit().unwrap_err().is_closed());
     receiver.join();
+}
+
+fn a_rendezvous_sender_goes_on_while_its_message_is_read() {
+    let (tx, rx) = channel::<u64>(0).unwrap();
+    let (answer_tx, answers) = channel::<u64>(0).unwrap();
+    let server = fork(|| {
+        // The client sleeps in its send by then.
+        pause(50);
+        let question = rx.recv_ref().unwrap();
+        let limit = Duration::from_secs(5);
+        answer_tx.send_timeout(2 * *question, limit).unwrap();
+    });
+    tx.send(21).unwrap();
+    assert_eq!(answers.recv(), Ok(42));
+    server.join();
 }
 
 fn a_sender_killed_with_a_reservation_is_stepped_over() {
