@@ -79,7 +79,7 @@
 //! | epoll instances, `io_uring` rings | **one for both**: what a child adds, the parent gets | documented; a child makes its own |
 //! | the group, its spawner, its handles | refuse, and name both processes | a child makes groups of its own |
 //! | cancel tokens of a group, [`shared_token`] | work both ways | a word in shared memory |
-//! | the parent ends, by whatever means | killed, and its children too | `PR_SET_PDEATHSIG`; a child of a thread other than main looks whether the thread or the process ended, with the last real-time signal, which it must not hold back; a task that changes its own user or group unties itself (do that in [`Builder::in_child`]) |
+//! | the parent ends, by whatever means | killed, and its children too | `PR_SET_PDEATHSIG`; a child of a thread other than main looks whether the thread or the process ended, with the last real-time signal, and is killed by a pipe of its parent's should it hold that back; a task of the main thread that changes its own user or group unties itself (do that in [`Builder::in_child`]) |
 //! | SIGTERM, SIGINT, SIGHUP that the parent handles | SIGTERM ends it, the others are ignored | looked up at each fork; a child does not run the parent's handlers |
 //! | other handlers; the signal mask | copied; that of the forking thread | all signals are held back around a fork that could be disturbed |
 //! | alarms (`setitimer`, `timer_create`) | none | the kernel sees to it |
@@ -168,6 +168,8 @@ mod identity;
 #[cfg(not(loom))]
 mod interrupt;
 mod kill;
+#[cfg(not(loom))]
+mod lifeline;
 #[cfg(not(loom))]
 mod limits;
 #[cfg(not(loom))]

@@ -8,6 +8,7 @@
 use crate::capture::{self, Pipes};
 use crate::child::{self, Birth, Handled};
 use crate::identity;
+use crate::lifeline;
 use crate::live::Origin;
 use crate::reap::{Forked, Reaper};
 use crate::stuck;
@@ -155,6 +156,9 @@ where
     let signals = Handled::now();
     let by_main_thread = is_main_thread();
     let parent_pid = reaper.owner.pid();
+    if !by_main_thread {
+        lifeline::prepare();
+    }
     let locks = Locks::take();
     // No handler of the program's runs in a half-made child. Three system calls and two page faults, so only where there are any.
     let mask = (!by_main_thread || signals.any()).then(sys::block_signals);
@@ -167,6 +171,7 @@ where
                 held.release_in_child();
             }
             enter_main_thread();
+            lifeline::enter_child(!by_main_thread);
             capture::enter_child();
             let birth = Birth {
                 settings: &reaper.settings,

@@ -18,6 +18,7 @@ fn main() -> ExitCode {
     let scenes: &[Test] = &tests![
         forks_on_main,
         forks_on_short_thread,
+        forks_deaf_ones_on_threads,
         forks_nested,
         leaves_without_waiting
     ];
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
     let tests: &[Test] = &tests![
         killed_parent_leaves_no_child,
         killed_parent_leaves_no_child_of_a_thread_that_ended,
+        killed_parent_leaves_no_child_that_holds_every_signal_back,
         killed_parent_leaves_no_grandchild,
         parent_that_leaves_leaves_no_child,
     ];
@@ -57,6 +59,25 @@ fn forks_on_short_thread() {
             .join()
             .unwrap();
     }
+    drop(group.wait());
+}
+
+/// One is forked by a thread that lives, one by a thread that has ended; one of these is forked while the other exists.
+fn forks_deaf_ones_on_threads() {
+    let deaf = || {
+        sys::block_all();
+        hang()
+    };
+    let mut group = group();
+    let spawner = group.spawner();
+    std::thread::spawn(move || {
+        multi_core::Spawner::go(&spawner, deaf);
+        hang()
+    });
+    let spawner = group.spawner();
+    std::thread::spawn(move || multi_core::Spawner::go(&spawner, deaf))
+        .join()
+        .unwrap();
     drop(group.wait());
 }
 
@@ -127,6 +148,10 @@ fn killed_parent_leaves_no_child() {
 
 fn killed_parent_leaves_no_child_of_a_thread_that_ended() {
     kill_parents("forks_on_short_thread", 100);
+}
+
+fn killed_parent_leaves_no_child_that_holds_every_signal_back() {
+    kill_parents("forks_deaf_ones_on_threads", 50);
 }
 
 fn killed_parent_leaves_no_grandchild() {

@@ -116,6 +116,10 @@ fn follow(line: &OwnedFd, parent_pid: u32) -> Result<(), String> {
     let received = socket::receive(line.as_fd(), &mut buffer, Patience::None)
         .map_err(|error: io::Error| format!("it found no order: {error}"))?;
     let order = Order::decode(&buffer[..received.len])?;
+    if order.is_by_a_passing_thread() {
+        // The other end is closed with the parent, which sends nothing more. Should this fail, the signal of `die_with_parent` is left.
+        drop(sys::kill_by(line.as_fd()));
+    }
     sys::note_stack_overflows();
     panic::install_hook();
     order.follow(received.fds, parent_pid, &None)

@@ -108,6 +108,11 @@ impl Order {
         self
     }
 
+    /// Whether the thread that started the process may end before its own process does.
+    pub(super) fn is_by_a_passing_thread(&self) -> bool {
+        !self.by_main_thread
+    }
+
     /// Does as told, with the descriptors that came: for a child of `parent` that is here for nothing else. Returns once the outcome is reported.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use crate::identity::Owner;
 use crate::sync::{AtomicPtr, AtomicUsize, Ordering};
 use crate::sys::socket::{self, Patience};
 use crate::sys::{self, Disposition, Exit, Fork};
-use crate::{hook, start};
+use crate::{hook, lifeline, start};
 use multi_core::Usage;
 use std::fmt;
 use std::fs;
@@ -135,6 +135,7 @@ impl Zygote {
                 drop((ours, spare));
                 hook::install();
                 hook::enter_child();
+                lifeline::enter_child(false);
                 // A zygote is killed with its program and by nothing less: what a terminal sends to all of them is held back.
                 sys::die_with_main_thread();
                 if sys::parent_pid() != owner.pid() {

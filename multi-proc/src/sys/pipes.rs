@@ -1,9 +1,13 @@
 //! Pipes, and putting descriptors where a program looks for them.
 
 use super::{check, own};
+use std::fs::File;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 
+/// Of fcntl(2); libc has it for other C libraries only.
+const F_SETSIG: i32 = 10;
 /// The first descriptor that no program takes for a standard stream.
 const FIRST_FREE: RawFd = 3;
 
@@ -40,4 +44,52 @@ pub(crate) fn put_in_place(source: BorrowedFd<'_>, fd: RawFd) -> io::Result<()> 
         check(unsafe { libc::dup2(source.as_raw_fd(), fd) })
     };
     super::retry(put).map(drop)
+}
+
+/// `open` of `/proc/self/fd/<number>`, proc(5): a reading end of this process's own of the pipe that `writer` is the writing end of.
+pub(crate) fn reading_end(writer: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let file = File::open(format!("/proc/self/fd/{}", writer.as_raw_fd()))?;
+    above_streams(file.into())
+}
+
+/// What tells a file from all others that are open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+/// `fstat`, stat(2). Never `EINTR`.
+pub(crate) fn file_id(fd: BorrowedFd<'_>) -> io::Result<FileId> {
+    let mut stat = MaybeUninit::<libc::stat>::zeroed();
+    // SAFETY: `stat` has room for the answer.
+    check(unsafe { libc::fstat(fd.as_raw_fd(), stat.as_mut_ptr()) })?;
+    // SAFETY: all-zero bytes are a stat, and the kernel filled it in.
+    let stat = unsafe { stat.assume_init() };
+    Ok(FileId {
+        device: stat.st_dev,
+        inode: stat.st_ino,
+    })
+}
+
+/// `fcntl(F_SETOWN)`, `fcntl(F_SETSIG)`, `fcntl(F_SETFL, O_ASYNC)`, fcntl(2): has the kernel kill this process when the other end of a pipe's
+/// or a socket's `fd` is closed, or anything comes from there. Holds as long as the descriptor is open. Never `EINTR`.
+pub(crate) fn kill_by(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let own_pid = super::pid() as libc::pid_t;
+    let steps = [
+        (libc::F_SETOWN, own_pid),
+        (F_SETSIG, libc::SIGKILL),
+        (libc::F_SETFL, libc::O_ASYNC),
+    ];
+    for (command, argument) in steps {
+        // SAFETY: takes numbers only.
+        check(unsafe { libc::fcntl(fd.as_raw_fd(), command, argument) })?;
+    }
+    Ok(())
+}
+
+/// `close`, close(2), of a child's copy of what its parent owns. Not retried: the number is free whatever it returns.
+pub(crate) fn close(fd: RawFd) {
+    // SAFETY: the copy of the owner's object in this process is never looked at again.
+    unsafe { libc::close(fd) };
 }

@@ -28,7 +28,8 @@ pub(crate) const SCENES: &[Test] = &tests![
     lets_functions_run_on,
     hangs_by_zygote,
     hangs_by_spawn,
-    hangs_by_spawn_from_a_thread
+    hangs_by_spawn_from_a_thread,
+    hangs_deaf_by_spawn_from_a_thread
 ];
 
 #[expect(unconditional_recursion, reason = "the stack is to overflow")]
@@ -318,16 +319,25 @@ fn hangs_by_spawn() {
     hang_in(&mut Group::builder().spawn().unwrap());
 }
 
-fn hangs_by_spawn_from_a_thread() {
+fn hang_from_a_thread(task: fn(()) -> Result) {
     let mut group = Group::builder().spawn().unwrap();
     std::thread::scope(|s| {
         for _ in 0..2 {
-            s.spawn(|| drop(group.spawn_fn(say_and_hang, ())))
-                .join()
-                .unwrap();
+            s.spawn(|| drop(group.spawn_fn(task, ()))).join().unwrap();
         }
     });
     drop(group.wait());
+}
+
+fn hangs_by_spawn_from_a_thread() {
+    hang_from_a_thread(say_and_hang);
+}
+
+fn hangs_deaf_by_spawn_from_a_thread() {
+    hang_from_a_thread(|()| {
+        sys::block_all();
+        say_and_hang(())
+    });
 }
 
 /// Starts a parent that plays `scene`, and waits until two of its tasks said their process numbers and their parents'.
@@ -363,6 +373,8 @@ fn killed_parent_leaves_neither_task_nor_zygote() {
         ("hangs_by_zygote", 3),
         ("hangs_by_spawn", 2),
         ("hangs_by_spawn_from_a_thread", 2),
+        // Every signal is held back that can be.
+        ("hangs_deaf_by_spawn_from_a_thread", 2),
     ] {
         for round in 0..ROUNDS {
             let (mut parent, pids) = parent(scene);

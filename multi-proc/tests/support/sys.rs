@@ -189,6 +189,16 @@ pub(crate) fn block_termination() {
     unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
 }
 
+/// `pthread_sigmask`, `pthread_sigmask(3)`: has this thread hold every signal back that can be.
+pub(crate) fn block_all() {
+    // SAFETY: an all-zero set is an empty one.
+    let mut all = unsafe { std::mem::zeroed::<libc::sigset_t>() };
+    // SAFETY: writes one set.
+    unsafe { libc::sigfillset(&raw mut all) };
+    // SAFETY: reads `all`.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut()) };
+}
+
 /// A bare `fork` whose child does `work`; whether it had to be ended by an alarm after `patience`.
 pub(crate) fn raw_fork_hangs(patience: Duration, work: impl FnOnce()) -> bool {
     // SAFETY: none: what goes wrong in the child is what the test shows, and the alarm ends it.
