@@ -68,7 +68,7 @@ pub fn add_brief(report: &mut Report, quick: bool) -> Result {
     report.sheets.extend(sheets);
     report.failures.extend(failures);
     report.notes.push(
-        "more of channels: cargo xtask bench chan, of green tasks: cargo xtask bench goro"
+        "more of channels: cargo xtask bench chan, of green tasks: cargo xtask bench goro, of processes: cargo xtask bench proc"
             .to_owned(),
     );
     Ok(())
