@@ -2,16 +2,18 @@
 
 use crate::support::{self, Test, build, group, quick, sys};
 use crate::tests;
-use multi_proc::{Group, OtherThreads, Output, TaskErrorKind};
+use multi_proc::{Group, OtherThreads, Output, TaskErrorKind, shared_token};
 use std::cell::RefCell;
 use std::fs::{self, File};
-use std::io::{Read as _, Seek as _};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::mpsc;
 use std::time::Duration;
 
 pub(crate) const TESTS: &[Test] = &tests![
     what_is_registered_for_the_exit_runs_in_the_parent_alone,
+    captured_values_are_dropped_on_both_sides,
     panic_hook_of_the_program_does_not_run_in_children,
     panic_payload_that_is_no_text_is_named_so,
     descriptors_are_shared_and_ours_end_at_an_exec,
@@ -89,6 +91,39 @@ fn what_is_registered_for_the_exit_runs_in_the_parent_alone() {
     let of_parent = stdout.matches("of the parent dropped").count();
     let of_child = stdout.matches("of the child dropped").count();
     assert_eq!((of_parent, of_child), (1, 1), "{stdout}");
+}
+
+/// Leaves the number of its process in a file when it is dropped.
+struct Signs(PathBuf);
+
+impl Drop for Signs {
+    fn drop(&mut self) {
+        let mut file = File::options();
+        let mut file = file.append(true).create(true).open(&self.0).unwrap();
+        writeln!(file, "{}", std::process::id()).unwrap();
+    }
+}
+
+fn captured_values_are_dropped_on_both_sides() {
+    let name = format!("multi-proc-signed-{}", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    let (signs, gate) = (Signs(path.clone()), shared_token().unwrap());
+    let opened = gate.clone();
+    let mut group = group();
+    let theirs = group.spawn(move || {
+        let _signs = signs;
+        opened.wait();
+        Ok(std::process::id())
+    });
+    let own = std::process::id();
+    // While the task still has its own.
+    assert_eq!(fs::read_to_string(&path).unwrap(), format!("{own}\n"));
+    gate.cancel();
+    let theirs = theirs.join().unwrap();
+    group.wait().unwrap();
+    let signed = fs::read_to_string(&path).unwrap();
+    assert_eq!(signed, format!("{own}\n{theirs}\n"));
+    fs::remove_file(path).unwrap();
 }
 
 fn has_a_panic_hook() {
