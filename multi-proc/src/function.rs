@@ -12,6 +12,7 @@
     reason = "a number becomes a function again, where it was one in the same image"
 )]
 
+use crate::pool;
 use crate::sync::{AtomicPtr, Ordering};
 use crate::sys::{self, image};
 use multi_core::Result;
@@ -273,6 +274,17 @@ impl Key {
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self([sys::random()?, sys::random()?]))
     }
+
+    /// A number that only this key gives to `parts`.
+    pub(crate) fn seal(&self, parts: &[&[u8]]) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.0.iter().for_each(|word| hasher.write_u64(*word));
+        for part in parts {
+            hasher.write_usize(part.len());
+            hasher.write(part);
+        }
+        hasher.finish()
+    }
 }
 
 impl fmt::Debug for Key {
@@ -295,9 +307,9 @@ where
     let function = ptr::with_exposed_provenance::<()>(function);
     // SAFETY: the caller says what it is the address of.
     let function = unsafe { transmute::<*const (), fn(A) -> Result<T>>(function) };
-    let returned = match postcard::from_bytes(args) {
+    let returned = match pool::explained(|| postcard::from_bytes(args)) {
         Ok(args) => function(args),
-        Err(error) => Err(ArgsError::new::<A>("be decoded", error).into()),
+        Err((_, why)) => Err(ArgsError::new::<A>("be decoded", why).into()),
     };
     outlet.take(returned);
 }
@@ -308,7 +320,8 @@ where
 ///
 /// Their own `Serialize` refuses, or a type that postcard does not know.
 pub(crate) fn encode_args<A: Serialize>(args: &A) -> Result<Vec<u8>, ArgsError> {
-    postcard::to_stdvec(args).map_err(|error| ArgsError::new::<A>("be encoded", error))
+    pool::explained(|| postcard::to_stdvec(args))
+        .map_err(|(_, why)| ArgsError::new::<A>("be encoded", why))
 }
 
 /// Arguments that do not survive the way to their function.
@@ -316,11 +329,11 @@ pub(crate) fn encode_args<A: Serialize>(args: &A) -> Result<Vec<u8>, ArgsError> 
 pub(crate) struct ArgsError {
     type_name: &'static str,
     cannot: &'static str,
-    why: postcard::Error,
+    why: String,
 }
 
 impl ArgsError {
-    fn new<A>(cannot: &'static str, why: postcard::Error) -> Self {
+    fn new<A>(cannot: &'static str, why: String) -> Self {
         Self {
             type_name: type_name::<A>(),
             cannot,

@@ -118,7 +118,7 @@
 //! it died of; `capture.rs` reads what tasks print: there is no thread of ours, except a clock where a time limit must be kept, or a
 //! pipe emptied, while nobody waits, and one for Ctrl-C where that is asked for. A pool is `pool/`, with a `README.md` of its own. Atomics
 //! come through `sync.rs`, so that a model checker can stand in for them. The unsafe code is in `sys.rs` and `sys/`, `slot.rs` and
-//! `slot/`, `function.rs`, `functions/`, `identity.rs`, `pool/board.rs` and `code.rs`, where a child is given a word for its signal handlers
+//! `slot/`, `function.rs`, `functions/`, `identity.rs`, `pool/board.rs`, `code.rs`, `buffers.rs` and `buffers/`, where a child is given a word for its signal handlers
 //! (`child.rs`), and at the fork itself. `function.rs` names functions to other processes, and `functions/README.md` is the protocol of
 //! the two ways that need no promise.
 //!
@@ -220,11 +220,16 @@ pub use kill::{KillPoint, kill_at};
 #[cfg(not(loom))]
 pub use limits::Limits;
 #[cfg(not(loom))]
+pub use multi_chan::Plain;
+#[cfg(not(loom))]
 pub use multi_core::prelude::*;
 #[cfg(not(loom))]
 pub use outcome::Measured;
 #[cfg(not(loom))]
-pub use pool::{Jobs, MapUnordered, Pool, PoolBuilder, PoolStatus, Priority, TrySpawnError};
+pub use pool::{
+    BufferError, Jobs, MapUnordered, Pool, PoolBuilder, PoolStatus, Priority, SharedBuffer,
+    SharedBufferMut, TrySpawnError,
+};
 #[cfg(not(loom))]
 pub use stdio::{Input, Output};
 #[cfg(not(loom))]

@@ -1,6 +1,7 @@
 //! A child's last words: what came of the task, from the child's memory to the parent's.
 
 use crate::limits::Refused;
+use crate::pool;
 use crate::slot::{Kind, Slot, Stage};
 use crate::sys::Exit;
 use multi_core::{BoxError, Cancelled, PanicLocation, RemoteError, TaskErrorKind};
@@ -96,18 +97,23 @@ pub(crate) fn write<T: Serialize>(
     slot.set_stage(Stage::Done);
 }
 
-/// Writes down what a task returned; whoever reads it is told by other means. Calls the value's `Serialize`, or the error's `Display`.
+/// Writes down what a task returned, and says what it wrote; whoever reads it is told by other means. Calls the value's `Serialize`, or the
+/// error's `Display`.
 pub(crate) fn write_outcome<T: Serialize>(
     paper: &mut impl Paper,
     value_bytes_max: usize,
     returned: Result<T, BoxError>,
-) {
+) -> Kind {
     let written = match &returned {
         Ok(value) => write_value(paper, value, value_bytes_max),
         Err(error) => Err(failure_of(&**error)),
     };
-    if let Err(failure) = written {
-        write_failure(paper, failure);
+    match written {
+        Ok(()) => Kind::Value,
+        Err(failure) => {
+            write_failure(paper, failure);
+            Kind::Failure
+        }
     }
 }
 
@@ -150,16 +156,16 @@ fn write_value<T: Serialize>(
     value: &T,
     value_bytes_max: usize,
 ) -> Result<(), Failure> {
-    match put(paper, Kind::Value, value, value_bytes_max) {
+    match pool::explained(|| put(paper, Kind::Value, value, value_bytes_max)) {
         Ok(()) => Ok(()),
-        Err(postcard::Error::SerializeBufferFull) => {
+        Err((postcard::Error::SerializeBufferFull, _)) => {
             let bytes = postcard::experimental::serialized_size(value);
             Err(bytes.map_or_else(
                 |error| Failure::NotEncoded(error.to_string()),
                 |bytes| Failure::TooLarge(bytes as u64),
             ))
         }
-        Err(error) => Err(Failure::NotEncoded(error.to_string())),
+        Err((_, why)) => Err(Failure::NotEncoded(why)),
     }
 }
 
@@ -316,7 +322,7 @@ pub(crate) fn read_payload<T: DeserializeOwned>(
         |why: String| TaskErrorKind::Returned(ValueError::new::<T>("be decoded", why).into());
     match payload {
         Some((Kind::Value, bytes)) => {
-            postcard::from_bytes(bytes).map_err(|error| damaged(error.to_string()))
+            pool::explained(|| postcard::from_bytes(bytes)).map_err(|(_, why)| damaged(why))
         }
         Some((Kind::Failure, bytes)) => Err(match postcard::from_bytes::<Failure>(bytes) {
             Ok(failure) => failure.into_kind::<T>(value_bytes_max),

@@ -19,6 +19,7 @@ pub(crate) mod image;
 mod interrupt;
 mod limits;
 pub(crate) mod memory;
+pub(crate) mod pages;
 mod pipes;
 pub(crate) mod socket;
 

@@ -14,6 +14,7 @@
 )]
 
 use super::bell::{Bell, EndedBits};
+use super::buffers;
 use super::dismissal::Dismissal;
 use super::word::JobWord;
 use crate::report::Paper;
@@ -81,6 +82,8 @@ struct JobHead {
     seal: AtomicU64,
     /// 1 once anything may have been written to the spill for arguments.
     spilled: AtomicU32,
+    /// Shared buffers listed behind the arguments, within their length.
+    enclosed: AtomicU32,
     value: ValueHead,
 }
 
@@ -93,6 +96,8 @@ struct ValueHead {
     len: AtomicU64,
     /// Who ran it last; 0 before.
     pid: AtomicU32,
+    /// Shared buffers listed behind the value, within its length.
+    enclosed: AtomicU32,
     /// Since when, in nanoseconds since the pool was made.
     began_ns: AtomicU64,
 }
@@ -322,20 +327,27 @@ impl Board {
         }
     }
 
-    /// For the worker whose job it is: copies its arguments to `to`. None where the length was scribbled.
-    pub(super) fn copy_args<'a>(&self, job: usize, to: &'a mut Vec<u8>) -> Option<&'a [u8]> {
-        // Relaxed: acquired with the job.
-        let len = self.job(job).args_len.load(Ordering::Relaxed);
-        self.args_paper(job).copy(len, to)
+    /// For the worker whose job it is: copies its arguments to `to`, and the list of shared buffers among them. None where a length was
+    /// scribbled.
+    pub(super) fn copy_args<'a>(
+        &self,
+        job: usize,
+        to: &'a mut Vec<u8>,
+    ) -> Option<(&'a [u8], &'a [u8])> {
+        let head = self.job(job);
+        // Relaxed, twice: acquired with the job.
+        let len = head.args_len.load(Ordering::Relaxed);
+        let enclosed = head.enclosed.load(Ordering::Relaxed);
+        split(self.args_paper(job).copy(len, to)?, enclosed)
     }
 
-    /// For the parent, once the job is done: copies its value, or the failure its function wrote, to `to`. None where its kind
-    /// or its length was scribbled.
+    /// For the parent, once the job is done: copies its value, or the failure its function wrote, to `to`, and the list of shared buffers in
+    /// it. None where its kind or a length was scribbled.
     pub(super) fn copy_value<'a>(
         &self,
         job: usize,
         to: &'a mut Vec<u8>,
-    ) -> Option<(Kind, &'a [u8])> {
+    ) -> Option<(Kind, &'a [u8], &'a [u8])> {
         let head = &self.job(job).value;
         // Relaxed, twice: acquired with the job by `JobWord::phase`.
         let kind = match head.kind.load(Ordering::Relaxed) {
@@ -343,9 +355,11 @@ impl Board {
             2 => Kind::Failure,
             _ => return None,
         };
-        // Relaxed: as above.
+        // Relaxed, twice: as above.
         let len = head.len.load(Ordering::Relaxed);
-        Some((kind, self.value_paper(job).copy(len, to)?))
+        let enclosed = head.enclosed.load(Ordering::Relaxed);
+        let (value, list) = split(self.value_paper(job).copy(len, to)?, enclosed)?;
+        Some((kind, value, list))
     }
 
     /// For the worker whose job it is: who runs it, since when.
@@ -498,6 +512,12 @@ impl Row {
     }
 }
 
+/// A payload, and the list of the shared buffers in it. None where there are more than it has room for.
+fn split(bytes: &[u8], enclosed: u32) -> Option<(&[u8], &[u8])> {
+    let list_bytes = buffers::list_bytes(enclosed as usize)?;
+    bytes.split_at_checked(bytes.len().checked_sub(list_bytes)?)
+}
+
 /// The place for a job's arguments, or for its value.
 pub(super) struct Sheet<'a> {
     board: &'a Board,
@@ -509,6 +529,10 @@ pub(super) struct Sheet<'a> {
 }
 
 impl Sheet<'_> {
+    pub(super) fn job(&self) -> usize {
+        self.job
+    }
+
     /// Copies `len` bytes out, word by word and each once: a peer that scribbles can spoil them, but not change them any more.
     fn copy<'b>(&self, len: u64, to: &'b mut Vec<u8>) -> Option<&'b [u8]> {
         let len = usize::try_from(len).ok()?;
@@ -530,6 +554,41 @@ impl Sheet<'_> {
         }
         to.truncate(len);
         Some(to)
+    }
+
+    /// Sets the list of the `count` shared buffers behind the payload that was written. False where there is no room for it.
+    pub(super) fn enclose(&mut self, list: &[u8], count: usize) -> bool {
+        let head = self.board.job(self.job);
+        let (len_word, count_word) = if self.is_value {
+            (&head.value.len, &head.value.enclosed)
+        } else {
+            (&head.args_len, &head.enclosed)
+        };
+        // Relaxed: written by us, a moment ago.
+        let len = len_word.load(Ordering::Relaxed) as usize;
+        let Ok(count) = u32::try_from(count) else {
+            return false;
+        };
+        let Some(end) = len.checked_add(list.len()) else {
+            return false;
+        };
+        if end <= INLINE {
+            self.inline_mut()[len..end].copy_from_slice(list);
+        } else {
+            // Read from there as a whole.
+            let moved = (len <= INLINE).then(|| self.inline_mut()[..len].to_vec());
+            let Some(place) = self.spill_mut().get_mut(..end) else {
+                return false;
+            };
+            if let Some(payload) = moved {
+                place[..len].copy_from_slice(&payload);
+            }
+            place[len..].copy_from_slice(list);
+        }
+        // Relaxed, twice: published with the job's next state.
+        len_word.store(end as u64, Ordering::Relaxed);
+        count_word.store(count, Ordering::Relaxed);
+        true
     }
 }
 
@@ -561,8 +620,10 @@ impl Paper for Sheet<'_> {
         if self.is_value {
             head.value.kind.store(kind as u32, Ordering::Relaxed);
             head.value.len.store(len as u64, Ordering::Relaxed);
+            head.value.enclosed.store(0, Ordering::Relaxed);
         } else {
             head.args_len.store(len as u64, Ordering::Relaxed);
+            head.enclosed.store(0, Ordering::Relaxed);
         }
     }
 }
@@ -595,9 +656,9 @@ mod tests {
         }
         let mut copied = Vec::new();
         for job in 0..70 {
-            let args = board.copy_args(job, &mut copied).unwrap();
+            let (args, _) = board.copy_args(job, &mut copied).unwrap();
             assert!(args.iter().all(|byte| *byte == job as u8), "job {job}");
-            let (_, value) = board.copy_value(job, &mut copied).unwrap();
+            let (_, value, _) = board.copy_value(job, &mut copied).unwrap();
             assert!(value.iter().all(|byte| *byte == job as u8 + 100));
         }
     }
@@ -625,7 +686,7 @@ mod tests {
         board
             .value_paper(0)
             .set_payload(Kind::Value, SPILL_KEPT + 8);
-        let (_, value) = board.copy_value(0, &mut copied).unwrap();
+        let (_, value, _) = board.copy_value(0, &mut copied).unwrap();
         assert_eq!((value[0], value[SPILL_KEPT]), (7, 0));
     }
 

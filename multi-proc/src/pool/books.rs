@@ -1,10 +1,12 @@
 //! What the parent alone knows of its jobs and of its workers: under one lock, each entry for a moment.
 
+use super::buffers::Hold;
 use super::hub::Hub;
 use super::lanes::Priority;
 use multi_core::TaskErrorKind;
 use multi_core::clock::Alarm;
 use multi_core::ledger::Ticket;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The parent's books.
@@ -51,6 +53,8 @@ pub(super) struct Seat {
     pub(super) serial: u64,
     pub(super) entry: Entry,
     pub(super) order: Terms,
+    /// Shared buffers among its arguments: for whoever does it, once or again.
+    pub(super) enclosed: Vec<Arc<Hold>>,
     /// Workers that died in it.
     pub(super) deaths: u32,
     /// It is to end, for this reason, by the death of its worker.
@@ -96,6 +100,8 @@ pub(super) struct Ended {
     pub(super) attempts: u32,
     pub(super) pid: Option<u32>,
     pub(super) began: Option<Instant>,
+    /// Shared buffers among its arguments, which its value may have, too: not to be let go before that is read.
+    pub(super) enclosed: Vec<Arc<Hold>>,
 }
 
 /// One place in the crew.
@@ -185,6 +191,7 @@ impl Seat {
             verdict,
             pid: run.map(|(pid, _)| pid),
             began: run.map(|(_, began)| began),
+            enclosed: std::mem::take(&mut self.enclosed),
         }
     }
 }

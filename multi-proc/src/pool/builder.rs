@@ -8,6 +8,7 @@
 use super::Pool;
 use super::board::Board;
 use super::books::Hand;
+use super::buffers::{Arena, Desk};
 use super::code::Preparation;
 use super::hub::{Hub, PoolEvent, Prepare, Settings};
 use super::lanes::Lanes;
@@ -41,6 +42,8 @@ const QUEUE_MIN: usize = 60;
 const ATTEMPTS: u32 = 3;
 /// Address space only, until a job needs it.
 const BYTES_MAX: usize = 64 << 20;
+/// Address space as well.
+const SHARED_BYTES_MAX: usize = 1 << 30;
 /// multi-chan's channels have 4 096 rows.
 const WORKERS_MAX: usize = 2048;
 const QUEUE_MAX: usize = 1 << 20;
@@ -74,6 +77,7 @@ pub struct PoolBuilder {
     limits: Option<Limits>,
     in_worker: Option<Result<Prepare, String>>,
     program: Setting,
+    shared_bytes_max: Option<usize>,
     settings: Settings,
 }
 
@@ -89,6 +93,7 @@ impl PoolBuilder {
             limits: None,
             in_worker: None,
             program: Setting::default(),
+            shared_bytes_max: None,
             settings: Settings {
                 args_bytes_max: BYTES_MAX,
                 share: Share {
@@ -142,6 +147,14 @@ impl PoolBuilder {
     /// How many bytes the value of a job may take: as for [`args_bytes_max`](Self::args_bytes_max).
     pub fn value_bytes_max(mut self, bytes: usize) -> Self {
         self.settings.share.value_bytes_max = bytes;
+        self
+    }
+
+    /// How many bytes of [shared buffers](crate::SharedBuffer) the parent may have made, and each worker, that somebody still has a handle of: 1 GiB
+    /// unless set. It is also what one of them may have. They count in pages of 4 KiB; of those below 64 KiB each process may have 16 384. Reserved as
+    /// address space, up to thirty times as much for each process; where that is not to be had and nothing was set, it is less, or none.
+    pub fn shared_bytes_max(mut self, bytes: usize) -> Self {
+        self.shared_bytes_max = Some(bytes);
         self
     }
 
@@ -374,6 +387,18 @@ impl PoolBuilder {
                  them or the queue, or raise the limit of address space (ulimit -v)"
             ))
         })?;
+        let arena = match self.shared_bytes_max {
+            Some(bytes) => Arena::new(workers, bytes, reach),
+            None => Arena::new(workers, SHARED_BYTES_MAX, reach)
+                .or_else(|_| Arena::new(workers, SHARED_BYTES_MAX / 64, reach))
+                .or_else(|_| Arena::new(workers, 0, reach)),
+        };
+        let arena = arena.map_err(|error| {
+            BuildError::new(format!(
+                "no address space for shared buffers of {workers} workers: {error}; lower shared_bytes_max, or raise ulimit -v"
+            ))
+        })?;
+        let desk = Desk::of_parent(Arc::new(arena));
         let lanes = Lanes::new(workers, jobs, reach)
             .map_err(|error| BuildError::new(format!("no channel to the workers: {error}")))?;
         let key = Key::new().map_err(|error| BuildError::new(format!("no random key: {error}")))?;
@@ -409,7 +434,15 @@ impl PoolBuilder {
             Arc::clone(&reaper) as _,
             move || maker.new_token(),
         )?;
-        let hub = Arc::new(Hub::new(board, lanes, key, self.settings, reaper, crew));
+        let hub = Arc::new(Hub::new(
+            board,
+            lanes,
+            desk,
+            key,
+            self.settings,
+            reaper,
+            crew,
+        ));
         let event = || -> Arc<dyn Event> {
             Arc::new(PoolEvent {
                 hub: Arc::clone(&hub),

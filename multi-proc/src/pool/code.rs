@@ -9,24 +9,36 @@
 )]
 
 use super::board::{Order, Sheet};
+use super::buffers::{self, Desk, Part};
 use crate::function::{FunctionError, FunctionId, Key, Outlet};
 use crate::report;
+use crate::slot::Kind;
 use multi_core::{BoxError, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Write as _};
+use std::sync::Arc;
 
 /// Where the function of a job leaves what it returned.
 pub(super) struct Out<'a> {
     sheet: Sheet<'a>,
     value_bytes_max: usize,
+    key: &'a Key,
+    desk: &'a Arc<Desk>,
 }
 
 impl<'a> Out<'a> {
-    pub(super) fn new(sheet: Sheet<'a>, value_bytes_max: usize) -> Self {
+    pub(super) fn new(
+        sheet: Sheet<'a>,
+        value_bytes_max: usize,
+        key: &'a Key,
+        desk: &'a Arc<Desk>,
+    ) -> Self {
         Self {
             sheet,
             value_bytes_max,
+            key,
+            desk,
         }
     }
 
@@ -45,13 +57,33 @@ impl<'a> Out<'a> {
 impl Outlet for Out<'_> {
     fn take<T: Serialize>(&mut self, returned: Result<T>) {
         flush();
-        report::write_outcome(&mut self.sheet, self.value_bytes_max, returned);
+        buffers::begin_enclosing();
+        let kind = report::write_outcome(&mut self.sheet, self.value_bytes_max, returned);
+        let enclosed = buffers::end_enclosing();
+        if kind != Kind::Value || enclosed.is_empty() {
+            return;
+        }
+        let job = self.sheet.job();
+        let list = buffers::list(self.key, Part::Value, job, &enclosed);
+        if self.sheet.enclose(&list, enclosed.len()) {
+            // The last thing: what is given is not taken back.
+            self.desk.give(job, &enclosed);
+        } else {
+            self.refuse(no_room(enclosed.len()).into());
+        }
     }
 }
 
 /// Before the report: what the job printed is out when it counts as done.
 fn flush() {
     drop(io::stdout().flush());
+}
+
+/// Why so many shared buffers cannot be part of one job.
+pub(super) fn no_room(count: usize) -> String {
+    format!(
+        "there is no room to list {count} shared buffers; pass fewer in one job, or raise args_bytes_max and value_bytes_max"
+    )
 }
 
 /// The order to run `function`.
@@ -125,7 +157,8 @@ impl Preparation {
 mod tests {
     use super::*;
     use crate::pool::board::Board;
-    use crate::slot::{Kind, Reach};
+    use crate::pool::buffers::Arena;
+    use crate::slot::Reach;
 
     fn double(n: u32) -> Result<u32> {
         Ok(2 * n)
@@ -136,13 +169,14 @@ mod tests {
             Key::new().unwrap(),
             Board::new(1, 1, 1, 1, Reach::Forked).unwrap(),
         );
+        let desk = Desk::of_parent(Arc::new(Arena::new(1, 0, Reach::Forked).unwrap()));
         let mut order = order(&key, double).unwrap();
         scribble(&mut order);
         board.set_order(0, order);
-        let mut out = Out::new(board.value_paper(0), 1000);
+        let mut out = Out::new(board.value_paper(0), 1000, &key, &desk);
         carry_out(&key, board.order(0), &[21], &mut out);
         let mut copied = Vec::new();
-        let (kind, bytes) = board.copy_value(0, &mut copied).unwrap();
+        let (kind, bytes, _) = board.copy_value(0, &mut copied).unwrap();
         (kind, bytes.to_vec())
     }
 

@@ -143,6 +143,10 @@ impl Hub {
         let kind = outcome.err().unwrap_or(TaskErrorKind::Exited(0));
         books.counts.deaths += u64::from(!by_itself);
         books.counts.recycled += u64::from(by_itself && !books.is_ending);
+        // Before any of its jobs is another's: what it gave to those that are not done goes with it.
+        self.desk.bury(index, |job| {
+            job < self.board.jobs && self.board.word(job).phase() == Phase::Done
+        });
         for (job, worker) in left {
             // One that is ended for another job's sake begins no more, whether it comes to leaving or not: see `dismiss`.
             let was_between = was_pressed || post == Post::Leaving;

@@ -4,6 +4,7 @@
 //! lanes and the bell as descriptors. The arguments of the initialiser alone lie in shared memory, as those of any call.
 
 use super::board::{Board, Shape};
+use super::buffers::{self, Arena};
 use super::code::Preparation;
 use super::hub::{Hub, Prepare};
 use super::lanes::Ends;
@@ -14,12 +15,14 @@ use crate::reap::Forked;
 use multi_core::{Result, TaskErrorKind};
 use serde::{Deserialize, Serialize};
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
 
 /// What a worker has to know of its pool, beside what comes as descriptors.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Duty {
     index: usize,
     board: Shape,
+    arena: buffers::Shape,
     key: Key,
     share: Share,
     origin_ns: u64,
@@ -33,7 +36,11 @@ pub(crate) struct Duty {
 ///
 /// Why there is none.
 pub(super) fn start(hub: &Hub, source: &Source, index: usize) -> Result<Forked, TaskErrorKind> {
-    let (Some((board, shape)), Some(lanes)) = (hub.board.passing(), hub.lanes.passing()) else {
+    let (Some((board, shape)), Some((arena, arena_shape)), Some(lanes)) = (
+        hub.board.passing(),
+        hub.desk.arena().passing(),
+        hub.lanes.passing(),
+    ) else {
         unreachable!("a pool whose memory cannot be passed")
     };
     let (preparation, args) = match &hub.settings.in_worker {
@@ -45,19 +52,20 @@ pub(super) fn start(hub: &Hub, source: &Source, index: usize) -> Result<Forked, 
     let duty = Duty {
         index,
         board: shape,
+        arena: arena_shape,
         key: *tools.key,
         share: tools.share,
         origin_ns: tools.origin_ns,
         preparation,
     };
-    let fds = [board, tools.bell].into_iter().chain(lanes);
+    let fds = [board, arena, tools.bell].into_iter().chain(lanes);
     let terms = hub.reaper.settings.terms.as_ref();
     Call::joining(duty, args, fds.collect()).start(&hub.reaper, source, terms)
 }
 
 impl Duty {
-    /// The board, the bell, and two for each lane.
-    pub(crate) const FD_COUNT: usize = 8;
+    /// The board, the arena, the bell, and two for each lane.
+    pub(crate) const FD_COUNT: usize = 9;
 
     /// For the worker: joins, prepares with `args`, and works until there is no more to do.
     ///
@@ -65,17 +73,22 @@ impl Duty {
     ///
     /// Why it could not begin, or go on.
     pub(crate) fn follow(&self, args: &[u8], fds: Vec<OwnedFd>) -> Result {
-        let Ok([memory, bell, lanes @ ..]) = <[OwnedFd; Self::FD_COUNT]>::try_from(fds) else {
+        let Ok([memory, buffers, bell, lanes @ ..]) = <[OwnedFd; Self::FD_COUNT]>::try_from(fds)
+        else {
             return Err("it came without its pool's memory and lanes".into());
         };
         let board = Board::borrow(memory.as_fd(), self.board)
             .map_err(|error| format!("it cannot map its pool's memory: {error}"))?;
         drop(memory);
+        let arena = Arena::borrow(buffers.as_fd(), self.arena)
+            .map_err(|error| format!("it cannot map its pool's shared buffers: {error}"))?;
+        drop(buffers);
         let lanes = Ends::attach(lanes)
             .map_err(|error| format!("it cannot join its pool's lanes: {error}"))?;
         let tools = Tools {
             board: &board,
             lanes: &lanes,
+            arena: &Arc::new(arena),
             key: &self.key,
             share: self.share,
             origin_ns: self.origin_ns,

@@ -5,7 +5,8 @@
 
 use super::board::Board;
 use super::books::{Awaits, Books, Ended, Entry, Seat, Terms};
-use super::code::Preparation;
+use super::buffers::{self, Desk, Hold, Part};
+use super::code::{self, Preparation};
 use super::lanes::Lanes;
 use super::luck::Luck;
 use super::word::Phase;
@@ -67,6 +68,8 @@ impl Prepare {
 pub(super) struct Hub {
     pub(super) board: Board,
     pub(super) lanes: Lanes,
+    /// The parent's side of shared buffers.
+    pub(super) desk: Arc<Desk>,
     /// Seals orders.
     pub(super) key: Key,
     pub(super) settings: Settings,
@@ -97,6 +100,7 @@ impl Hub {
     pub(super) fn new(
         board: Board,
         lanes: Lanes,
+        desk: Arc<Desk>,
         key: Key,
         settings: Settings,
         reaper: Arc<Reaper>,
@@ -106,6 +110,7 @@ impl Hub {
         Self {
             board,
             lanes,
+            desk,
             key,
             settings,
             reaper,
@@ -149,6 +154,7 @@ impl Hub {
         Tools {
             board: &self.board,
             lanes: self.lanes.ends(),
+            arena: self.desk.arena(),
             key: &self.key,
             share: self.settings.share,
             origin_ns: self.origin_ns,
@@ -197,6 +203,7 @@ impl Hub {
         let blank = Blank {
             hub: Arc::clone(self),
             job,
+            enclosed: Vec::new(),
             is_used: false,
         };
         if is_look_due {
@@ -246,15 +253,18 @@ impl Hub {
         }
     }
 
-    /// Encodes a job's arguments where its worker finds them.
+    /// Encodes a job's arguments where its worker finds them; returns the shared buffers among them, which are to be kept until it is over.
     pub(super) fn write_args<A: Serialize>(
         &self,
         job: usize,
         args: &A,
-    ) -> Result<(), TaskErrorKind> {
+    ) -> Result<Vec<Arc<Hold>>, TaskErrorKind> {
         let bytes_max = self.settings.args_bytes_max;
         let mut paper = self.board.args_paper(job);
-        report::put(&mut paper, crate::slot::Kind::Value, args, bytes_max).map_err(|error| {
+        let _open = buffers::open(&self.desk, Vec::new());
+        buffers::begin_enclosing();
+        let put = || report::put(&mut paper, crate::slot::Kind::Value, args, bytes_max);
+        buffers::explained(put).map_err(|(error, why)| {
             let size = postcard::experimental::serialized_size(args);
             match (error, size) {
                 (postcard::Error::SerializeBufferFull, Ok(bytes)) => {
@@ -262,12 +272,17 @@ impl Hub {
                         "its arguments take {bytes} bytes, where args_bytes_max is {bytes_max}"
                     ))
                 }
-                (error, _) => TaskErrorKind::Start(io::Error::new(
-                    io::ErrorKind::InvalidInput,
-                    format!("its arguments cannot be encoded: {error}"),
-                )),
+                _ => invalid(format!("its arguments cannot be encoded: {why}")),
             }
-        })
+        })?;
+        let enclosed = buffers::end_enclosing();
+        if !enclosed.is_empty() {
+            let list = buffers::list(&self.key, Part::Args, job, &enclosed);
+            if !paper.enclose(&list, enclosed.len()) {
+                return Err(invalid(code::no_room(enclosed.len())));
+            }
+        }
+        Ok(enclosed)
     }
 
     /// Lets workers have a job whose arguments and order are written.
@@ -282,6 +297,7 @@ impl Hub {
             serial,
             entry,
             order: terms,
+            enclosed: std::mem::take(&mut blank.enclosed),
             ..Seat::default()
         };
         drop(books);
@@ -463,15 +479,22 @@ impl Hub {
     pub(super) fn outcome<T: DeserializeOwned>(
         &self,
         job: usize,
-        verdict: Option<TaskErrorKind>,
+        ended: &mut Ended,
     ) -> Result<T, TaskErrorKind> {
-        if let Some(verdict) = verdict {
+        if let Some(verdict) = ended.verdict.take() {
             return Err(verdict);
         }
         let mut copied = Vec::new();
         // A value's own `Deserialize` may panic; whoever looks after the pool must not.
         multi_core::panic::catch(|| {
+            let mut adopted = Vec::new();
             let payload = self.board.copy_value(job, &mut copied);
+            let payload = payload.and_then(|(kind, value, list)| {
+                let enclosures = buffers::read_list(&self.key, Part::Value, job, list)?;
+                adopted = self.desk.adopt(job, &enclosures, &ended.enclosed)?;
+                Some((kind, value))
+            });
+            let _open = buffers::open(&self.desk, adopted);
             report::read_payload(payload, self.settings.share.value_bytes_max)
         })
         .and_then(|outcome| outcome)
@@ -480,6 +503,7 @@ impl Hub {
     /// Puts a job's number back in stock.
     pub(super) fn put_back(&self, job: usize) {
         self.board.wipe(job);
+        self.desk.sweep();
         let mut books = self.lock();
         let seat = &mut books.seats[job];
         seat.serial += 1;
@@ -499,7 +523,13 @@ impl Hub {
 pub(super) struct Blank {
     hub: Arc<Hub>,
     pub(super) job: usize,
+    /// Shared buffers among the arguments.
+    pub(super) enclosed: Vec<Arc<Hold>>,
     is_used: bool,
+}
+
+fn invalid(why: String) -> TaskErrorKind {
+    TaskErrorKind::Start(io::Error::new(io::ErrorKind::InvalidInput, why))
 }
 
 impl Drop for Blank {

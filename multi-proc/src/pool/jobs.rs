@@ -95,20 +95,20 @@ impl<'a> Jobs<'a> {
         if hub.is_cancelled() {
             return Err(self.refused(options));
         }
-        let Ok(blank) = hub.take_waiting(None) else {
+        let Ok(mut blank) = hub.take_waiting(None) else {
             return Err(self.refused(options));
         };
         let Ok(mut ticket) = self.pool.calls.try_admit(options.clone()) else {
             return Err(self.refused(options));
         };
-        if let Err(kind) = write(hub, &blank, function, args) {
+        if let Err(kind) = write(hub, &mut blank, function, args) {
             return ticket.settle_here(Err(kind));
         }
         let job = blank.job;
         hub.start(blank, self.terms(&ticket), Entry::Caller);
         while !hub.wait_done(job, None, || false) {}
         let mut ended = hub.collect_own(job);
-        let outcome = hub.outcome(job, ended.verdict.take());
+        let outcome = hub.outcome(job, &mut ended);
         hub.put_back(job);
         ended.tell(&mut ticket, outcome.is_err());
         ticket.settle_here(outcome)
@@ -340,10 +340,10 @@ impl<'a> Jobs<'a> {
                 promise,
                 told,
             };
-            let Ok(blank) = blank else {
+            let Ok(mut blank) = blank else {
                 return valued.end(Err(TaskErrorKind::Cancelled));
             };
-            if let Err(kind) = write(&hub, &blank, function, args) {
+            if let Err(kind) = write(&hub, &mut blank, function, args) {
                 drop(blank);
                 return valued.end(Err(kind));
             }
@@ -386,7 +386,7 @@ fn here() -> TaskOptions {
 /// Writes down what a job is to run and with what.
 fn write<A, T>(
     hub: &Hub,
-    blank: &Blank,
+    blank: &mut Blank,
     function: fn(A) -> Result<T>,
     args: A,
 ) -> Result<(), TaskErrorKind>
@@ -398,7 +398,10 @@ where
         .map_err(|error| TaskErrorKind::Start(io::Error::other(error)))?;
     hub.board.set_order(blank.job, order);
     // Encoding calls the caller's code, and dropping them, too.
-    panic::catch(move || hub.write_args(blank.job, &args)).and_then(|written| written)
+    let job = blank.job;
+    blank.enclosed =
+        panic::catch(move || hub.write_args(job, &args)).and_then(|written| written)?;
+    Ok(())
 }
 
 /// A job whose value a handle waits for.
@@ -418,7 +421,7 @@ impl<T: Send + 'static> Valued<T> {
 
 impl<T: DeserializeOwned + Send + 'static> Awaits for Valued<T> {
     fn settle(mut self: Box<Self>, hub: &Hub, job: usize, mut ended: Ended) {
-        let outcome = hub.outcome(job, ended.verdict.take());
+        let outcome = hub.outcome(job, &mut ended);
         ended.tell(&mut self.ticket, outcome.is_err());
         self.end(outcome);
     }

@@ -3,6 +3,7 @@
 mod bell;
 mod board;
 mod books;
+mod buffers;
 mod builder;
 mod code;
 mod crew;
@@ -18,11 +19,13 @@ mod unordered;
 mod word;
 mod worker;
 
+pub use buffers::{BufferError, SharedBuffer, SharedBufferMut};
 pub use builder::PoolBuilder;
 pub use jobs::{Jobs, TrySpawnError};
 pub use lanes::Priority;
 pub use unordered::MapUnordered;
 
+pub(crate) use buffers::explained;
 pub(crate) use duty::Duty;
 
 use hub::Hub;
@@ -81,7 +84,8 @@ use word::Phase;
 /// - A [`call`](Self::call) takes 0.5 times as long as a bare round trip by futex between two processes, and 1/60 of a bare `fork` and
 ///   `waitpid`; 0.8 times and 1/33 where both have one processor. Of many jobs of 1 µs, one takes 2 µs (rayon's threads: 1.2). Medians of
 ///   runs that called the machine noisy: 2 processors, November 2026, `cargo xtask bench proc --peers`.
-/// - What is long is encoded where its reader finds it, but copied out once before it is decoded, so that nobody can change it meanwhile.
+/// - What is long is encoded where its reader finds it, but copied out once before it is decoded, so that nobody can change it meanwhile. A
+///   [`SharedBuffer`] is not.
 /// - What a job changes outside its process may happen more than once: its worker may die after it. `attempts(1)` is for what must not.
 /// - Workers that die while nobody waits for the pool are replaced by whoever comes next.
 /// - Jobs of higher priority are taken first, always: enough of them, and the others wait.

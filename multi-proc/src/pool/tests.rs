@@ -3,6 +3,7 @@
 use super::Pool;
 use super::board::{Board, Post};
 use super::books::{Awaits, Ended, Entry, Hand, Terms};
+use super::buffers::{Arena, Desk};
 use super::hub::{Hub, PoolEvent, Settings};
 use super::lanes::Lanes;
 use super::word::{Claim, Phase, Wake};
@@ -48,12 +49,13 @@ fn hub() -> Arc<Hub> {
         Lanes::new(1, 1, Reach::Forked).unwrap(),
         Key::new().unwrap(),
     );
+    let desk = Desk::of_parent(Arc::new(Arena::new(1, 0, Reach::Forked).unwrap()));
     let maker = Arc::clone(&reaper);
     let event: Arc<dyn Event> = reaper.clone();
     let crew = Ledger::new("pool", GroupOptions::new(), event, move || {
         maker.new_token()
     });
-    let hub = Hub::new(board, lanes, key, settings, reaper, crew.unwrap());
+    let hub = Hub::new(board, lanes, desk, key, settings, reaper, crew.unwrap());
     hub.lock().crew.fill(Hand::Hiring);
     Arc::new(hub)
 }

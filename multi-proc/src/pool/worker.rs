@@ -1,6 +1,7 @@
 //! A worker's life: jobs, one after another, until there will be no more.
 
 use super::board::{Board, Post};
+use super::buffers::{self, Arena, Desk, Part};
 use super::code::{self, Out};
 use super::lanes::{Ends, Priority};
 use super::word::{Claim, Wake};
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
 
 const PAGE_BYTES: u64 = 4096;
 
@@ -20,6 +22,8 @@ const PAGE_BYTES: u64 = 4096;
 pub(super) struct Tools<'a> {
     pub(super) board: &'a Board,
     pub(super) lanes: &'a Ends,
+    /// The memory of shared buffers.
+    pub(super) arena: &'a Arc<Arena>,
     /// Seals orders.
     pub(super) key: &'a Key,
     pub(super) share: Share,
@@ -48,6 +52,9 @@ pub(super) fn work(
     prepare: Option<impl FnOnce() -> Result>,
 ) -> Result {
     let row = tools.board.row(index);
+    let desk = Desk::of_worker(Arc::clone(tools.arena), index)
+        .map_err(|error| format!("it could not map the pool's shared buffers: {error}"))?;
+    buffers::set_desk(&desk);
     if let Some(prepare) = prepare {
         prepare().map_err(|error| format!("its initialiser failed: {error}"))?;
         child::tie_again();
@@ -55,6 +62,7 @@ pub(super) fn work(
     let share = tools.share;
     let worker = Worker {
         tools,
+        desk: &desk,
         index,
         pid: sys::pid(),
         memory: share.resident_bytes.map(Memory::new),
@@ -77,6 +85,7 @@ pub(super) fn work(
 
 struct Worker<'a> {
     tools: &'a Tools<'a>,
+    desk: &'a Arc<Desk>,
     index: usize,
     pid: u32,
     memory: Option<Memory>,
@@ -138,14 +147,26 @@ impl Worker<'_> {
         let board = self.board();
         board.set_run(job, self.pid, began_ns);
         kill::reached(KillPoint::Begun);
-        let mut out = Out::new(board.value_paper(job), self.tools.share.value_bytes_max);
+        let Tools { key, share, .. } = self.tools;
+        let mut out = Out::new(
+            board.value_paper(job),
+            share.value_bytes_max,
+            key,
+            self.desk,
+        );
         // The report too: encoding a value, or asking an error for its text, runs code of the job's, which may panic.
-        let ended = panic::catch(|| match board.copy_args(job, args) {
-            Some(args) => {
-                kill::reached(KillPoint::ArgsCopied);
-                code::carry_out(self.tools.key, board.order(job), args, &mut out);
-            }
-            None => out.refuse("its arguments' place in the shared memory was overwritten".into()),
+        let ended = panic::catch(|| {
+            let copied = board.copy_args(job, args).and_then(|(args, list)| {
+                let enclosures = buffers::read_list(key, Part::Args, job, list)?;
+                Some((args, self.desk.attach(&enclosures)?))
+            });
+            let Some((args, attached)) = copied else {
+                return out
+                    .refuse("its arguments' place in the shared memory was overwritten".into());
+            };
+            kill::reached(KillPoint::ArgsCopied);
+            let _open = buffers::open(self.desk, attached);
+            code::carry_out(key, board.order(job), args, &mut out);
         });
         if let Err(panicked) = ended {
             out.take_panic(panicked);

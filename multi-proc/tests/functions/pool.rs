@@ -4,7 +4,8 @@ use crate::death::runs;
 use crate::support::{self, Residue, Test, sys};
 use crate::tests;
 use multi_proc::{
-    BuildError, Limits, Pool, PoolBuilder, Priority, Result, TaskErrorKind, TaskOptions,
+    BuildError, Limits, Pool, PoolBuilder, Priority, Result, SharedBuffer, SharedBufferMut,
+    TaskErrorKind, TaskOptions,
 };
 use std::collections::BTreeSet;
 use std::fs;
@@ -28,6 +29,7 @@ pub(crate) const TESTS: &[Test] = &tests![
     cancel_and_shutdown_end_what_runs,
     shutdown_does_what_was_asked_for_first,
     threads_share_a_pool,
+    shared_buffers_travel_without_a_copy,
     workers_have_what_was_passed_alone,
     workers_know_nothing_of_what_the_program_did,
     missing_init_is_named_for_a_pool,
@@ -532,12 +534,13 @@ fn job_has_a_pool_of_its_own() {
 /// Writes over the only job's place in the pool's memory, and leaves the rest; returns once `path` exists.
 fn scribble(path: String) -> Result<u32> {
     let maps = fs::read_to_string("/proc/self/maps")?;
-    // The slot of the worker lies in a file of the same name, and is smaller.
+    // The slot of the worker lies in a file of the same name, and is smaller; and what there is of shared buffers to write to begins later in it.
     let boards = maps.lines().filter_map(|line| {
         let (start, end) = line.split_once(' ')?.0.split_once('-')?;
         let [start, end] = [start, end].map(|text| u64::from_str_radix(text, 16));
         let (start, end) = (start.ok()?, end.ok()?);
-        (line.contains("/memfd:multi-proc") && end - start > 100 << 20).then_some(start)
+        let is_first = line.contains(" rw-s 00000000 ") && line.contains("/memfd:multi-proc");
+        (is_first && end - start > 100 << 20).then_some(start)
     });
     let memory = fs::File::options().write(true).open("/proc/self/mem")?;
     for board in boards {
@@ -678,4 +681,45 @@ fn pools_leave_nothing_behind() {
         after.threads <= before.threads && after.mappings <= before.mappings,
         "{before:?}, then {after:?}"
     );
+}
+
+fn shared_buffers_travel_without_a_copy() {
+    let is_seven =
+        |buffer: &SharedBuffer<u32>| buffer.len() == 50_000 && buffer.iter().all(|n| *n == 7);
+    for (name, pool) in pools(2) {
+        for _ in 0..100 {
+            let mut buffer = pool.buffer::<u32>(50_000).unwrap();
+            buffer.fill(6);
+            let add = |buffer: SharedBuffer<u32>| {
+                let mut sums = SharedBufferMut::new(buffer.len())?;
+                for (sum, number) in sums.iter_mut().zip(&*buffer) {
+                    *sum = number + 1;
+                }
+                Ok((buffer, sums.freeze()))
+            };
+            let given = buffer.freeze();
+            let (back, sums) = pool.call(add, given.clone()).unwrap();
+            assert_eq!(back.as_ptr(), given.as_ptr(), "{name}");
+            assert!(is_seven(&sums), "{name}");
+        }
+        // What others made its worker cannot write to.
+        let given = pool.buffer::<u32>(50_000).unwrap().freeze();
+        let first = given[0];
+        let error = pool.jobs().attempts(1).call(
+            |it: SharedBuffer<u32>| {
+                write_astray(it.as_ptr());
+                Ok(())
+            },
+            given.clone(),
+        );
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("killed by SIGSEGV"), "{name}: {error}");
+        assert_eq!(given[0], first, "{name}");
+    }
+}
+
+#[expect(unsafe_code, reason = "what a stray pointer does")]
+fn write_astray(at: *const u32) {
+    // SAFETY: none: that it ends the process is what is tested, and this is all that it does.
+    unsafe { at.cast_mut().write_volatile(99) };
 }

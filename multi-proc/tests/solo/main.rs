@@ -14,6 +14,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod buffers;
 mod death;
 mod fork;
 mod host;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let tests = [
+        buffers::TESTS,
         death::TESTS,
         fork::TESTS,
         host::TESTS,

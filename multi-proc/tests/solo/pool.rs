@@ -363,7 +363,7 @@ fn pool_in_a_child_refuses_and_names_both() {
 }
 
 /// What the kernel holds for this process, once the clock of earlier tests has stopped.
-fn residue() -> Residue {
+pub(crate) fn residue() -> Residue {
     let is_clock = |task: std::io::Result<std::fs::DirEntry>| {
         let name = std::fs::read_to_string(task.unwrap().path().join("comm"));
         name.is_ok_and(|name| name.trim() == "multi-clock")
