@@ -116,11 +116,11 @@
 //! `start.rs` forks, `child.rs` is the child's life, `report.rs` what it says at its end, in a slot of `slot.rs`; `reap.rs` watches and
 //! collects, by whoever waits, and `outcome.rs` says what came of the task; `limits/` holds a child to its limits and tells which one
 //! it died of; `capture.rs` reads what tasks print: there is no thread of ours, except a clock where a time limit must be kept, or a
-//! pipe emptied, while nobody waits, and one for Ctrl-C where that is asked for. A pool is `pool/`, with a `README.md` of its own. Atomics
-//! come through `sync.rs`, so that a model checker can stand in for them. The unsafe code is in `sys.rs` and `sys/`, `slot.rs` and
-//! `slot/`, `function.rs`, `functions/`, `identity.rs`, `pool/board.rs`, `code.rs`, `buffers.rs` and `buffers/`, where a child is given a word for its signal handlers
-//! (`child.rs`), and at the fork itself. `function.rs` names functions to other processes, and `functions/README.md` is the protocol of
-//! the two ways that need no promise.
+//! pipe emptied, while nobody waits, and one for Ctrl-C where that is asked for. `lifeline.rs` ends a child with its process where the
+//! thread that forked it may end first. `function.rs` names functions to other processes, and `functions/README.md` is the protocol of
+//! the two ways that need no promise. A pool is `pool/`, with a `README.md` of its own. Atomics come through `sync.rs`, so that a model
+//! checker can stand in for them. Where there is unsafe code a file (`sys.rs` for its folder) says so, and why, at its top: system calls,
+//! shared memory, functions that come from another process, and the forks.
 //!
 //! # Trade-offs
 //!
