@@ -5,11 +5,10 @@
 #![expect(clippy::print_stdout, reason = "an example shows its result")]
 
 use multi_chan::{Builder, Descriptors, Receiver, spsc};
+use std::env;
 use std::error::Error;
-use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::process::{self, Command};
-use std::{env, io};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -57,19 +56,13 @@ fn square(jobs: Descriptors, results: Descriptors) -> Result<(), Box<dyn Error>>
 }
 
 fn numbers(descriptors: &Descriptors) -> String {
-    let [memory, roll] = descriptors.as_fds().map(|fd| fd.as_raw_fd());
-    format!("{memory},{roll}")
+    let numbers = descriptors.as_fds().into_iter();
+    let numbers: Vec<String> = numbers.map(|fd| fd.as_raw_fd().to_string()).collect();
+    numbers.join(",")
 }
 
-/// Opens inherited descriptors by their numbers, without having to vouch for them.
-fn inherited(numbers: &str) -> io::Result<Descriptors> {
-    let open = |number: &str| {
-        let path = format!("/proc/self/fd/{number}");
-        File::options().read(true).write(true).open(path)
-    };
-    let (memory, roll) = numbers.split_once(',').ok_or(io::ErrorKind::InvalidInput)?;
-    Ok(Descriptors::from_fds([
-        open(memory)?.into(),
-        open(roll)?.into(),
-    ]))
+/// Descriptors that the first program left open, by their numbers.
+fn inherited(numbers: &str) -> Result<Descriptors, Box<dyn Error>> {
+    let numbers: Result<Vec<i32>, _> = numbers.split(',').map(str::parse).collect();
+    Ok(Descriptors::inherited(numbers?)?)
 }

@@ -80,7 +80,8 @@ impl Builder {
     /// wait for descriptors, too.
     ///
     /// Such a channel has two descriptors, which forked children inherit. While no poll loop waits it is as fast as
-    /// any other. It cannot be passed to another program.
+    /// any other. Passed to another program ([`in_memfd`](Self::in_memfd)) it has four descriptors instead of two, which are told apart by `/proc`; it cannot be found by a
+    /// name, since nobody can open an eventfd through another process.
     pub fn pollable(mut self, pollable: bool) -> Builder {
         self.pollable = pollable;
         self

@@ -59,10 +59,7 @@ impl<T: Plain> End<T> {
         sender_uses: Sides,
         receiver_uses: Sides,
     ) -> Result<(End<T>, End<T>), Error> {
-        let core = fork::adopt(&geometry, label)?;
-        if options.pollable {
-            fork::make_pollable(&core)?;
-        }
+        let core = fork::adopt(&geometry, label, options.pollable)?;
         if options.prefault {
             core.prefault().map_err(Error::memory)?;
         }

@@ -217,7 +217,7 @@ impl fmt::Display for Error {
             ErrorKind::Unsupported(what) => f.write_str(what),
             ErrorKind::NotPassable => write!(
                 f,
-                "the channel cannot be passed on: make it with Builder::in_memfd, and not pollable"
+                "the channel cannot be passed on: make it with Builder::in_memfd"
             ),
             ErrorKind::Memory(_) => write!(
                 f,

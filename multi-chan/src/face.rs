@@ -1,15 +1,17 @@
 //! The eventfd of a side: what a poll loop sees of an event.
 //!
-//! A channel that was built as pollable has two eventfds, made with it and inherited by forked children. Posters
+//! A channel that was built as pollable has two eventfds, made with it, inherited by forked children and passed on with it. Posters
 //! write to one when a poller has armed the event (`Event::tell_pollers`), and must find it from the
 //! event alone, deep inside the ring. So each process keeps a table from events to descriptors, in private memory: the
 //! number of a descriptor is never read from the mapping.
 
 #![expect(unsafe_code, reason = "borrows descriptors by number")]
 
+use crate::Error;
 use crate::sync::{Acquire, AtomicU32, AtomicUsize, Relaxed, Release};
 use crate::sys;
 use crate::wait::Event;
+use std::fs;
 use std::io;
 use std::iter;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -78,6 +80,31 @@ impl Faces {
         })
     }
 
+    /// Takes eventfds that came from elsewhere, which must be those of the channel whose label has these identities.
+    pub(crate) fn arrived(
+        [sent, freed]: [OwnedFd; 2],
+        identities: [u64; 2],
+    ) -> Result<Faces, Error> {
+        let faces = Faces { sent, freed };
+        match faces.identities() {
+            Ok(own) if own == identities => Ok(faces),
+            _ => Err(Error::mismatch(
+                "the descriptors for poll loops are another channel's",
+            )),
+        }
+    }
+
+    /// For receivers, and for senders.
+    pub(crate) fn fds(&self) -> [BorrowedFd<'_>; 2] {
+        [self.sent.as_fd(), self.freed.as_fd()]
+    }
+
+    /// What tells these eventfds from all others that are open.
+    pub(crate) fn identities(&self) -> io::Result<[u64; 2]> {
+        let [sent, freed] = self.fds().map(identity);
+        Ok([sent?, freed?])
+    }
+
     /// Enters them for the events of the channel, which keeps this and will `forget` them: for receivers one, for senders one or two. The
     /// caller holds the fork lock.
     pub(crate) fn enter(&self, sent: &Event, freed: &Event, room: Option<&Event>) {
@@ -93,6 +120,25 @@ impl Faces {
             entry.event.store(address(event), Release);
         }
     }
+}
+
+/// The number that the kernel gave an eventfd, and one more; an error for what is no eventfd, blocks, or counts down one by one.
+fn identity(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    let no_face = || io::Error::other("a descriptor is not what poll loops wait for");
+    let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))?;
+    let field = |name: &str| {
+        let mut lines = text.lines();
+        lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(str::trim))
+    };
+    let number: u64 = field("eventfd-id")
+        .and_then(|id| id.parse().ok())
+        .ok_or_else(no_face)?;
+    // Kernels that do not say so know no better.
+    let is_semaphore = field("eventfd-semaphore").is_some_and(|count| count != "0");
+    if is_semaphore || !sys::is_nonblocking(fd)? {
+        return Err(no_face());
+    }
+    Ok(number + 1)
 }
 
 fn free_entry(address: usize) -> &'static Entry {

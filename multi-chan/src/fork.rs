@@ -15,6 +15,7 @@
 #![expect(unsafe_code, reason = "one page that a fork wipes")]
 
 use crate::Error;
+use crate::face::Faces;
 use crate::layout::Geometry;
 use crate::map::{FilePlace, Mapping};
 use crate::pass::{self, Arrived, Label};
@@ -75,9 +76,15 @@ fn lock() -> MutexGuard<'static, Family> {
 }
 
 /// Makes a channel's core, with one handle of each side, and enters it in the list; with a label, in memory that can be passed
-/// on.
-pub(crate) fn adopt(geometry: &Geometry, label: Option<Label>) -> Result<Arc<Core>, Error> {
+/// on; with eventfds, if it is to be pollable.
+pub(crate) fn adopt(
+    geometry: &Geometry,
+    label: Option<Label>,
+    pollable: bool,
+) -> Result<Arc<Core>, Error> {
     let mut family = lock();
+    let faces = pollable.then(Faces::new).transpose();
+    let faces = faces.map_err(Error::process)?;
     let (home, map) = match label {
         None => {
             let home = family.tree().map_err(Error::process)?;
@@ -85,10 +92,14 @@ pub(crate) fn adopt(geometry: &Geometry, label: Option<Label>) -> Result<Arc<Cor
         }
         Some(label) => {
             let (home, roll) = family.passable().map_err(Error::process)?;
+            let identities = faces.as_ref().map(Faces::identities).transpose();
+            let identities = identities.map_err(Error::process)?.unwrap_or_default();
+            let label = label.with_faces(identities);
             (home, pass::create_memory(geometry.map_bytes, label, roll))
         }
     };
-    family.enter(home, map.map_err(Error::memory)?, geometry, Sides::BOTH)
+    let map = map.map_err(Error::memory)?;
+    family.enter(home, map, geometry, Sides::BOTH, faces)
 }
 
 /// The core of a channel that came from elsewhere, with one more handle of each of these sides, and entered in the list.
@@ -102,9 +113,9 @@ pub(crate) fn join(
 ) -> Result<Arc<Core>, Error> {
     let mut family = lock();
     let Some(core) = family.core_in(arrived.place()?) else {
-        let (map, roll) = arrived.map(geometry.map_bytes)?;
+        let (map, roll, faces) = arrived.map(geometry.map_bytes)?;
         let home = family.home_in(roll).map_err(Error::process)?;
-        return family.enter(home, map, geometry, sides);
+        return family.enter(home, map, geometry, sides, faces);
     };
     if core.geometry() != geometry {
         return Err(Error::mismatch("its label was written over"));
@@ -115,12 +126,6 @@ pub(crate) fn join(
     drop(family);
     core.tell_sides_left(sides);
     Ok(core)
-}
-
-/// Gives a new channel, which nobody else has yet, its eventfds.
-pub(crate) fn make_pollable(core: &Core) -> Result<(), Error> {
-    let _family = lock();
-    core.make_pollable().map_err(Error::process)
 }
 
 /// Runs `act` with this process's entry on the roll, under the fork lock.
@@ -158,9 +163,14 @@ impl Family {
         map: Mapping,
         geometry: &Geometry,
         sides: Sides,
+        faces: Option<Faces>,
     ) -> Result<Arc<Core>, Error> {
         let process = home.process().map_err(Error::process)?;
         let core = Arc::new(Core::new(geometry, map, home, sides));
+        if let Some(faces) = faces {
+            // Before it is entered: then the poll loops of others are told.
+            core.make_pollable(faces);
+        }
         core.enter_as(process, sides).map_err(Error::process)?;
         self.cores.insert(key(&core), core.clone());
         Ok(core)

@@ -59,7 +59,8 @@ struct Keeper {
 /// and may be given again. The channel goes on for those who have found it.
 ///
 /// # Errors
-/// [`Error::is_name`] if the name is in use by a live process, has a slash in it or is too long, or if the system refuses it.
+/// [`Error::is_name`] if the name is in use by a live process, has a slash in it or is too long, or if the system refuses it;
+/// [`Error::is_unsupported`] if the channel is [`pollable`](crate::Builder::pollable).
 ///
 /// # Fork
 /// The name stays the parent's: a child that drops its copy takes nothing away.
@@ -83,9 +84,16 @@ struct Keeper {
 pub fn publish(name: &str, descriptors: Descriptors) -> Result<Name, Error> {
     let os_name = os_name(name)?;
     let pid = sys::process_id();
+    let numbers = descriptors.as_fds().into_iter().map(|fd| fd.as_raw_fd());
+    let numbers: Vec<i32> = numbers.collect();
+    let Ok(numbers) = numbers.try_into() else {
+        return Err(Error::unsupported(
+            "a pollable channel cannot be found by a name: pass its descriptors on, or make it without `pollable`",
+        ));
+    };
     let keeper = Keeper {
         pid,
-        numbers: descriptors.as_fds().map(|fd| fd.as_raw_fd()),
+        numbers,
         // Without an identity (no descriptor to be had) the pid alone must do.
         identity: identity_of(pid).unwrap_or(0),
     };

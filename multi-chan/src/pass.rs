@@ -1,5 +1,5 @@
-//! Passing a channel to a program that is not a forked copy: two sealed files in memory, and the checks that make
-//! them a channel again over there.
+//! Passing a channel to a program that is not a forked copy: two sealed files in memory (and two eventfds, if it is pollable), and
+//! the checks that make them a channel again over there.
 //!
 //! ```text
 //! the channel's memory                        the roll of its users
@@ -14,13 +14,14 @@
 use crate::Error;
 use crate::builder::Builder;
 use crate::delivery::Delivery;
+use crate::face::Faces;
 use crate::map::{FilePlace, Mapping};
 use crate::sys;
 use bytemuck::{Pod, Zeroable};
 use std::any::type_name;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 const PAGE: usize = 4096;
@@ -28,8 +29,8 @@ const MAGIC: [u8; 8] = *b"multi\0ch";
 /// Of everything that lies in the two files; raised with every change.
 const VERSION: u32 = 7;
 
-/// The two descriptors of a channel made with [`Builder::in_memfd`]: its memory, and the table that tells which of its users
-/// live.
+/// The descriptors of a channel made with [`Builder::in_memfd`]: its memory, and the table that tells which of its users
+/// live; of a [`pollable`](Builder::pollable) one two more, which tell poll loops of receivers and of senders.
 ///
 /// They may go to another program by any way there is: through `exec`, as in `examples/exec.rs`, or over a Unix socket.
 /// There, [`Sender::attach`](crate::Sender::attach), [`Receiver::attach`](crate::Receiver::attach) and their like check them and
@@ -47,33 +48,45 @@ const VERSION: u32 = 7;
 /// use multi_chan::{Builder, Descriptors, Sender};
 ///
 /// let (tx, rx) = Builder::new().capacity(2).in_memfd().build::<u32>()?;
-/// let [memory, roll] = tx.descriptors()?.into_fds();
+/// let fds = tx.descriptors()?.into_fds();
 /// // Elsewhere:
-/// let other = Sender::<u32>::attach(Descriptors::from_fds([memory, roll]))?;
+/// let other = Sender::<u32>::attach(Descriptors::from_fds(fds))?;
 /// other.send(42).unwrap();
 /// assert_eq!(rx.recv(), Ok(42));
 /// # Ok::<(), multi_chan::Error>(())
 /// ```
 #[derive(Debug)]
 pub struct Descriptors {
-    memory: OwnedFd,
-    roll: OwnedFd,
+    fds: Vec<OwnedFd>,
 }
 
 impl Descriptors {
-    /// Takes the two descriptors that [`into_fds`](Self::into_fds) gave, in that order. They are checked where they are attached.
-    pub fn from_fds([memory, roll]: [OwnedFd; 2]) -> Descriptors {
-        Descriptors { memory, roll }
+    /// Takes the descriptors that [`into_fds`](Self::into_fds) gave, in that order. They are checked where they are attached.
+    pub fn from_fds(fds: impl IntoIterator<Item = OwnedFd>) -> Descriptors {
+        Descriptors {
+            fds: fds.into_iter().collect(),
+        }
     }
 
-    /// The memory and the roll.
-    pub fn into_fds(self) -> [OwnedFd; 2] {
-        [self.memory, self.roll]
+    /// Copies of descriptors that this program inherited open under these numbers, for instance told on its command line; in that order.
+    ///
+    /// # Errors
+    /// If one of the numbers is no open descriptor, or there are none left.
+    pub fn inherited(numbers: impl IntoIterator<Item = RawFd>) -> io::Result<Descriptors> {
+        let fds = numbers.into_iter().map(sys::copy_of_number);
+        Ok(Descriptors {
+            fds: fds.collect::<io::Result<_>>()?,
+        })
     }
 
-    /// The memory and the roll, lent.
-    pub fn as_fds(&self) -> [BorrowedFd<'_>; 2] {
-        [self.memory.as_fd(), self.roll.as_fd()]
+    /// The memory and the roll; of a pollable channel the eventfds of receivers and of senders, too.
+    pub fn into_fds(self) -> Vec<OwnedFd> {
+        self.fds
+    }
+
+    /// The same, lent.
+    pub fn as_fds(&self) -> Vec<BorrowedFd<'_>> {
+        self.fds.iter().map(AsFd::as_fd).collect()
     }
 
     /// Has the descriptors stay open, under their numbers, in programs that this process executes: in *every* one that it
@@ -82,8 +95,7 @@ impl Descriptors {
     /// # Errors
     /// What `fcntl` says of a descriptor.
     pub fn keep_on_exec(&self) -> io::Result<()> {
-        sys::keep_on_exec(self.memory.as_fd())?;
-        sys::keep_on_exec(self.roll.as_fd())
+        self.as_fds().into_iter().try_for_each(sys::keep_on_exec)
     }
 }
 
@@ -115,6 +127,8 @@ pub(crate) struct Label {
     arena_bytes: u64,
     /// The inode of the roll; a roll's own is not named.
     roll: u64,
+    /// Which eventfds tell poll loops (`Faces::identities`); 0 where there are none.
+    faces: [u64; 2],
 }
 
 impl Label {
@@ -133,7 +147,13 @@ impl Label {
                 _ => options.arena_bytes_or_default() as u64,
             },
             roll: 0,
+            faces: [0; 2],
         }
+    }
+
+    /// The same for a channel with these eventfds.
+    pub(crate) fn with_faces(self, faces: [u64; 2]) -> Label {
+        Label { faces, ..self }
     }
 
     fn of_roll() -> Label {
@@ -186,9 +206,11 @@ impl Label {
             .capacity(capacity)
             .in_memfd()
             .delivery(delivery)
+            .pollable(self.faces != [0; 2])
             .arena_bytes(arena_bytes);
         if (Label {
             roll: self.roll,
+            faces: self.faces,
             ..Label::of::<T>(kind, &options)
         }) != *self
         {
@@ -234,6 +256,7 @@ pub(crate) struct Arrived {
     pub(crate) options: Builder,
     memory: File,
     pub(crate) roll: File,
+    faces: Option<Faces>,
 }
 
 impl Arrived {
@@ -242,8 +265,12 @@ impl Arrived {
         kind: Kind,
         roll_bytes: usize,
     ) -> Result<Arrived, Error> {
-        let memory = File::from(descriptors.memory);
-        let roll = File::from(descriptors.roll);
+        let count = descriptors.fds.len();
+        let mut fds = descriptors.fds.into_iter();
+        let (Some(memory), Some(roll)) = (fds.next(), fds.next()) else {
+            return Err(Error::mismatch("it takes two descriptors at least"));
+        };
+        let (memory, roll) = (File::from(memory), File::from(roll));
         let label = Label::read(&memory)?;
         let options = label.options::<T>(kind)?;
         if Label::read(&roll)? != Label::of_roll() || !has_length(&roll, roll_bytes) {
@@ -252,10 +279,20 @@ impl Arrived {
         if roll.metadata().map(|meta| meta.ino()).ok() != Some(label.roll) {
             return Err(Error::mismatch("the roll is another channel's"));
         }
+        if count != if options.pollable { 4 } else { 2 } {
+            return Err(Error::mismatch(
+                "it takes two descriptors, and two more if it is pollable",
+            ));
+        }
+        let faces = match (fds.next(), fds.next()) {
+            (Some(sent), Some(freed)) => Some(Faces::arrived([sent, freed], label.faces)?),
+            _ => None,
+        };
         Ok(Arrived {
             options,
             memory,
             roll,
+            faces,
         })
     }
 
@@ -265,12 +302,12 @@ impl Arrived {
     }
 
     /// Maps the channel, which the caller has found to be of `bytes`.
-    pub(crate) fn map(self, bytes: usize) -> Result<(Mapping, File), Error> {
+    pub(crate) fn map(self, bytes: usize) -> Result<(Mapping, File, Option<Faces>), Error> {
         if !has_length(&self.memory, bytes) {
             return Err(Error::mismatch("its memory has not the length for that"));
         }
         let map = Mapping::in_file(self.memory, bytes).map_err(Error::memory)?;
-        Ok((map, self.roll))
+        Ok((map, self.roll, self.faces))
     }
 }
 
@@ -280,17 +317,19 @@ fn has_length(file: &File, bytes: usize) -> bool {
         .is_ok_and(|meta| meta.len() == (bytes.next_multiple_of(PAGE) + PAGE) as u64)
 }
 
-/// Copies of a channel's two descriptors.
+/// Copies of a channel's descriptors.
 pub(crate) fn descriptors(
     memory: Option<&File>,
     roll: Option<&File>,
+    faces: Option<&Faces>,
 ) -> Result<Descriptors, Error> {
     let (Some(memory), Some(roll)) = (memory, roll) else {
         return Err(Error::not_passable());
     };
-    let copy = |file: &File| file.as_fd().try_clone_to_owned().map_err(Error::memory);
+    let faces = faces.into_iter().flat_map(Faces::fds);
+    let fds = [memory.as_fd(), roll.as_fd()].into_iter().chain(faces);
+    let copies = fds.map(|fd| fd.try_clone_to_owned().map_err(Error::memory));
     Ok(Descriptors {
-        memory: copy(memory)?,
-        roll: copy(roll)?,
+        fds: copies.collect::<Result<_, _>>()?,
     })
 }

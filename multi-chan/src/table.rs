@@ -85,14 +85,12 @@ impl Core {
         self.map.prefault()
     }
 
-    /// Gives the channel its eventfds. The caller holds the fork lock; nobody else has the channel yet.
-    pub(crate) fn make_pollable(&self) -> io::Result<()> {
-        let faces = Faces::new()?;
+    /// Gives the channel its eventfds. The caller holds the fork lock; nobody else in this process has the channel yet.
+    pub(crate) fn make_pollable(&self, faces: Faces) {
         let header = self.header();
         self.faces
             .get_or_init(|| faces)
             .enter(&header.sent.0, &header.freed.0, self.room());
-        Ok(())
     }
 
     /// Where senders of messages wait for chunks.
@@ -166,11 +164,7 @@ impl Core {
 
     /// What the channel lies in, to be passed on.
     pub(crate) fn descriptors(&self) -> Result<Descriptors, Error> {
-        // Another program's posts would tell no poll loop.
-        if self.is_pollable() {
-            return Err(Error::not_passable());
-        }
-        pass::descriptors(self.map.file(), self.home.file())
+        pass::descriptors(self.map.file(), self.home.file(), self.faces.get())
     }
 
     /// The roll that this channel's users are on, and this process's place there.

@@ -56,8 +56,7 @@ macro_rules! both {
         /// The channel's descriptors, to be passed to another program.
         ///
         /// # Errors
-        /// [`Error::is_not_passable`] if it was not made [`in_memfd`](crate::Builder::in_memfd) or is
-        /// [`pollable`](crate::Builder::pollable), [`Error::is_memory`] if no descriptor is to be had.
+        /// [`Error::is_not_passable`] if it was not made [`in_memfd`](crate::Builder::in_memfd), [`Error::is_memory`] if no descriptor is to be had.
         pub fn descriptors(&self) -> Result<Descriptors, Error> {
             self.link.end().descriptors()
         }

@@ -385,7 +385,12 @@ fn a_select_that_sends_keeps_no_wake_that_it_cannot_use() {
             let yard = yard.clone();
             thread::spawn(move || yard.send_run(PLAIN, run))
         };
-        let held = yard.arena.claim(OTHER, 2 * 4096);
+        // By another thread, so that the select may have lain down for the slot before.
+        let held = {
+            let yard = yard.clone();
+            thread::spawn(move || yard.arena.claim(OTHER, 2 * 4096))
+        };
+        let held = held.join().unwrap();
         yard.await_message();
         // The plain sender's, if the chunks are taken.
         yard.await_message();

@@ -34,10 +34,8 @@ impl<T: Plain> End<T> {
     /// Makes a channel and its two ends.
     pub(crate) fn pair(options: &Builder) -> Result<(End<T>, End<T>), Error> {
         let plan = Plan::new::<T>(options.capacity)?;
-        let core = fork::adopt(&plan.geometry(), options.label::<T>(Kind::Spsc))?;
-        if options.pollable {
-            fork::make_pollable(&core)?;
-        }
+        let label = options.label::<T>(Kind::Spsc);
+        let core = fork::adopt(&plan.geometry(), label, options.pollable)?;
         if options.prefault {
             core.prefault().map_err(Error::memory)?;
         }
@@ -133,7 +131,7 @@ macro_rules! both {
         ///
         /// # Errors
         /// [`Error::is_not_passable`](crate::Error::is_not_passable) if it was not made
-        /// [`in_memfd`](crate::Builder::in_memfd) or is [`pollable`](crate::Builder::pollable), [`Error::is_memory`](crate::Error::is_memory) if no descriptor is to be had.
+        /// [`in_memfd`](crate::Builder::in_memfd), [`Error::is_memory`](crate::Error::is_memory) if no descriptor is to be had.
         pub fn descriptors(&self) -> Result<crate::Descriptors, crate::Error> {
             self.end.core.descriptors()
         }

@@ -338,7 +338,10 @@ fn a_lent_side_belongs_to_its_process() {
 }
 
 /// Receives as a poll loop does; the watchdog of the test is its only limit.
-fn next(rx: &spsc::SharedReceiver<'_, u64>, readiness: &mut Readiness<'_>) -> Option<u64> {
+pub(crate) fn next(
+    rx: &spsc::SharedReceiver<'_, u64>,
+    readiness: &mut Readiness<'_>,
+) -> Option<u64> {
     loop {
         match rx.recv_now() {
             Some(got) => return got.ok(),
@@ -348,7 +351,11 @@ fn next(rx: &spsc::SharedReceiver<'_, u64>, readiness: &mut Readiness<'_>) -> Op
     }
 }
 
-fn send(tx: &spsc::SharedSender<'_, u64>, readiness: &mut Readiness<'_>, value: u64) -> bool {
+pub(crate) fn send(
+    tx: &spsc::SharedSender<'_, u64>,
+    readiness: &mut Readiness<'_>,
+    value: u64,
+) -> bool {
     loop {
         match tx.send_now(value) {
             Some(sent) => return sent.is_ok(),

@@ -7,6 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 crate::tests![
     a_channel_is_found_by_its_name,
+    a_pollable_channel_gets_no_name,
     a_name_has_one_keeper_at_a_time,
     a_dead_keepers_name_is_given_again,
     of_many_that_take_a_dead_keepers_name_one_has_it,
@@ -59,6 +60,14 @@ pub(crate) fn double(jobs: &str, doubled: &str) {
     for value in &rx {
         tx.send(2 * value).unwrap();
     }
+}
+
+fn a_pollable_channel_gets_no_name() {
+    let builder = Builder::new().capacity(1).in_memfd().pollable(true);
+    let (tx, _rx) = builder.build::<u64>().unwrap();
+    let error = named::publish(&own("polled"), tx.descriptors().unwrap()).unwrap_err();
+    assert!(error.is_unsupported(), "{error}");
+    assert!(!fs::exists(file_of(&own("polled"))).unwrap());
 }
 
 fn a_name_has_one_keeper_at_a_time() {

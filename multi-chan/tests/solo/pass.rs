@@ -1,10 +1,11 @@
 //! Channels passed to programs that are no forked copies.
 
 use crate::support::{self, fork, holdings, huge_memfd, linger, memfd, pause};
-use multi_chan::KillPoint::Claimed;
+use crate::{lent, poll};
+use multi_chan::KillPoint::{Bumped, Claimed};
 use multi_chan::{
     Builder, BytesReceiver, BytesSender, Chan, Delivery, Descriptors, Error, MessageReceiver,
-    MessageSender, Receiver, Sender, kill_at, spsc,
+    MessageSender, Receiver, Select, Sender, kill_at, spsc,
 };
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -26,6 +27,11 @@ crate::tests![
     messages_of_any_size_go_to_an_executed_program,
     channels_of_messages_are_told_apart,
     channels_that_can_be_passed_leave_nothing_behind,
+    poll_loops_of_two_programs_miss_no_message,
+    messages_of_any_size_go_to_another_programs_poll_loop,
+    a_poll_loop_hears_of_another_programs_death,
+    a_poll_loop_hears_what_another_program_died_of_telling,
+    eventfds_that_are_not_the_channels_are_refused,
 ];
 
 /// Names the part of an executed program, and the numbers of its descriptors.
@@ -71,6 +77,37 @@ pub(crate) fn play_part() {
                 }
             }
         }
+        "poll" => {
+            let rx = Receiver::<u64>::attach(next()).unwrap();
+            let mut tx = spsc::Sender::<u64>::attach(next()).unwrap();
+            let tx = tx.shared();
+            let mut from = rx.readiness().unwrap();
+            let mut to = tx.readiness().unwrap();
+            while let Some(value) = poll::next(&rx, &mut from) {
+                assert!(lent::send(&tx, &mut to, 2 * value));
+            }
+        }
+        "answer" => {
+            let jobs = BytesReceiver::attach(next()).unwrap();
+            let answers = BytesSender::attach(next()).unwrap();
+            let mut select = Select::new();
+            select.recv(&jobs);
+            // So that it waits by its descriptors.
+            let me = support::pidfd(std::process::id().cast_signed());
+            select.readable(&me);
+            while let Ok(job) = select.run(|_| jobs.recv_now()) {
+                let room = answers.sending(job.len());
+                let mut select = Select::new();
+                select.send(&room);
+                select.readable(&me);
+                select.run(|_| answers.send_now(&job)).unwrap();
+            }
+        }
+        "bumped" => {
+            let tx = Sender::<u64>::attach(next()).unwrap();
+            kill_at(Bumped);
+            tx.send(13).unwrap();
+        }
         "die" => {
             let tx = Sender::<u64>::attach(next()).unwrap();
             kill_at(Claimed);
@@ -97,8 +134,9 @@ pub(crate) fn execute(part: &str, channels: &[Descriptors], names: &[&str]) -> C
     let mut words = vec![part.to_owned()];
     for descriptors in channels {
         descriptors.keep_on_exec().unwrap();
-        let [memory, roll] = descriptors.as_fds().map(|fd| fd.as_raw_fd());
-        words.push(format!("{memory},{roll}"));
+        let numbers = descriptors.as_fds().into_iter();
+        let numbers: Vec<String> = numbers.map(|fd| fd.as_raw_fd().to_string()).collect();
+        words.push(numbers.join(","));
     }
     words.extend(names.iter().map(|&name| name.to_owned()));
     Command::new(env::current_exe().unwrap())
@@ -108,13 +146,13 @@ pub(crate) fn execute(part: &str, channels: &[Descriptors], names: &[&str]) -> C
 }
 
 fn inherited(numbers: &str) -> Descriptors {
-    let open = |number: &str| -> OwnedFd {
-        let path = format!("/proc/self/fd/{number}");
-        let file = File::options().read(true).write(true).open(path);
-        file.unwrap().into()
-    };
-    let (memory, roll) = numbers.split_once(',').unwrap();
-    Descriptors::from_fds([open(memory), open(roll)])
+    let numbers = numbers.split(',').map(|number| number.parse().unwrap());
+    Descriptors::inherited(numbers).unwrap()
+}
+
+/// The two descriptors of a channel that is not pollable.
+fn two(descriptors: Descriptors) -> [OwnedFd; 2] {
+    descriptors.into_fds().try_into().unwrap()
 }
 
 fn passable(capacity: usize) -> (Sender<u64>, Receiver<u64>) {
@@ -220,20 +258,20 @@ fn what_is_no_such_channel_is_refused() {
     refused(Sender::<[u8; 8]>::attach(fds()), "of another type");
     refused(Receiver::<u32>::attach(fds()), "of another type");
     refused(spsc::Sender::<u64>::attach(fds()), "another kind");
-    let [memory, roll] = fds().into_fds();
+    let [memory, roll] = two(fds());
     let swapped = Descriptors::from_fds([roll, memory]);
     refused(Sender::<u64>::attach(swapped), "another kind");
     // A table of users, but of other channels'.
     let strange = env::current_exe().and_then(File::open).unwrap();
-    let [memory, _roll] = fds().into_fds();
+    let [memory, _roll] = two(fds());
     let mixed = Descriptors::from_fds([memory, strange.into()]);
     refused(Sender::<u64>::attach(mixed), "not a file in memory");
-    let [_memory, roll] = fds().into_fds();
+    let [_memory, roll] = two(fds());
     let (reader, _writer) = io::pipe().unwrap();
     let piped = Descriptors::from_fds([reader.into(), roll]);
     refused(Sender::<u64>::attach(piped), "not a file in memory");
     // A file that could be cut off.
-    let [memory, roll] = fds().into_fds();
+    let [memory, roll] = two(fds());
     let memory = File::from(memory);
     let copy = memfd();
     let bytes = memory.metadata().unwrap().len();
@@ -246,7 +284,7 @@ fn what_is_no_such_channel_is_refused() {
     // A file whose pages could be taken away, and not be had again.
     match huge_memfd() {
         Some(huge) => {
-            let [_memory, roll] = fds().into_fds();
+            let [_memory, roll] = two(fds());
             let huge = Descriptors::from_fds([huge.into(), roll]);
             refused(Sender::<u64>::attach(huge), "huge pages");
         }
@@ -260,11 +298,11 @@ fn what_is_no_such_channel_is_refused() {
 
 fn a_label_written_over_is_refused() {
     let (tx, rx) = passable(4);
-    let [memory, _roll] = tx.descriptors().unwrap().into_fds();
+    let [memory, _roll] = two(tx.descriptors().unwrap());
     let memory = File::from(memory);
     let at = memory.metadata().unwrap().len() - 4096;
-    // Every byte of it: magic, version, kind, capacity, size, alignment and name of the values, delivery, arena, roll.
-    for byte in 0..72 {
+    // Every byte of it: magic, version, kind, capacity, size, alignment and name of the values, delivery, arena, roll, eventfds.
+    for byte in 0..88 {
         let mut before = [0];
         memory.read_exact_at(&mut before, at + byte).unwrap();
         memory.write_all_at(&[!before[0]], at + byte).unwrap();
@@ -355,5 +393,145 @@ fn channels_that_can_be_passed_leave_nothing_behind() {
         other.send(value).unwrap();
         assert_eq!(rx.recv(), Ok(value));
     }
+    for value in 0..200 {
+        let (tx, rx) = pollable(4).build::<u64>().unwrap();
+        let other = Sender::<u64>::attach(rx.descriptors().unwrap()).unwrap();
+        drop(tx);
+        let mut readiness = rx.readiness().unwrap();
+        assert!(readiness.arm().unwrap());
+        other.send(value).unwrap();
+        assert_eq!(rx.recv(), Ok(value));
+    }
     assert_eq!(holdings(), before);
+}
+
+fn pollable(capacity: usize) -> Builder {
+    let builder = Builder::new().capacity(capacity);
+    builder.in_memfd().pollable(true)
+}
+
+fn poll_loops_of_two_programs_miss_no_message() {
+    let (tx, job_rx) = pollable(2).build::<u64>().unwrap();
+    let (result_tx, mut rx) = pollable(1).build_spsc::<u64>().unwrap();
+    let channels = [
+        job_rx.descriptors().unwrap(),
+        result_tx.descriptors().unwrap(),
+    ];
+    let mut other = execute("poll", &channels, &[]);
+    let rx = rx.shared();
+    let mut from = rx.readiness().unwrap();
+    let mut to = tx.readiness().unwrap();
+    for value in 0..400 {
+        if value % 16 == 0 {
+            pause(value / 100);
+        }
+        assert!(poll::send(&tx, &mut to, value));
+        assert_eq!(lent::next(&rx, &mut from), Some(2 * value));
+    }
+    drop(to);
+    drop((tx, job_rx, result_tx));
+    assert_eq!(lent::next(&rx, &mut from), None);
+    assert!(other.wait().unwrap().success());
+}
+
+fn messages_of_any_size_go_to_another_programs_poll_loop() {
+    let builder = pollable(1).arena_bytes(8 << 12);
+    let (jobs, jobs_rx) = builder.build_bytes().unwrap();
+    let (answers_tx, answers) = builder.build_bytes().unwrap();
+    let channels = [
+        jobs_rx.descriptors().unwrap(),
+        answers_tx.descriptors().unwrap(),
+    ];
+    let mut other = execute("answer", &channels, &[]);
+    for number in 0..200 {
+        // Several on their way at a time.
+        let letter = vec![number as u8; [50, 4_000, 30_000][number % 3]];
+        jobs.send(&letter).unwrap();
+        if number % 20 == 0 {
+            pause(2);
+        }
+        assert_eq!(answers.recv().unwrap(), letter);
+    }
+    jobs.close();
+    drop(answers_tx);
+    assert!(other.wait().unwrap().success() && answers.recv().is_err());
+    assert_eq!((jobs.arena_used(), answers.arena_used()), (0, 0));
+}
+
+fn a_poll_loop_hears_of_another_programs_death() {
+    let (tx, job_rx) = pollable(1).build::<u64>().unwrap();
+    let (result_tx, mut rx) = pollable(1).build_spsc::<u64>().unwrap();
+    let channels = [
+        job_rx.descriptors().unwrap(),
+        result_tx.descriptors().unwrap(),
+    ];
+    // Armed before the other program is there: it is told of its coming.
+    let rx = rx.shared();
+    let mut from = rx.readiness().unwrap();
+    assert!(from.arm().unwrap());
+    let mut other = execute("poll", &channels, &[]);
+    tx.send(1).unwrap();
+    assert_eq!(lent::next(&rx, &mut from), Some(2));
+    drop((channels, job_rx, result_tx));
+    let killer = fork(|| {
+        pause(40);
+        support::signal(other.id(), libc::SIGKILL);
+    });
+    assert_eq!(lent::next(&rx, &mut from), None);
+    killer.join();
+    assert_eq!(other.wait().unwrap().signal(), Some(libc::SIGKILL));
+    let mut to = tx.readiness().unwrap();
+    while poll::send(&tx, &mut to, 3) {}
+    assert!(tx.send(3).unwrap_err().is_disconnected());
+}
+
+fn a_poll_loop_hears_what_another_program_died_of_telling() {
+    for _ in 0..5 {
+        let (tx, rx) = pollable(1).build::<u64>().unwrap();
+        let looping = fork(|| {
+            let mut from = rx.readiness().unwrap();
+            assert_eq!(poll::next(&rx, &mut from), Some(13));
+            assert_eq!(poll::next(&rx, &mut from), None);
+        });
+        while !looping.is_asleep() {
+            pause(1);
+        }
+        let mut other = execute("bumped", &[tx.descriptors().unwrap()], &[]);
+        assert_eq!(other.wait().unwrap().signal(), Some(libc::SIGKILL));
+        drop(tx);
+        looping.join();
+    }
+}
+
+fn eventfds_that_are_not_the_channels_are_refused() {
+    let (tx, rx) = pollable(2).build::<u64>().unwrap();
+    let (other, _rx) = pollable(2).build::<u64>().unwrap();
+    let (plain, _rx) = passable(2);
+    let fds = || tx.descriptors().unwrap().into_fds();
+    let attach = |fds: Vec<OwnedFd>| Sender::<u64>::attach(Descriptors::from_fds(fds));
+    let mut swapped = fds();
+    swapped.swap(2, 3);
+    refused(attach(swapped), "another channel's");
+    for place in [2, 3] {
+        let mut mixed = fds();
+        mixed[place] = other.descriptors().unwrap().into_fds().swap_remove(place);
+        refused(attach(mixed), "another channel's");
+        let mut piped = fds();
+        piped[place] = io::pipe().unwrap().1.into();
+        refused(attach(piped), "another channel's");
+        // Not a count, but something that has one.
+        let mut filed = fds();
+        filed[place] = memfd().into();
+        refused(attach(filed), "another channel's");
+    }
+    for count in 0..4 {
+        refused(attach(fds().into_iter().take(count).collect()), "takes two");
+    }
+    let both = fds().into_iter().skip(2);
+    let plain_fds = plain.descriptors().unwrap().into_fds();
+    refused(attach(plain_fds.into_iter().chain(both).collect()), "two");
+    let again = attach(fds()).unwrap();
+    again.send(6).unwrap();
+    assert_eq!(rx.recv(), Ok(6));
+    assert!(Descriptors::inherited([-1]).is_err());
 }

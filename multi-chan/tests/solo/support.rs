@@ -227,6 +227,12 @@ pub(crate) fn exit(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+/// Signals a process that somebody else reaps later.
+pub(crate) fn signal(pid: u32, signal: i32) {
+    // SAFETY: takes numbers; the process is not reaped, so the pid is still its own.
+    assert_eq!(unsafe { libc::kill(pid.cast_signed(), signal) }, 0);
+}
+
 impl Child {
     pub(crate) fn signal(&self, signal: i32) {
         // SAFETY: takes numbers; the child is not reaped, so the pid is still its own.
