@@ -14,7 +14,7 @@
 use crate::identity::Owner;
 use crate::sync::{AtomicPtr, Ordering};
 use crate::sys::{self, FileId};
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, IntoRawFd as _, OwnedFd};
 use std::ptr;
 
 /// A pipe's writing end, for as long as its process lives.
@@ -29,7 +29,7 @@ struct End {
 static END: AtomicPtr<End> = AtomicPtr::new(ptr::null_mut());
 
 fn last() -> Option<&'static End> {
-    // Acquire: what is published is whole. Pairs with the AcqRel in `prepare`.
+    // Acquire: what is published is whole. Pairs with the AcqRel in `make`.
     let end = END.load(Ordering::Acquire);
     // SAFETY: null, or a box that is never freed once it was published.
     unsafe { end.as_ref() }
@@ -51,12 +51,44 @@ impl End {
     }
 }
 
-/// For a thread other than main, before it forks.
-pub(crate) fn prepare() {
-    let before = last();
-    if before.is_some_and(|end| end.owner.is_here()) {
-        return;
+/// What a child is given at its fork.
+pub(crate) struct Line {
+    /// A reading end that is to kill it.
+    reader: Option<OwnedFd>,
+    /// A writing end that it inherits.
+    end: Option<&'static End>,
+}
+
+/// Before a fork; `is_tied` where its thread may end before its process. As much as can be is done here, where it costs less than in a
+/// child, which pays for each page that it touches.
+#[inline]
+pub(crate) fn prepare(is_tied: bool) -> Line {
+    if is_tied {
+        return tied();
     }
+    Line {
+        reader: None,
+        end: last().filter(|end| end.is_open()),
+    }
+}
+
+fn tied() -> Line {
+    let before = last();
+    if !before.is_some_and(|end| end.owner.is_here()) {
+        make(before);
+    }
+    let end = last().filter(|end| end.is_open());
+    let ours = end.filter(|end| end.owner.is_here());
+    let reader = ours.and_then(|end| {
+        let reader = sys::reading_end(end.pipe.as_fd()).ok()?;
+        sys::kill_by(reader.as_fd()).ok()?;
+        Some(reader)
+    });
+    Line { reader, end }
+}
+
+#[cold]
+fn make(before: Option<&'static End>) {
     let Some(end) = End::new() else {
         return;
     };
@@ -72,26 +104,18 @@ pub(crate) fn prepare() {
     }
 }
 
-/// For a child, first of all: `is_tied` where the thread that forked it may end before its process.
-#[inline]
-pub(crate) fn enter_child(is_tied: bool) {
-    if let Some(end) = last() {
-        let_go(end, is_tied);
+impl Line {
+    /// For the child, first of all.
+    #[inline]
+    pub(crate) fn enter_child(self) {
+        if let Some(reader) = self.reader {
+            drop(sys::be_signalled_by(reader.as_fd()));
+            // For good.
+            let _ends_with_the_process = reader.into_raw_fd();
+        }
+        if let Some(end) = self.end {
+            // Last: should the parent be gone, and this be the only one left, it kills.
+            sys::close(end.pipe.as_raw_fd());
+        }
     }
-}
-
-#[cold]
-fn let_go(end: &End, is_tied: bool) {
-    // Relaxed: no other thread exists.
-    END.store(ptr::null_mut(), Ordering::Relaxed);
-    if !end.is_open() {
-        return;
-    }
-    if is_tied && let Ok(reader) = sys::reading_end(end.pipe.as_fd()) {
-        // Before the writing end is let go: should the parent be gone, that was the last one, and kills.
-        drop(sys::kill_by(reader.as_fd()));
-        // For good.
-        let _ends_with_the_process = std::os::fd::IntoRawFd::into_raw_fd(reader);
-    }
-    sys::close(end.pipe.as_raw_fd());
 }

@@ -156,9 +156,7 @@ where
     let signals = Handled::now();
     let by_main_thread = is_main_thread();
     let parent_pid = reaper.owner.pid();
-    if !by_main_thread {
-        lifeline::prepare();
-    }
+    let lifeline = lifeline::prepare(!by_main_thread);
     let locks = Locks::take();
     // No handler of the program's runs in a half-made child. Three system calls and two page faults, so only where there are any.
     let mask = (!by_main_thread || signals.any()).then(sys::block_signals);
@@ -171,7 +169,7 @@ where
                 held.release_in_child();
             }
             enter_main_thread();
-            lifeline::enter_child(!by_main_thread);
+            lifeline.enter_child();
             capture::enter_child();
             let birth = Birth {
                 settings: &reaper.settings,
@@ -186,6 +184,7 @@ where
         Ok(Fork::Parent { pid }) => {
             mask.iter().for_each(sys::set_signal_mask);
             drop(locks);
+            drop(lifeline);
             let pidfd = watch(reaper, pid);
             // The child has its own copy of what the closure captured; ours must not keep channels open, or files.
             drop(task);

@@ -118,7 +118,7 @@ fn follow(line: &OwnedFd, parent_pid: u32) -> Result<(), String> {
     let order = Order::decode(&buffer[..received.len])?;
     if order.is_by_a_passing_thread() {
         // The other end is closed with the parent, which sends nothing more. Should this fail, the signal of `die_with_parent` is left.
-        drop(sys::kill_by(line.as_fd()));
+        drop(sys::be_signalled_by(line.as_fd()).and_then(|()| sys::kill_by(line.as_fd())));
     }
     sys::note_stack_overflows();
     panic::install_hook();

@@ -128,6 +128,7 @@ impl Zygote {
         // What waits to be printed is printed once.
         drop(io::stdout().flush());
         let owner = Owner::here();
+        let lifeline = lifeline::prepare(false);
         let mask = sys::block_signals();
         // SAFETY: one thread, so that no other holds a lock.
         match unsafe { sys::fork() } {
@@ -135,7 +136,7 @@ impl Zygote {
                 drop((ours, spare));
                 hook::install();
                 hook::enter_child();
-                lifeline::enter_child(false);
+                lifeline.enter_child();
                 // A zygote is killed with its program and by nothing less: what a terminal sends to all of them is held back.
                 sys::die_with_main_thread();
                 if sys::parent_pid() != owner.pid() {

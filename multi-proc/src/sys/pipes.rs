@@ -72,20 +72,21 @@ pub(crate) fn file_id(fd: BorrowedFd<'_>) -> io::Result<FileId> {
     })
 }
 
-/// `fcntl(F_SETOWN)`, `fcntl(F_SETSIG)`, `fcntl(F_SETFL, O_ASYNC)`, fcntl(2): has the kernel kill this process when the other end of a pipe's
-/// or a socket's `fd` is closed, or anything comes from there. Holds as long as the descriptor is open. Never `EINTR`.
+/// `fcntl(F_SETSIG)` and `fcntl(F_SETFL, O_ASYNC)`, fcntl(2): has the kernel kill whoever [`be_signalled_by`] is called by when the other end
+/// of a pipe's or a socket's `fd` is closed, or anything comes from there. Holds as long as this end is open. Never `EINTR`.
 pub(crate) fn kill_by(fd: BorrowedFd<'_>) -> io::Result<()> {
-    let own_pid = super::pid() as libc::pid_t;
-    let steps = [
-        (libc::F_SETOWN, own_pid),
-        (F_SETSIG, libc::SIGKILL),
-        (libc::F_SETFL, libc::O_ASYNC),
-    ];
-    for (command, argument) in steps {
+    for (command, argument) in [(F_SETSIG, libc::SIGKILL), (libc::F_SETFL, libc::O_ASYNC)] {
         // SAFETY: takes numbers only.
         check(unsafe { libc::fcntl(fd.as_raw_fd(), command, argument) })?;
     }
     Ok(())
+}
+
+/// `fcntl(F_SETOWN)`, fcntl(2): this process is to get the signals of [`kill_by`]. Never `EINTR`.
+pub(crate) fn be_signalled_by(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let own_pid = super::pid() as libc::pid_t;
+    // SAFETY: takes numbers only.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETOWN, own_pid) }).map(drop)
 }
 
 /// `close`, close(2), of a child's copy of what its parent owns. Not retried: the number is free whatever it returns.
