@@ -139,6 +139,7 @@ fn wild_writes_to_the_mapping_neither_crash_nor_hang() {
                 1 => random(8) << random(61),
                 _ => random(u64::MAX),
             };
+            // Relaxed, here and in `scribble`: a test on one thread; whoever scribbles orders nothing.
             match random(6) {
                 0 => header.tail.0.store(value, Relaxed),
                 1 => header.head.0.store(value, Relaxed),
@@ -222,7 +223,7 @@ fn a_handle_that_was_idle_for_most_laps_is_told_no_nonsense() {
     rx.recv().unwrap();
     let header = tx.end.core.header();
     for laps in [LAP_MASK / 2, LAP_MASK / 2 + 2, LAP_MASK] {
-        // As if that many messages had passed through other handles.
+        // As if that many messages had passed through other handles. Relaxed: a test on one thread.
         header.tail.0.store(laps, Relaxed);
         header.head.0.store(laps, Relaxed);
         let stamp = Stamp::new(laps & LAP_MASK, 0, State::Free);

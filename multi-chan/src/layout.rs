@@ -103,7 +103,7 @@ pub(crate) struct Header {
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Row {
-    /// The process (`robust::ProcessId` as bits), 0 while the row is free.
+    /// The process (`robust::Process` as bits), 0 while the row is free.
     pub(crate) process: AtomicU64,
     /// | bit | name     | meaning                                                       |
     /// | --- | -------- | ------------------------------------------------------------- |

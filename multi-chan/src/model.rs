@@ -8,7 +8,7 @@ use crate::delivery::Delivery;
 use crate::layout::{CountedSlot, Geometry, Slot, Stamp, State};
 use crate::model_memory::{Memory, bound, check};
 use crate::ring::{Claim, Nothing, Refused, Ring};
-use crate::sync::{Acquire, AtomicU32, AtomicU64, Relaxed, SeqCst, fence};
+use crate::sync::{AcqRel, Acquire, AtomicU32, AtomicU64, Relaxed, SeqCst, fence};
 use crate::trail::Hint;
 use loom::cell::UnsafeCell;
 use loom::sync::{Arc, Condvar, Mutex};
@@ -76,6 +76,7 @@ impl Channel {
     pub(crate) fn moment(&self, state: State) {
         self.moment_until(|| {
             (0..self.geometry.ring_len).all(|index| {
+                // Acquire: pairs with the store or exchange that ended what is waited for.
                 let bits = self.slot(index).stamp.load(Acquire);
                 Stamp::read(bits).unwrap().state != state
             })
@@ -89,7 +90,7 @@ impl Channel {
         }
     }
 
-    /// Sends as `End::send_slowly` does, without the processes.
+    /// Sends as `End::send` does, without the processes.
     pub(crate) fn send(&self, value: u64) {
         let header = self.ring.header();
         let mut slept = false;
@@ -110,7 +111,7 @@ impl Channel {
         self.finished();
     }
 
-    /// Receives as `End::recv_slowly` does, without the processes; `None` once closed and drained.
+    /// Receives as `End::recv` does, without the processes; `None` once closed and drained.
     pub(crate) fn recv(&self) -> Option<u64> {
         let header = self.ring.header();
         let hint = Hint::start();
@@ -126,6 +127,7 @@ impl Channel {
                 Err(Nothing::Corrupt) => panic!("corrupt"),
                 Err(Nothing::Pending { .. }) => self.moment(State::Busy),
                 Err(Nothing::Empty) => {
+                    // Acquire: as in `Core::flags`; pairs with who closes the channel.
                     if header.gate.0.flags.load(Acquire) != 0 {
                         if self.ring.in_hand() > 0 {
                             let ring = self.ring;
@@ -269,7 +271,8 @@ fn closing_loses_nothing_that_was_sent() {
         let closer = channel.clone();
         let closing = thread::spawn(move || {
             let header = closer.ring.header();
-            header.gate.0.flags.fetch_or(1, SeqCst);
+            // AcqRel: as in `Core::close`; pairs with the Acquire load in `recv`.
+            header.gate.0.flags.fetch_or(1, AcqRel);
             header.sent.0.post_all();
         });
         let received = channel.recv();
@@ -340,8 +343,8 @@ fn a_dead_senders_claim_is_stepped_over_whoever_sweeps() {
         let channel = Channel::new(2);
         // The sender of row 5 died between its claim and its publish.
         let busy = Stamp::new(0, 5, State::Busy).bits();
+        // Relaxed: spawning the threads hands it on.
         channel.slot(0).stamp.store(busy, Relaxed);
-        fence(SeqCst);
         let sweepers = [(); 2].map(|()| {
             let channel = channel.clone();
             thread::spawn(move || {
@@ -368,6 +371,7 @@ fn give_back(channel: &Channel) {
     if let Ok(claim) = channel.ring.claim_value(3, &Hint::start()) {
         channel.ring.count_attempt(claim);
         channel.ring.give_back(claim);
+        // SeqCst: as in `End::give_back`; pairs with the fence in `Event::arm`.
         fence(SeqCst);
         channel.ring.header().sent.0.post(1);
         channel.finished();
@@ -382,7 +386,8 @@ fn a_message_given_back_is_received_before_the_end() {
         let giver = channel.clone();
         let giving = thread::spawn(move || give_back(&giver));
         let header = channel.ring.header();
-        header.gate.0.flags.fetch_or(1, SeqCst);
+        // AcqRel: as in `Core::close`; pairs with the Acquire load in `recv`.
+        header.gate.0.flags.fetch_or(1, AcqRel);
         header.sent.0.post_all();
         assert_eq!(channel.recv(), Some(1));
         giving.join().unwrap();
@@ -413,8 +418,8 @@ fn a_dead_receivers_message_comes_again_whoever_sweeps() {
         let channel = Channel::with_delivery(1, Delivery::AtLeastOnce);
         channel.send(1);
         let taking = Stamp::new(0, 5, State::Taking).bits();
+        // Relaxed: spawning the threads hands it on.
         channel.slot(0).stamp.store(taking, Relaxed);
-        fence(SeqCst);
         let sweepers = [(); 2].map(|()| {
             let channel = channel.clone();
             thread::spawn(move || {
@@ -438,8 +443,8 @@ fn a_dead_receivers_claim_gives_the_slot_back() {
         channel.send(1);
         // The receiver of row 5 died with the value in its hands.
         let taking = Stamp::new(0, 5, State::Taking).bits();
+        // Relaxed: spawning the threads hands it on.
         channel.slot(0).stamp.store(taking, Relaxed);
-        fence(SeqCst);
         let survivor = channel.clone();
         let sweeper = thread::spawn(move || {
             survivor.ring.sweep(5, || true, |_, _| false);

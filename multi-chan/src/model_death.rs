@@ -301,7 +301,7 @@ fn a_slow_survivor_does_no_harm_to_the_next_owner_of_a_row() {
             dies_after(writes, || channel.send_as_victim(7));
             let (slow, its_row) = (channel.clone(), row.clone());
             let burying = thread::spawn(move || {
-                // Acquire, AcqRel: as in `Core::undo` and `Core::bury_dead`.
+                // Acquire, AcqRel and Relaxed: as in `Core::undo` and `Core::bury_dead`.
                 slow.ring
                     .sweep(row_of(DEAD), || its_row.load(Acquire) == OLD, |_, _| false);
                 its_row.compare_exchange(OLD, 0, AcqRel, Relaxed).ok();
@@ -313,7 +313,7 @@ fn a_slow_survivor_does_no_harm_to_the_next_owner_of_a_row() {
                 .sweep(row_of(DEAD), || row.load(Acquire) == OLD, |_, _| false);
             let taken = [OLD, 0]
                 .into_iter()
-                // AcqRel: as in `Core::claim_row`.
+                // AcqRel, and Relaxed on failure: as in `Core::claim_row`.
                 .any(|old| row.compare_exchange(old, NEW, AcqRel, Relaxed).is_ok());
             if taken {
                 // There is room for two.

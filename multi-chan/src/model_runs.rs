@@ -130,6 +130,7 @@ fn a_batch_of_receives_may_die_after_any_write_beside_a_sleeping_sender() {
             // Both died with their receiver, whose claim was its first write.
             assert_eq!(channel.recv(), Some(3));
             sending.join().unwrap();
+            // Relaxed: everybody else has been joined.
             let dropped = channel.ring.header().gate.0.dropped.load(Relaxed);
             // Its third write gave the first slot away.
             assert_eq!(dropped, if writes < 3 { 2 } else { 0 });

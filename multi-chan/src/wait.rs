@@ -202,6 +202,7 @@ mod tests {
     fn posting_without_sleepers_leaves_the_word_alone() {
         let event = Event::default();
         event.post(1);
+        // Relaxed: a test on one thread.
         assert_eq!(event.word.load(Relaxed), 0);
     }
 
@@ -212,6 +213,7 @@ mod tests {
         assert!(event.is_armed());
         event.post(1);
         assert!(!event.is_armed());
+        // Relaxed: as above.
         assert_ne!(event.word.load(Relaxed), ticket.0);
     }
 

@@ -257,12 +257,9 @@ impl Arena {
             }
         }
         self.free_first(run);
+        let hot = &self.header().hints.0.hot;
         // Relaxed: a hint.
-        self.header()
-            .hints
-            .0
-            .hot
-            .store(u64::from(run.first), Relaxed);
+        hot.store(u64::from(run.first), Relaxed);
         self.room().post(ALL);
     }
 

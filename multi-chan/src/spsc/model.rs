@@ -8,7 +8,7 @@ use crate::kill::dies_after;
 use crate::model_memory::{Memory, bound, check};
 use crate::spsc::lane::{Cursor, Lane, Stop};
 use crate::spsc::layout::{Plan, Slot, USERS_OFFSET, Users};
-use crate::sync::{Acquire, Bed, SeqCst};
+use crate::sync::{AcqRel, Acquire, Bed};
 use crate::wait::{Event, Ticket};
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
@@ -79,12 +79,14 @@ impl Channel {
     }
 
     fn closed(&self) -> bool {
+        // Acquire: as in `Core::flags`; pairs with `close`.
         self.lane.header().gate.0.flags.load(Acquire) & CLOSED != 0
     }
 
     fn close(&self) {
         let header = self.lane.header();
-        header.gate.0.flags.fetch_or(CLOSED, SeqCst);
+        // AcqRel: as in `Core::close`; pairs with the Acquire load in `closed`.
+        header.gate.0.flags.fetch_or(CLOSED, AcqRel);
         header.sent.0.post_all();
         header.freed.0.post_all();
     }

@@ -44,10 +44,10 @@ const _: () = assert!(
 /// This process's place in a channel, packed so that one load answers "may I use this side?".
 ///
 /// ```text
-///   63        32 31   30 29  28 27           0
-///  ┌────────────┬───────┬──────┬──────────────┐
-///  │ process    │ 0     │ sides │ owner       │   0: not entered
-///  └────────────┴───────┴──────┴──────────────┘
+///   63        32 31  27 26  25 24           0
+///  ┌────────────┬──────┬──────┬──────────────┐
+///  │ process    │ 0    │ sides │ owner       │   0: not entered
+///  └────────────┴──────┴──────┴──────────────┘
 /// ```
 #[derive(Clone, Copy)]
 pub(super) struct Place(pub(super) u64);

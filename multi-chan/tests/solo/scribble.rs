@@ -62,7 +62,8 @@ fn scribble(handle: &impl Exposed, seed: u64) -> ! {
     })
 }
 
-/// The same over the roll, but for the C library's mutexes, which believe what they read.
+/// The same over the roll, but for the words and kinds of the mutexes there: they are all that the kernel tells of a life. Their
+/// list pointers are written over.
 fn scribble_over_roll(handle: &impl Exposed, seed: u64) -> ! {
     let (base, bytes) = handle.roll();
     write_over(base, seed, |random| {
@@ -73,7 +74,7 @@ fn scribble_over_roll(handle: &impl Exposed, seed: u64) -> ! {
         match random.below(20) {
             // Its numbers, the range, who was told of it.
             0 => random.below(12) as usize,
-            _ => 64 + random.below(rows) as usize * 64 + 40 + random.below(24) as usize,
+            _ => 64 + random.below(rows) as usize * 64 + 24 + random.below(40) as usize,
         }
     })
 }
