@@ -365,9 +365,22 @@ impl Board {
     /// For the worker whose job it is: who runs it, since when.
     pub(super) fn set_run(&self, job: usize, pid: u32, began_ns: u64) {
         let head = &self.job(job).value;
-        // Relaxed, twice: published with the value, or read when the worker is dead.
-        head.pid.store(pid, Ordering::Relaxed);
+        // Relaxed: published with the value, or read when the worker is dead.
         head.began_ns.store(began_ns, Ordering::Relaxed);
+        // Release: comes after the claim. Pairs with the Acquire in `is_begun`.
+        head.pid.store(pid, Ordering::Release);
+    }
+
+    /// For the parent: whether a worker has begun the job since it was last given to them. A word that is read after this says no less.
+    pub(super) fn is_begun(&self, job: usize) -> bool {
+        // Acquire: pairs with the Release in `set_run`.
+        self.job(job).value.pid.load(Ordering::Acquire) != 0
+    }
+
+    /// For the parent, before it gives the job of a dead worker to another.
+    pub(super) fn forget_run(&self, job: usize) {
+        // Relaxed: published with the job by `JobWord::requeue`.
+        self.job(job).value.pid.store(0, Ordering::Relaxed);
     }
 
     /// For the parent, once the job is done: who ran it last, since when; none where nobody did.

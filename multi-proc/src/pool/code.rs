@@ -19,6 +19,9 @@ use serde::{Deserialize, Serialize};
 use std::io::{self, Write as _};
 use std::sync::Arc;
 
+/// What becomes of a job that something wrote over.
+pub(super) const OVERWRITTEN: &str = "its place in the pool's shared memory was overwritten";
+
 /// Where the function of a job leaves what it returned.
 pub(super) struct Out<'a> {
     sheet: Sheet<'a>,
@@ -107,7 +110,7 @@ where
 pub(super) fn carry_out(key: &Key, order: Order, args: &[u8], out: &mut Out<'_>) {
     let id = FunctionId::from_words(order.function);
     if id.seal::<Out<'_>>(key) != order.seal {
-        return out.refuse("its place in the pool's shared memory was overwritten".into());
+        return out.refuse(OVERWRITTEN.into());
     }
     // SAFETY: the seal says that `order` made it, for `Out`, in a process that has the key: this one, the one that it is a forked copy of, or
     // the one of the same build that sent the key through a socket.

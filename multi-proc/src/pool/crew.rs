@@ -4,7 +4,7 @@ use super::board::Post;
 use super::books::{Books, Doom, Entry, Hand};
 use super::hub::Hub;
 use super::word::{Phase, Wake};
-use super::{duty, worker};
+use super::{code, duty, worker};
 use crate::outcome::{End, Settles};
 use crate::reap::Forked;
 use crate::start::{self, Patience};
@@ -204,6 +204,7 @@ impl Hub {
         let word = self.board.word(job);
         let is_last = !is_innocent && seat.deaths >= seat.order.attempts;
         if seat.doom.is_none() && !is_last && !is_ending {
+            self.board.forget_run(job);
             word.requeue(worker);
             books.counts.retried += u64::from(!is_innocent);
             books.unsent.push(job);
@@ -216,6 +217,31 @@ impl Hub {
         });
         let wake = word.bury(worker);
         self.tell(job, wake);
+    }
+
+    /// Ends a job that somebody waits for if its word says what it cannot have come to, so that no worker will ever end it; returns whether it
+    /// did. Its worker, should that be at it still, is not known.
+    pub(super) fn end_if_spoilt(&self, books: &mut Books, job: usize) -> bool {
+        let seat = &mut books.seats[job];
+        if matches!(seat.entry, Entry::Nobody) {
+            return false;
+        }
+        // In this order: whoever begins it has claimed it before.
+        let is_begun = self.board.is_begun(job);
+        let word = self.board.word(job);
+        let is_spoilt = match word.phase() {
+            Phase::Free => true,
+            Phase::Queued => is_begun,
+            Phase::Running { worker } => worker >= self.board.workers,
+            Phase::Done => false,
+        };
+        if is_spoilt {
+            let overwritten = || TaskErrorKind::Returned(code::OVERWRITTEN.into());
+            seat.verdict = Some(seat.doom.map_or_else(overwritten, Doom::verdict));
+            let wake = word.overrule();
+            self.tell(job, wake);
+        }
+        is_spoilt
     }
 
     /// A job has ended by the parent's hand.
@@ -263,6 +289,10 @@ impl Hub {
         for job in 0..self.board.jobs {
             let seat = &books.seats[job];
             if seat.doom.is_some() || matches!(seat.entry, Entry::Nobody) {
+                continue;
+            }
+            if self.end_if_spoilt(&mut books, job) {
+                any = true;
                 continue;
             }
             let word = self.board.word(job);
@@ -346,6 +376,11 @@ impl Hub {
         let mut books = self.lock();
         if books.timed == 0 {
             return;
+        }
+        for job in 0..self.board.jobs {
+            if books.seats[job].order.timeout.is_some() {
+                self.end_if_spoilt(&mut books, job);
+            }
         }
         let now = Instant::now();
         let late: Vec<_> = self

@@ -300,8 +300,9 @@ impl Hub {
             enclosed: std::mem::take(&mut blank.enclosed),
             ..Seat::default()
         };
-        drop(books);
+        // Under the lock: a word that is FREE while somebody waits for its job was scribbled.
         self.board.word(job).queue();
+        drop(books);
         self.send(job, terms);
         if let Some(timeout) = terms.timeout {
             self.keep_time_from(Instant::now(), timeout);
@@ -448,8 +449,9 @@ impl Hub {
         let mut books = self.lock();
         // Under the lock: a place is given to its next job there, and is FREE before. Else another thread could settle this job and start
         // the next one between the look and the lock, and that one would be taken for done.
-        if !self.is_done(job) {
-            // Its bit was set late, by a worker that was slow to say so, or another thread was quicker: the place is another job's by now.
+        // Not done: its bit was set late, by a worker that was slow to say so, or another thread was quicker, and the place is another job's by
+        // now. Or its word was written over, so that its worker could not say that it is.
+        if !self.is_done(job) && !self.end_if_spoilt(&mut books, job) {
             return;
         }
         let seat = &mut books.seats[job];
@@ -467,7 +469,10 @@ impl Hub {
     /// For the thread in `call`, whose job is done.
     pub(super) fn collect_own(&self, job: usize) -> Ended {
         let run = self.run_of(job);
-        self.lock().seats[job].take_ended(run)
+        let mut books = self.lock();
+        let seat = &mut books.seats[job];
+        seat.entry = Entry::Nobody;
+        seat.take_ended(run)
     }
 
     fn run_of(&self, job: usize) -> Option<(u32, Instant)> {

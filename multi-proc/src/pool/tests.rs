@@ -90,6 +90,15 @@ impl Awaits for Tells {
     }
 }
 
+/// Says why its job failed when that is settled.
+struct Reasons(mpsc::Sender<String>);
+
+impl Awaits for Reasons {
+    fn settle(self: Box<Self>, _: &Hub, _: usize, ended: Ended) {
+        self.0.send(format!("{:?}", ended.verdict)).unwrap();
+    }
+}
+
 #[test]
 fn next_job_of_a_place_is_not_taken_for_the_one_before() {
     let hub = hub();
@@ -176,4 +185,77 @@ fn job_of_a_worker_that_scribbled_its_row_is_found() {
     hub.sweep();
     assert_eq!(told.try_recv(), Ok("the job"));
     assert!(hub.lock().hire_at.is_none(), "it had come to a job");
+}
+
+#[test]
+fn job_whose_word_was_written_over_is_an_error_at_once() {
+    // As its worker finds it when it has ended it: free, for somebody else to take, or with a worker that cannot be.
+    let scribbles: [fn(&Hub); 3] = [
+        |hub| hub.board.word(0).clear(),
+        |hub| hub.board.word(0).queue(),
+        |hub| {
+            hub.board.word(0).queue();
+            assert_eq!(hub.board.word(0).claim(7), Claim::Yours);
+        },
+    ];
+    for scribble in scribbles {
+        let hub = hub();
+        let (tell, told) = mpsc::channel();
+        begin(&hub, Entry::Handle(Box::new(Reasons(tell))));
+        hub.board.set_run(0, 1, 0);
+        scribble(&hub);
+        assert_eq!(hub.board.word(0).finish(0), Wake::Nobody);
+        hub.board.announce(0, || ());
+        hub.sweep();
+        let reason = told.try_recv().unwrap();
+        assert!(reason.contains("was overwritten"), "{reason}");
+        assert_eq!(hub.lock().stock, [0]);
+        hub.sweep();
+        assert!(told.try_recv().is_err());
+    }
+}
+
+#[test]
+fn cancel_and_time_limit_end_a_job_whose_word_was_written_over() {
+    for is_cancel in [false, true] {
+        let hub = hub();
+        let (tell, told) = mpsc::channel();
+        let blank = hub.take().unwrap();
+        let terms = Terms {
+            timeout: Some(HUNG),
+            ..Terms::default()
+        };
+        hub.start(blank, terms, Entry::Handle(Box::new(Reasons(tell))));
+        hub.end_late_jobs();
+        assert!(told.try_recv().is_err(), "it waits, as it should");
+        hub.board.word(0).clear();
+        if is_cancel {
+            hub.cancel_jobs();
+        } else {
+            hub.end_late_jobs();
+        }
+        hub.sweep();
+        assert!(told.try_recv().unwrap().contains("was overwritten"));
+    }
+}
+
+#[test]
+fn job_that_another_worker_takes_over_is_not_taken_for_written_over() {
+    let hub = hub();
+    let (tell, told) = mpsc::channel();
+    let blank = hub.take().unwrap();
+    let terms = Terms {
+        attempts: 2,
+        ..Terms::default()
+    };
+    hub.start(blank, terms, Entry::Handle(Box::new(Reasons(tell))));
+    assert_eq!(hub.board.word(0).claim(0), Claim::Yours);
+    hub.board.set_run(0, 1, 0);
+    hub.bury(0, Err(killed()), false);
+    assert_eq!(hub.board.word(0).phase(), Phase::Queued);
+    // The bit of a worker that was slow to set it.
+    hub.board.announce(0, || ());
+    hub.sweep();
+    assert!(told.try_recv().is_err());
+    assert_eq!(hub.board.word(0).phase(), Phase::Queued);
 }

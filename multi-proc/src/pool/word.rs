@@ -118,6 +118,11 @@ impl JobWord {
         self.end(|phase| phase == Phase::Running { worker })
     }
 
+    /// For the parent: the job is over, since somebody wrote over its word.
+    pub(super) fn overrule(&self) -> Wake {
+        self.end(|_| true)
+    }
+
     fn end(&self, is_from: impl Fn(Phase) -> bool) -> Wake {
         let waited = self.transition(Phase::Done, is_from);
         wake(waited.unwrap_or(false))

@@ -318,15 +318,16 @@ fn broken_initialiser_fails_the_jobs_with_its_error() {
             "{}: {error}",
             way.0
         );
-        let panics = |()| -> Result { panic!("no luck") };
-        let pool = build(way, Pool::builder().workers(1).in_worker_fn(panics, ()));
-        let error = pool.call(pid, ()).unwrap_err().to_string();
-        assert!(
-            error.contains("its initialiser panicked: no luck"),
-            "{}: {error}",
-            way.0
-        );
     }
+    let panics = |()| -> Result { panic!("no luck") };
+    let builder = Pool::builder().workers(1).in_worker_fn(panics, ());
+    let error = build(WAYS[0], builder).call(pid, ()).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("its initialiser panicked: no luck"),
+        "{error}"
+    );
 }
 
 fn cancel_and_shutdown_end_what_runs() {
@@ -531,8 +532,8 @@ fn job_has_a_pool_of_its_own() {
     }
 }
 
-/// Writes over the only job's place in the pool's memory, and leaves the rest; returns once `path` exists.
-fn scribble(path: String) -> Result<u32> {
+/// Writes this byte over the only job's place in the pool's memory, and leaves the rest; returns once `path` exists.
+fn scribble((byte, path): (u8, String)) -> Result<u32> {
     let maps = fs::read_to_string("/proc/self/maps")?;
     // The slot of the worker lies in a file of the same name, and is smaller; and what there is of shared buffers to write to begins later in it.
     let boards = maps.lines().filter_map(|line| {
@@ -545,7 +546,7 @@ fn scribble(path: String) -> Result<u32> {
     let memory = fs::File::options().write(true).open("/proc/self/mem")?;
     for board in boards {
         // The first page is the head's and the rows'.
-        memory.write_all_at(&[0xff; 2048], board + 4096)?;
+        memory.write_all_at(&[byte; 2048], board + 4096)?;
     }
     wait_for_file(path)
 }
@@ -553,9 +554,14 @@ fn scribble(path: String) -> Result<u32> {
 fn scribbled_job_is_an_error_and_no_more() {
     for way in WAYS {
         let pool = build(way, Pool::builder().workers(1).queue(0));
-        for _ in 0..3 {
+        // What the job's word says then: free, to be taken, run by nobody who exists, done.
+        for byte in [0x00, 0xa5, 0xfe, 0xff] {
             let gate = Gate::new(way.0);
-            let error = pool.call(scribble, gate.0.clone()).unwrap_err();
+            if byte != 0xff {
+                // Found when its worker has ended it.
+                gate.open();
+            }
+            let error = pool.call(scribble, (byte, gate.0.clone())).unwrap_err();
             assert!(
                 error.to_string().contains("overwritten"),
                 "{}: {error}",
