@@ -13,7 +13,8 @@ use std::io;
 /// Sending a message of so many bytes, as a case of a [`Select`](crate::Select) or for a poll loop.
 ///
 /// Made by [`BytesSender::sending`](crate::BytesSender::sending) and `MessageSender::sending`; it is ready when such a message, or a smaller
-/// one, can be sent. It holds no room: somebody else may be faster. It can be used for any number of messages.
+/// one, can be sent. It holds no room: somebody else may be faster. It can be used for any number of messages. A larger one may find no room
+/// when it is ready: a select would try it again and again.
 ///
 /// # Examples
 /// ```

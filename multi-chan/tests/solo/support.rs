@@ -273,6 +273,19 @@ impl Child {
         cost
     }
 
+    /// Waits until the child's first sleeps are over and it lies down for long; returns its cost until then.
+    pub(crate) fn cost_until_it_rests(&self) -> (u64, u64) {
+        let mut before = self.cost();
+        loop {
+            pause(60);
+            let now = self.cost();
+            if now.0 == before.0 && self.is_asleep() {
+                return now;
+            }
+            before = now;
+        }
+    }
+
     /// The end of a child that may be dead already.
     pub(crate) fn kill_if_alive(mut self) {
         self.signal(libc::SIGKILL);

@@ -347,8 +347,14 @@ where
     }
 
     fn send(&mut self, life: u64, number: u64, random: &mut Random) -> u64 {
-        match random.below(5) {
+        match random.below(6) {
             0 => u64::from(self.tx.try_send(one(life, number)).is_ok()),
+            4 => {
+                let tx = self.tx.shared();
+                let mut select = Select::new();
+                select.send(&tx);
+                u64::from(select.run(|_| tx.send_now(one(life, number))).is_ok())
+            }
             1 => {
                 let limit = Duration::from_micros(random.below(300));
                 u64::from(self.tx.send_timeout(one(life, number), limit).is_ok())
@@ -372,12 +378,21 @@ where
     }
 
     fn recv(&mut self, random: &mut Random, eye: &mut Eye) -> bool {
-        match random.below(4) {
+        match random.below(5) {
             0 => {
                 let limit = Duration::from_micros(random.below(300));
                 match self.rx.recv_timeout(limit) {
                     Ok(message) => eye.see(&message),
                     Err(error) => return goes_on(error.is_timeout(), error.is_closed(), &error),
+                }
+            }
+            3 => {
+                let rx = self.rx.shared();
+                let mut select = Select::new();
+                select.recv(&rx);
+                match select.run(|_| rx.recv_now()) {
+                    Ok(message) => eye.see(&message),
+                    Err(error) => return goes_on(false, error.is_closed(), &error),
                 }
             }
             2 => {
