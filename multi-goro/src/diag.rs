@@ -1,7 +1,7 @@
 //! Who runs, who waits and for what: reports for a person who looks at a program that does not do what it should.
 //!
 //! [`dump`] lists the tasks of a runtime, by name, start site and what they wait for. It can be taken from any thread at any time, also
-//! when all workers are busy or everything hangs; tasks go on meanwhile, but for those that end, which wait for the list.
+//! when all workers are busy or everything hangs; tasks go on meanwhile, but for those that end, which wait for a part of the list, a millisecond or so.
 //!
 //! A **deadlock** of the whole process is told on standard error without being asked, once, some seconds after it has come about: when
 //! every thread sleeps, and each is a worker with nothing to run and no timer, or waits without a limit in a group, for a channel or for a
@@ -147,8 +147,17 @@ impl Runtime {
 
 impl Dump {
     fn of(shared: &Arc<Shared>) -> Self {
+        Self::of_those(shared, |_| true)
+    }
+
+    /// Of the tasks that wait behind others only.
+    fn of_held_up(shared: &Arc<Shared>) -> Self {
+        Self::of_those(shared, sched::Seen::is_behind)
+    }
+
+    fn of_those(shared: &Arc<Shared>, which: fn(sched::Seen) -> bool) -> Self {
         let begun = Instant::now();
-        let mut survey = shared.survey();
+        let mut survey = shared.survey(which);
         let tasks = std::mem::take(&mut survey.sightings);
         Self {
             begun,

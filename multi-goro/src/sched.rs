@@ -44,6 +44,7 @@ pub(crate) use polled::Verdict;
 pub(crate) use roster::{Does, Sighting, Survey};
 pub(crate) use shared::every_runtime;
 pub(crate) use shared::{Plan, Shared, current_runtime, process_id};
+pub(crate) use status::Seen;
 pub use status::WaitsFor;
 pub(crate) use task::{Header, Info, Job, Lane};
 pub(crate) use waiters::{Waiters, wait_behind, wait_in};

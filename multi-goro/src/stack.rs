@@ -12,7 +12,7 @@ use std::io;
 use std::num::NonZero;
 use std::ptr::{self, NonNull};
 
-pub(crate) use pool::{Cache, Pool};
+pub(crate) use pool::{Cache, Pool, Tour};
 
 use crate::sync::{AtomicPtr, Ordering::*};
 use crate::sys;
@@ -76,10 +76,6 @@ impl Class {
         Self(number.expect("ten classes"))
     }
 
-    fn all() -> impl Iterator<Item = Self> {
-        (0..CLASS_COUNT).map(Self::nth)
-    }
-
     fn index(self) -> usize {
         usize::from(self.0.get()) - 1
     }
@@ -104,10 +100,10 @@ impl Stack {
         self.class.bytes() - TENANT_BYTES
     }
 
-    /// Says who stands on the stack, for [`Pool::each_tenant`]; or nobody, before it goes back.
+    /// Says who stands on the stack, for [`Pool::some_tenants`]; or nobody, before it goes back.
     pub(crate) fn set_tenant(&self, tenant: Option<NonNull<()>>) {
         let tenant = tenant.map_or(ptr::null_mut(), NonNull::as_ptr);
-        // Release: publishes the tenant to the Acquire in `each_tenant`.
+        // Release: publishes the tenant to the Acquire in `some_tenants`.
         // SAFETY: the word above the top, which is nobody else's and stays mapped while there is a `Stack`.
         unsafe { tenant_word(self.base, self.class).as_ref() }.store(tenant, Release);
     }

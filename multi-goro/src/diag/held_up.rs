@@ -127,7 +127,13 @@ pub(crate) fn look() -> bool {
         // The monitor of another runtime looks at all.
         return true;
     };
-    let dumps: Vec<_> = sched::every_runtime().iter().map(Dump::of).collect();
+    let runtimes = sched::every_runtime();
+    if runtimes.iter().map(|shared| shared.held_up()).sum::<u32>() < 2 {
+        // Nobody can be behind one of the set.
+        looks.suspects.clear();
+        return false;
+    }
+    let dumps: Vec<_> = runtimes.iter().map(Dump::of_held_up).collect();
     let suspected = suspects(dumps.iter().flat_map(Dump::tasks));
     let found = looks.at.map_or_else(Vec::new, |at| {
         let tasks = dumps

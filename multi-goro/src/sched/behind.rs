@@ -17,11 +17,13 @@
 //! Of other waits (for a channel, a condition, a permit) it is not known who could end them, and who is behind such a one is never
 //! said to be in a deadlock. Nor could it be known for a channel: its ends go wherever the program takes them.
 //!
-//! What it costs: a number in each lock and group, and two stores in the cell of a task that parks so. The word that links a task
+//! What it costs: a number in each lock and group, two stores in the cell of a task that parks so, and a count on its worker. The word that links a task
 //! into an inbox is free while it is parked, and says behind whom it is.
 
 use std::num::NonZero;
+use std::ptr::NonNull;
 
+use super::shared::Shared;
 use super::status::{Seen, WaitsFor};
 use super::task::Header;
 use super::worker::Worker;
@@ -122,13 +124,33 @@ impl Header {
 const NUMBER_SHIFT: u32 = 48;
 const BEHIND: usize = (1 << NUMBER_SHIFT) - 1;
 
+/// A wait of a task behind others, until it goes on: see [`Shared::held_up`].
+#[must_use = "it counts until it is given to `let_go`"]
+#[derive(Debug)]
+pub(super) struct HoldUp(u32);
+
+impl HoldUp {
+    /// That of a plain thread, which is in no report.
+    pub(super) const NONE: Self = Self(0);
+}
+
 impl Worker {
     /// Notes that the running task is about to park behind others, for reports.
-    pub(super) fn hold_up(&self, task: &Header, what: WaitsFor, behind: Behind) {
+    pub(super) fn hold_up(&self, task: &Header, what: WaitsFor, behind: Behind) -> HoldUp {
+        let is_itself = match behind {
+            Behind::One(who) => who == Identity(NonNull::from(task).addr()),
+            Behind::All(group) => task.group() == Some(group),
+        };
+        let hold_up = HoldUp(1 + u32::from(is_itself));
+        let held_up = &self.remote().held_up;
+        // Relaxed, both: one writer; for readers see the Release below.
+        held_up.store(held_up.load(Relaxed) + hold_up.0, Relaxed);
         let hold_ups = &self.remote().hold_ups;
-        // Relaxed, both: one writer; a hint to the monitor, which has a fence before it relies on it.
+        // Relaxed: one writer.
         let number = hold_ups.load(Relaxed).wrapping_add(1);
-        hold_ups.store(number, Relaxed);
+        // Release: who has seen the number sees the task counted, or gone on. Pairs with the Acquire in `Monitor::see_to_held_up`, a hint
+        // otherwise: the monitor has a fence before it relies on it.
+        hold_ups.store(number, Release);
         task.status.waits_behind(what, self.tick.get());
         task.set_behind((number as usize) << NUMBER_SHIFT | behind.to_word());
         // Fence A. Pairs with fence E in `Watch::doze`: either we see that the monitor dozes and expects nobody, or it sees us.
@@ -136,12 +158,62 @@ impl Worker {
         if self.shared.watch.call_to_expect() == Call::Wake {
             sys::futex_wake(self.shared.watch.word());
         }
+        hold_up
+    }
+
+    /// The task has gone on.
+    pub(super) fn let_go(&self, hold_up: HoldUp) {
+        let held_up = &self.remote().held_up;
+        // Relaxed, both: one writer, and a hint to others: who counts the task still looks in vain.
+        held_up.store(held_up.load(Relaxed) - hold_up.0, Relaxed);
+    }
+}
+
+impl Shared {
+    /// How many tasks are parked behind others, each that is behind itself counted twice: with fewer than two there is no set of tasks of
+    /// which each is behind one of the set.
+    pub(crate) fn held_up(&self) -> u32 {
+        // Relaxed: see `hold_up`.
+        let counts = self.seated().iter().map(|r| r.0.held_up.load(Relaxed));
+        counts.sum()
     }
 }
 
 #[cfg(test)]
+#[expect(unsafe_code, reason = "looks into the running task's cell")]
 mod tests {
+    use super::super::current::on_task;
+    use super::super::park::Waiter;
+    use super::super::shared::current_runtime;
     use super::*;
+
+    #[test]
+    fn tasks_are_counted_while_they_wait_behind_others_and_twice_behind_themselves() {
+        let runtime = crate::Runtime::builder().workers(1).build().unwrap();
+        runtime.run(|| {
+            let shared = current_runtime().unwrap();
+            let counted = || shared.held_up();
+            assert_eq!(counted(), 0);
+            crate::scope(|s| {
+                // Begins when the caller waits for it.
+                s.go(|| {
+                    assert_eq!(counted(), 1);
+                    Ok(())
+                });
+            })
+            .unwrap();
+            assert_eq!(counted(), 0);
+            let (worker, task) = on_task().unwrap();
+            // SAFETY: the running task.
+            let task = unsafe { task.as_ref() };
+            let own = Behind::One(Waiter::own_identity());
+            let hold_up = worker.hold_up(task, WaitsFor::Mutex, own);
+            assert_eq!(counted(), 2);
+            worker.let_go(hold_up);
+            task.status.runs(worker.tick.get());
+            assert_eq!(counted(), 0);
+        });
+    }
 
     #[test]
     fn word_keeps_whom_a_task_is_behind() {

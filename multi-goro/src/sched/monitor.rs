@@ -261,10 +261,10 @@ impl Monitor {
     /// Has somebody look at tasks that are parked behind others, if it is time.
     fn see_to_held_up(&mut self) {
         let now = Instant::now();
-        // Relaxed: a hint; before a doze the monitor has a fence before.
         let counts = self.shared.seated().iter();
+        // Acquire: pairs with the Release in `Worker::hold_up`. Otherwise a hint; before a doze the monitor has a fence before.
         let count = counts.fold(0_u32, |sum, remote| {
-            sum.wrapping_add(remote.0.hold_ups.load(Relaxed))
+            sum.wrapping_add(remote.0.hold_ups.load(Acquire))
         });
         let held_up = &mut self.held_up;
         match held_up.due {

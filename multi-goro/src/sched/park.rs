@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use super::behind::{Behind, Identity};
+use super::behind::{Behind, HoldUp, Identity};
 use super::current::{self, Turn};
 use super::linger::Linger;
 use super::polled;
@@ -307,17 +307,22 @@ pub(crate) fn park(what: WaitsFor, deadline: Option<Instant>) -> Wake {
 }
 
 /// As [`park`] without a deadline, after [`say_behind`].
-pub(super) fn park_behind() -> Wake {
-    park_as(None, None)
+pub(super) fn park_behind(hold_up: HoldUp) -> Wake {
+    let wake = park_as(None, None);
+    if let Some((worker, _)) = current::on_task() {
+        worker.let_go(hold_up);
+    }
+    wake
 }
 
 /// Tells reports that the caller is about to park, for what, and who has to go on before it can. Where that may change while it waits, to be
 /// called under the lock under which it does: see [`Waiter::point`].
-pub(super) fn say_behind(what: WaitsFor, behind: Behind) {
-    if let Some((worker, task)) = current::on_task() {
-        // SAFETY: the running task is alive.
-        worker.hold_up(unsafe { task.as_ref() }, what, behind);
-    }
+pub(super) fn say_behind(what: WaitsFor, behind: Behind) -> HoldUp {
+    let Some((worker, task)) = current::on_task() else {
+        return HoldUp::NONE;
+    };
+    // SAFETY: the running task is alive.
+    worker.hold_up(unsafe { task.as_ref() }, what, behind)
 }
 
 /// `what`: none if it has been said.

@@ -15,7 +15,11 @@ use super::park::Waiter;
 use super::shared::Shared;
 use super::status::{Seen, Tick, WaitsFor};
 use super::task::Header;
+use crate::stack::Tour;
 use crate::sync::{Ordering::*, fence};
+
+/// Stacks looked at while the gates are shut: about a millisecond, for which tasks that end have to wait, where none of it is in a cache.
+const AT_ONCE: usize = 4096;
 
 /// What is known of a started task, as of one moment.
 #[derive(Debug, Clone)]
@@ -61,10 +65,10 @@ pub(crate) struct Survey {
 }
 
 impl Shared {
-    /// Looks at every task.
-    pub(crate) fn survey(&self) -> Survey {
+    /// Looks at every task, and lists those `which` does what is to be listed.
+    pub(crate) fn survey(&self, which: fn(Seen) -> bool) -> Survey {
         let before = self.sleepers();
-        let sightings = self.sightings();
+        let sightings = self.sightings(which);
         let after = self.sleepers();
         Survey {
             sightings,
@@ -85,6 +89,11 @@ impl Shared {
         }
     }
 
+    /// Whether every worker sleeps at this moment.
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.sleepers().iter().all(Option::is_some)
+    }
+
     /// Of each worker, spare ones too, how many rounds it had made when it fell asleep; none if it is awake.
     fn sleepers(&self) -> Vec<Option<u32>> {
         let remotes = self.seated().iter().enumerate();
@@ -96,19 +105,27 @@ impl Shared {
         rounds.collect()
     }
 
-    /// Every task that has a stack.
-    fn sightings(&self) -> Vec<Sighting> {
-        let gates = self.remotes.iter().map(|remote| &remote.0.gate);
-        self.bar.inspect(gates, || {
-            let now = Tick::now();
-            let mut seen = Vec::new();
-            self.stacks.each_tenant(|task| {
-                // SAFETY: tenants are the `Header`s that `Worker::begin` put there, and stay alive while the gates are shut.
-                let header = unsafe { task.cast::<Header>().as_ref() };
-                seen.push(look(header, now));
+    /// Those of the tasks that have a stack. The gates are open now and then meanwhile.
+    fn sightings(&self, which: fn(Seen) -> bool) -> Vec<Sighting> {
+        let mut seen = Vec::new();
+        let mut tour = Tour::default();
+        let mut is_more = true;
+        while is_more {
+            // Before, so that nobody waits for memory.
+            seen.reserve(AT_ONCE);
+            let gates = self.remotes.iter().map(|remote| &remote.0.gate);
+            is_more = self.bar.inspect(gates, || {
+                let now = Tick::now();
+                self.stacks.some_tenants(&mut tour, AT_ONCE, |task| {
+                    // SAFETY: tenants are the `Header`s that `Worker::begin` put there, and stay alive while the gates are shut.
+                    let header = unsafe { task.cast::<Header>().as_ref() };
+                    if which(header.status.look()) {
+                        seen.push(look(header, now));
+                    }
+                })
             });
-            seen
-        })
+        }
+        seen
     }
 }
 

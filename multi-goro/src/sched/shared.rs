@@ -122,6 +122,8 @@ pub(super) struct Remote {
     pub(super) counts: Counts,
     /// How often its tasks have parked behind others.
     pub(super) hold_ups: AtomicU32,
+    /// How many are parked so, as [`Shared::held_up`] counts them.
+    pub(super) held_up: AtomicU32,
     /// Deadlines of tasks without a stack that were polled here.
     pub(super) naps: Arc<Naps>,
 }
@@ -661,6 +663,7 @@ impl Remote {
             gone: AtomicU64::new(0),
             counts: Counts::new(),
             hold_ups: AtomicU32::new(0),
+            held_up: AtomicU32::new(0),
             naps: Naps::new(),
         })
     }

@@ -109,7 +109,7 @@ pub(super) struct Status(AtomicU32);
 
 /// What [`Status`] says, as of one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Seen(u32);
+pub(crate) struct Seen(u32);
 
 /// The time as workers note it: in units of 10 ms, shifted to its place in the word.
 #[derive(Debug, Clone, Copy)]
@@ -168,7 +168,7 @@ impl Seen {
         self.0 & TIMED != 0
     }
 
-    pub(super) fn is_behind(self) -> bool {
+    pub(crate) fn is_behind(self) -> bool {
         self.0 & BEHIND != 0
     }
 

@@ -102,13 +102,11 @@ pub(crate) fn wait_behind<S>(
 ) -> Wake {
     let ticket = queue(&mut state).0.push(Waiter::current());
     let behind = behind.filter(|_| until.is_none());
-    if let Some(behind) = behind {
-        say_behind(what, behind);
-    }
+    let hold_up = behind.map(|behind| say_behind(what, behind));
     drop(state);
     release();
-    let wake = match behind {
-        Some(_) => park_behind(),
+    let wake = match hold_up {
+        Some(hold_up) => park_behind(hold_up),
         None => park(what, until),
     };
     if wake == Wake::TimedOut {

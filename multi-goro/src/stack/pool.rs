@@ -84,6 +84,14 @@ unsafe impl Send for Stack {}
 // SAFETY: a slab is an address range that `Pool` alone hands out, under a lock.
 unsafe impl Send for Slab {}
 
+/// How far somebody has come who looks at all stacks, a part at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Tour {
+    class: usize,
+    slab: usize,
+    nth: usize,
+}
+
 impl Stack {
     /// The lowest address, for who keeps the class elsewhere.
     pub(crate) fn into_base(self) -> NonNull<u8> {
@@ -199,14 +207,26 @@ impl Pool {
         counts
     }
 
-    /// Shows who stands on each stack, as [`Stack::set_tenant`] said.
-    pub(crate) fn each_tenant(&self, mut each: impl FnMut(NonNull<()>)) {
-        for (class, shelf) in Class::all().zip(&self.classes) {
+    /// Shows who stands on the next `most` stacks of a tour, as [`Stack::set_tenant`] said; whether there are more.
+    pub(crate) fn some_tenants(
+        &self,
+        tour: &mut Tour,
+        most: usize,
+        mut each: impl FnMut(NonNull<()>),
+    ) -> bool {
+        let mut left = most;
+        while let Some(shelf) = self.classes.get(tour.class) {
+            let class = Class::nth(tour.class);
             let stride = sys::page_bytes() + class.bytes();
             let shelf = lock(shelf);
-            for slab in &shelf.slabs {
-                for nth in 0..slab.carved {
-                    let offset = nth * stride + sys::page_bytes();
+            while let Some(slab) = shelf.slabs.get(tour.slab) {
+                while tour.nth < slab.carved {
+                    if left == 0 {
+                        return true;
+                    }
+                    left -= 1;
+                    let offset = tour.nth * stride + sys::page_bytes();
+                    tour.nth += 1;
                     // SAFETY: `nth < carved`, so the stack is inside the slab.
                     let base = unsafe { slab.base.add(offset) };
                     // SAFETY: inside a slab, which is mapped as long as the pool. Whoever has the stack uses the word as an atomic, too.
@@ -216,8 +236,11 @@ impl Pool {
                         each(tenant);
                     }
                 }
+                (tour.slab, tour.nth) = (tour.slab + 1, 0);
             }
+            (tour.class, tour.slab) = (tour.class + 1, 0);
         }
+        false
     }
 
     /// Takes stacks back. Nothing may be kept on them.
