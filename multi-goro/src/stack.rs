@@ -11,6 +11,7 @@ mod pool;
 use std::io;
 use std::num::NonZero;
 use std::ptr::{self, NonNull};
+use std::time::Instant;
 
 pub(crate) use pool::{Cache, Pool, Tour};
 
@@ -23,6 +24,16 @@ pub(crate) const DEFAULT_BYTES: usize = 64 * 1024;
 pub(crate) const MIN_BYTES: usize = 16 * 1024;
 /// The largest class: what a main thread has.
 pub(crate) const MAX_BYTES: usize = 8 * 1024 * 1024;
+
+/// What a worker with nothing to do does about stacks.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Tidying {
+    /// A batch has been seen to, and there is more.
+    Goes,
+    /// To be asked again at this time.
+    Later(Instant),
+    Done,
+}
 
 /// Number of classes: 16 KiB, 32 KiB, .. 8 MiB.
 const CLASS_COUNT: usize = (MAX_BYTES / MIN_BYTES).ilog2() as usize + 1;

@@ -119,16 +119,79 @@ pub(crate) unsafe fn give_back(address: NonNull<u8>, bytes: usize) -> io::Result
     unsafe { advise(address, bytes, libc::MADV_DONTNEED) }
 }
 
+/// As [`give_back`], for `bytes` from each of the first [`RANGES_MAX`] addresses on; otherwise as [`guard_install_each`].
+///
+/// # Safety
+///
+/// - As for `give_back`, of each range.
+pub(crate) unsafe fn give_back_each(addresses: &[NonNull<u8>], bytes: usize) -> io::Result<usize> {
+    // SAFETY: the caller's promise.
+    unsafe { advise_each(addresses, bytes, libc::MADV_DONTNEED) }
+}
+
+/// From include/uapi/asm-generic/mman-common.h; libc does not name it on every version.
+const MADV_GUARD_INSTALL: libc::c_int = 102;
+
 /// Makes every access to the range a fault without splitting the mapping: `madvise(MADV_GUARD_INSTALL)`, Linux 6.13.
 ///
 /// # Safety
 ///
 /// - The range came from [`map`], and nothing is kept in it.
 pub(crate) unsafe fn guard_install(address: NonNull<u8>, bytes: usize) -> io::Result<()> {
-    // From include/uapi/asm-generic/mman-common.h; libc does not name it on every version.
-    const MADV_GUARD_INSTALL: libc::c_int = 102;
     // SAFETY: the caller's promise.
     unsafe { advise(address, bytes, MADV_GUARD_INSTALL) }
+}
+
+/// As [`guard_install`], for `bytes` from each of the first [`RANGES_MAX`] addresses on, in one call; returns how many of them were done:
+/// `process_madvise(MADV_GUARD_INSTALL)`, `process_madvise(2)`, on the caller itself, Linux 6.14.
+///
+/// # Safety
+///
+/// - As for `guard_install`, of each range.
+pub(crate) unsafe fn guard_install_each(
+    addresses: &[NonNull<u8>],
+    bytes: usize,
+) -> io::Result<usize> {
+    // SAFETY: the caller's promise.
+    unsafe { advise_each(addresses, bytes, MADV_GUARD_INSTALL) }
+}
+
+/// Most ranges in one call for several. They lie on the stack of the caller, who may be on a task's.
+pub(crate) const RANGES_MAX: usize = 16;
+
+/// # Safety
+///
+/// - As for [`advise`], of `bytes` from each address on.
+unsafe fn advise_each(
+    addresses: &[NonNull<u8>],
+    bytes: usize,
+    advice: libc::c_int,
+) -> io::Result<usize> {
+    /// The calling thread, in place of a descriptor of its process. From include/uapi/linux/pidfd.h.
+    const PIDFD_SELF_THREAD: libc::c_int = -10_000;
+    let mut ranges = [libc::iovec {
+        iov_base: ptr::null_mut(),
+        iov_len: bytes,
+    }; RANGES_MAX];
+    let count = addresses.len().min(RANGES_MAX);
+    for (range, address) in ranges.iter_mut().zip(addresses) {
+        range.iov_base = address.as_ptr().cast();
+    }
+    // SAFETY: as many ranges as are said, which live for the call; for what becomes of them, the caller's promise.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_process_madvise,
+            PIDFD_SELF_THREAD,
+            ranges.as_ptr(),
+            count,
+            advice,
+            0,
+        )
+    };
+    // Negative where it failed for the first range.
+    usize::try_from(done)
+        .map(|done| done / bytes)
+        .map_err(|_| io::Error::last_os_error())
 }
 
 /// Makes every access to the range a fault, `mprotect(PROT_NONE)`, mprotect(2). Splits the mapping.

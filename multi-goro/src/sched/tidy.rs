@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::status::Seen;
 use super::task::Header;
 use crate::arch;
-use crate::stack::Stack;
+use crate::stack::{Stack, Tidying};
 
 /// How long a worker has had nothing to do before it tidies up.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -46,16 +46,6 @@ enum State {
     /// It is time at this moment, if nothing runs before.
     Due(Instant),
     Tidy,
-}
-
-/// What a worker with nothing to do does about its stacks.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Tidying {
-    /// A batch has been seen to, and there is more.
-    Goes,
-    /// To be asked again at this time.
-    Later(Instant),
-    Done,
 }
 
 impl InUse {

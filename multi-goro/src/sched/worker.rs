@@ -20,14 +20,14 @@ use super::roster;
 use super::shared::{Remote, Shared};
 use super::status::Tick;
 use super::task::{Header, Lane, Ran};
-use super::tidy::{InUse, Tidying};
+use super::tidy::InUse;
 use super::timers::{Timer, Timers};
 use super::worth::Trips;
 use crate::arch;
 use crate::proto::idle::Woken;
 use crate::proto::ring::Owner;
 use crate::stack::overflow::{self, Victim};
-use crate::stack::{Cache, Stack};
+use crate::stack::{Cache, Stack, Tidying};
 use crate::sync::{AtomicU64, Ordering::*};
 use crate::sys::{self, Fault};
 
@@ -420,13 +420,8 @@ impl Worker {
     fn sleep(&self, searching: bool) -> Slept {
         self.comes_home();
         // Better than nothing, and put off for anything.
-        if self.shared.stacks.trim() {
+        let Some(tidy_at) = self.tidy() else {
             return Slept::NotYet;
-        }
-        let tidy_at = match self.in_use.tidy() {
-            Tidying::Goes => return Slept::NotYet,
-            Tidying::Later(at) => Some(at),
-            Tidying::Done => None,
         };
         let idle = &self.shared.idle;
         let remote = self.remote();
@@ -471,6 +466,19 @@ impl Worker {
             Woken::Alone | Woken::ForInbox if leave => Slept::Leave,
             Woken::Alone | Woken::ForInbox => Slept::LookAgain,
         }
+    }
+
+    /// Tidies up a little; none if there is more of that, otherwise when to do so again.
+    fn tidy(&self) -> Option<Option<Instant>> {
+        let mut again = None;
+        for tidying in [self.shared.stacks.trim(), self.in_use.tidy()] {
+            match tidying {
+                Tidying::Goes => return None,
+                Tidying::Later(at) => again = again.into_iter().chain([at]).min(),
+                Tidying::Done => {}
+            }
+        }
+        Some(again)
     }
 
     fn tell_stacks(&self) {

@@ -14,8 +14,9 @@
 use std::collections::VecDeque;
 use std::io;
 use std::ptr::NonNull;
+use std::time::{Duration, Instant};
 
-use super::{CLASS_COUNT, Class, Stack, tenant_word};
+use super::{CLASS_COUNT, Class, Stack, Tidying, tenant_word};
 use crate::sync::{AtomicBool, AtomicUsize, Ordering::*, OsMutex, lock};
 use crate::sys;
 
@@ -27,6 +28,10 @@ const SLAB_BYTES_MAX: usize = 2 << 30;
 const WARM_MAX: usize = 4096;
 /// Stacks that give their pages back at a time: some tens of microseconds in which a worker does not look for work.
 const TRIM_BATCH: usize = 16;
+/// How long stacks beyond [`WARM_MAX`] keep their pages. Those of a million tasks that end become free in half a second; to have them give their
+/// pages back meanwhile, on a worker that has no tasks left, keeps the processors of the others from their work: they are to forget the pages, too.
+const REST: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 1_000 });
+const _: () = assert!(TRIM_BATCH <= sys::RANGES_MAX);
 
 /// Mappings that guards of their own leave to the rest of the program: at the very ceiling an allocation of some size would end the process.
 const MAPPINGS_LEFT: usize = 1024;
@@ -53,6 +58,8 @@ fn mappings_max() -> usize {
 #[derive(Debug)]
 pub(crate) struct Pool {
     classes: [OsMutex<Shelf>; CLASS_COUNT],
+    /// Whether the kernel has refused to make several guards in one call.
+    single_guards: AtomicBool,
     /// Whether the kernel has refused guards inside a mapping, so that protection is used.
     split_guards: AtomicBool,
     /// Guards that are mappings of their own.
@@ -67,6 +74,8 @@ struct Shelf {
     warm: VecDeque<Stack>,
     /// Free, without pages.
     cold: Vec<Stack>,
+    /// When some of the warm ones are to become cold, if there were too many when somebody looked.
+    trim_at: Option<Instant>,
     slabs: Vec<Slab>,
 }
 
@@ -111,13 +120,16 @@ impl Pool {
     pub(crate) fn new(in_forks: bool) -> Self {
         Self {
             classes: std::array::from_fn(|_| OsMutex::default()),
+            single_guards: AtomicBool::new(false),
             split_guards: AtomicBool::new(false),
             split_count: AtomicUsize::new(0),
             in_forks,
         }
     }
 
-    /// Adds up to `count` stacks to `to`; at least one, or an error.
+    /// Adds up to `count` stacks to `to`; at least one, or an error. Called on the stack of a task that parks, from a function that each of
+    /// them calls: so that its frame is not part of that one's.
+    #[inline(never)]
     fn take(&self, class: Class, count: usize, to: &mut Vec<Stack>) -> io::Result<()> {
         let mut shelf = lock(&self.classes[class.index()]);
         let warm = shelf.warm.len().saturating_sub(count);
@@ -129,10 +141,11 @@ impl Pool {
         if !to.is_empty() {
             return Ok(());
         }
-        for nth in 0..count {
-            match self.carve(&mut shelf, class) {
-                Ok(stack) => to.push(stack),
-                Err(error) if nth == 0 => {
+        let had = to.len();
+        while to.len() - had < count {
+            match self.carve(&mut shelf, class, count - (to.len() - had), to) {
+                Ok(()) => {}
+                Err(error) if to.len() == had => {
                     let have: usize = shelf.slabs.iter().map(|slab| slab.carved).sum();
                     return Err(out_of_stacks(&error, have, class));
                 }
@@ -142,7 +155,14 @@ impl Pool {
         Ok(())
     }
 
-    fn carve(&self, shelf: &mut Shelf, class: Class) -> io::Result<Stack> {
+    /// Adds up to `count` fresh stacks to `to`; at least one, or an error.
+    fn carve(
+        &self,
+        shelf: &mut Shelf,
+        class: Class,
+        count: usize,
+        to: &mut Vec<Stack>,
+    ) -> io::Result<()> {
         let guard = sys::page_bytes();
         let stride = guard + class.bytes();
         if shelf
@@ -158,21 +178,40 @@ impl Pool {
             shelf.slabs.push(slab);
         }
         let slab = shelf.slabs.last_mut().expect("one was just added");
-        // SAFETY: `carved < count`, so the place is inside the slab.
-        let place = unsafe { slab.base.add(slab.carved * stride) };
-        self.guard(place, guard)?;
-        slab.carved += 1;
-        // SAFETY: inside the slab, whose stride is guard and stack.
-        let base = unsafe { place.add(guard) };
-        Ok(Stack { base, class })
+        let mut places = [slab.base; sys::RANGES_MAX];
+        let count = count.min(slab.count - slab.carved).min(places.len());
+        for (nth, place) in places[..count].iter_mut().enumerate() {
+            // SAFETY: `carved + nth < count` of the slab, so the place is inside it.
+            *place = unsafe { slab.base.add((slab.carved + nth) * stride) };
+        }
+        let guarded = self.guard(&places[..count], guard)?;
+        slab.carved += guarded;
+        to.extend(places[..guarded].iter().map(|place| Stack {
+            // SAFETY: inside the slab, whose stride is guard and stack.
+            base: unsafe { place.add(guard) },
+            class,
+        }));
+        Ok(())
     }
 
-    fn guard(&self, place: NonNull<u8>, bytes: usize) -> io::Result<()> {
+    /// Guards the first of `places`, `bytes` each; returns how many of them, at least one, or an error.
+    fn guard(&self, places: &[NonNull<u8>], bytes: usize) -> io::Result<usize> {
         // Relaxed: a remembered answer of the kernel, the same for everybody.
+        if !self.single_guards.load(Relaxed) {
+            // SAFETY: fresh memory of the slab.
+            match unsafe { sys::guard_install_each(places, bytes) } {
+                Ok(count) if count > 0 => return Ok(count),
+                // Older, or not to be asked so; or without memory, of which the next call tells.
+                // Relaxed: as above.
+                _ => self.single_guards.store(true, Relaxed),
+            }
+        }
+        let place = places[0];
+        // Relaxed: as above.
         if !self.split_guards.load(Relaxed) {
             // SAFETY: fresh memory of the slab.
             match unsafe { sys::guard_install(place, bytes) } {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(1),
                 // Relaxed: as above.
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
                     self.split_guards.store(true, Relaxed);
@@ -192,7 +231,7 @@ impl Pool {
             // Relaxed: as above.
             self.split_count.fetch_sub(1, Relaxed);
         }
-        guarded
+        guarded.map(|()| 1)
     }
 
     /// How many stacks there are: all, those of them that lie here with pages, and without.
@@ -248,30 +287,45 @@ impl Pool {
         lock(&self.classes[class.index()]).warm.extend(stacks);
     }
 
-    /// Has some of the stacks that are more than a burst needs give their pages back. For who has nothing better to do; returns
-    /// whether there was something to do here.
-    pub(crate) fn trim(&self) -> bool {
-        let mut trimmed = false;
+    /// Has some of the stacks that are more than a burst needs give their pages back, once there have been more for [`REST`]. For who has
+    /// nothing better to do.
+    pub(crate) fn trim(&self) -> Tidying {
+        let mut outcome = Tidying::Done;
         for shelf in &self.classes {
             let mut surplus = Vec::new();
             {
                 let mut shelf = lock(shelf);
-                if shelf.warm.len() > WARM_MAX {
+                if shelf.warm.len() <= WARM_MAX {
+                    shelf.trim_at = None;
+                    continue;
+                }
+                let now = Instant::now();
+                let at = *shelf.trim_at.get_or_insert(now + REST);
+                if now >= at {
                     surplus.extend(shelf.warm.drain(..TRIM_BATCH));
+                } else if outcome == Tidying::Done {
+                    outcome = Tidying::Later(at);
                 }
             }
-            if surplus.is_empty() {
-                continue;
+            if !surplus.is_empty() {
+                give_back(&surplus);
+                lock(shelf).cold.append(&mut surplus);
+                outcome = Tidying::Goes;
             }
-            for stack in &surplus {
-                // Pages that cannot be given back are only a larger footprint.
-                // SAFETY: the range is a whole stack that nobody uses.
-                let _ignored = unsafe { sys::give_back(stack.base, stack.class.bytes()) };
-            }
-            lock(shelf).cold.append(&mut surplus);
-            trimmed = true;
         }
-        trimmed
+        outcome
+    }
+}
+
+/// Has free stacks of one class give their pages back. Pages that cannot be given back are only a larger footprint.
+fn give_back(stacks: &[Stack]) {
+    let bases: Vec<_> = stacks.iter().map(|stack| stack.base).collect();
+    let bytes = stacks[0].class.bytes();
+    // SAFETY: each range is a whole stack that nobody uses.
+    let done = unsafe { sys::give_back_each(&bases, bytes) }.unwrap_or(0);
+    for base in &bases[done..] {
+        // SAFETY: as above.
+        let _ignored = unsafe { sys::give_back(*base, bytes) };
     }
 }
 
@@ -405,6 +459,8 @@ impl Cache {
 
 #[cfg(test)]
 mod tests {
+    use std::{ptr, thread};
+
     use super::*;
 
     #[test]
@@ -451,9 +507,48 @@ mod tests {
     }
 
     #[test]
-    fn older_kernels_get_protected_guards() {
+    fn tour_in_parts_sees_every_tenant_once() {
+        let pool = Pool::new(true);
+        let mut cache = Cache::new();
+        let classes = [16 * 1024, 64 * 1024].map(|bytes| Class::for_bytes(bytes).unwrap());
+        let stacks: Vec<_> = (0..100)
+            .map(|nth| cache.take(&pool, classes[nth % 2]).unwrap())
+            .collect();
+        for (nth, stack) in stacks.iter().enumerate() {
+            stack.set_tenant(NonNull::new(ptr::without_provenance_mut(nth + 1)));
+        }
+        let (mut tour, mut seen) = (Tour::default(), Vec::new());
+        while pool.some_tenants(&mut tour, 7, |tenant| seen.push(tenant.addr().get())) {}
+        seen.sort_unstable();
+        assert!(seen.into_iter().eq(1..=100));
+        for stack in stacks {
+            stack.set_tenant(None);
+            cache.put(&pool, stack);
+        }
+        cache.clear(&pool);
+    }
+
+    #[test]
+    fn kernels_that_guard_one_place_at_a_time_are_asked_so() {
         let pool = Pool::new(true);
         // Relaxed: one thread.
+        pool.single_guards.store(true, Relaxed);
+        let mut cache = Cache::new();
+        let class = Class::for_bytes(16 * 1024).unwrap();
+        let stacks: Vec<_> = (0..40).map(|_| cache.take(&pool, class).unwrap()).collect();
+        for stack in stacks {
+            // SAFETY: inside the stack, which nobody else has.
+            unsafe { stack.base.write(7) };
+            cache.put(&pool, stack);
+        }
+        cache.clear(&pool);
+    }
+
+    #[test]
+    fn older_kernels_get_protected_guards() {
+        let pool = Pool::new(true);
+        // Relaxed, both: one thread.
+        pool.single_guards.store(true, Relaxed);
         pool.split_guards.store(true, Relaxed);
         let mut cache = Cache::new();
         let class = Class::for_bytes(16 * 1024).unwrap();
@@ -485,7 +580,14 @@ mod tests {
         }
         pool.put(class, all.into_iter());
         cache.clear(&pool);
-        while pool.trim() {}
+        assert!(matches!(pool.trim(), Tidying::Later(_)));
+        loop {
+            match pool.trim() {
+                Tidying::Goes => {}
+                Tidying::Later(at) => thread::sleep(at - Instant::now()),
+                Tidying::Done => break,
+            }
+        }
         let cold = lock(&pool.classes[class.index()]).cold.len();
         assert!(cold >= 100, "{cold}");
         // Warm ones first, then the cold, and no new ones.

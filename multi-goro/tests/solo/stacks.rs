@@ -150,7 +150,7 @@ pub(super) fn many_guarded_stacks() {
     group.wait().expect("they all end");
 }
 
-/// Has the kernel refuse guards inside mappings, as it did before Linux 6.13.
+/// Has the kernel refuse guards inside mappings, one by one or many at a time, as it did before Linux 6.13.
 #[cfg(target_arch = "x86_64")]
 #[expect(unsafe_code, reason = "installs a filter of system calls")]
 pub(super) fn refuse_guards() {
@@ -168,6 +168,7 @@ pub(super) fn refuse_guards() {
         jf,
         k,
     };
+    let when = |k, jt| libc::sock_filter { jt, ..unless(k, 0) };
     let answer = |k| libc::sock_filter {
         code: code(libc::BPF_RET | libc::BPF_K),
         jt: 0,
@@ -177,6 +178,7 @@ pub(super) fn refuse_guards() {
     // struct seccomp_data: the number of the call, .., its arguments from byte 16 on.
     let mut filter = [
         load(0),
+        when(libc::SYS_process_madvise as u32, 3),
         unless(libc::SYS_madvise as u32, 3),
         load(16 + 2 * 8),
         unless(GUARD_INSTALL, 1),
