@@ -221,9 +221,14 @@ impl<T> Channel<T> {
         let waiting = core.close();
         tell_lookouts(&mut core.gate, None);
         drop(core);
-        for seat in waiting {
-            // SAFETY: taken from a queue by this close alone; both sides wait for it.
-            unsafe { seat.wake(false) };
+        for mut queue in waiting {
+            while let Some(seat) = queue.pop() {
+                if let Some(soon) = queue.soon(sched::WAKES_AHEAD) {
+                    soon.waiter.prefetch();
+                }
+                // SAFETY: taken from a queue by this close alone; both sides wait for it.
+                unsafe { seat.wake(false) };
+            }
         }
     }
 

@@ -39,7 +39,7 @@ pub use monitor::StuckTask;
 pub(crate) use monitor::{OnStuck, on_held_up};
 pub(crate) use naps::Nap;
 pub(crate) use offers::Offer;
-pub(crate) use park::{Blocked, OwnedWaiter, Waiter, Wake, on_long_wait, park};
+pub(crate) use park::{Blocked, OwnedWaiter, WAKES_AHEAD, Waiter, Wake, on_long_wait, park};
 pub(crate) use polled::Verdict;
 pub(crate) use roster::{Does, Sighting, Survey};
 pub(crate) use shared::every_runtime;

@@ -193,9 +193,15 @@ impl Ticket {
         if outcome.is_ok() && !self.has_deadline && self.extra.is_none() {
             self.leave(false);
         } else {
-            let failure = self.judge(outcome).err();
-            self.close(failure);
+            self.settle_with_care(outcome);
         }
+    }
+
+    /// Not part of `settle`, so that its large frame is not part of every task's.
+    #[inline(never)]
+    fn settle_with_care(mut self, outcome: Result<(), TaskErrorKind>) {
+        let failure = self.judge(outcome).err();
+        self.close(failure);
     }
 
     /// As [`settle`](Self::settle), and hands the outcome, as it was judged, to the caller.

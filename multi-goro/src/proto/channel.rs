@@ -174,15 +174,17 @@ impl<T, S: Seat<T>> Core<T, S> {
         Some(receiver)
     }
 
-    /// Closes the channel and returns who waited, all to be unparked: senders with their values, receivers without one.
-    pub(crate) fn close(&mut self) -> Vec<S> {
+    /// Closes the channel and returns who waited, all to be unparked: receivers without a value, and senders with theirs.
+    pub(crate) fn close(&mut self) -> [WaitQueue<S>; 2] {
         self.gate.is_closed = true;
-        let mut waiting = Vec::new();
-        while let Some(seat) = win(&mut self.gate.receivers).or_else(|| win(&mut self.gate.senders))
-        {
-            waiting.push(seat);
-        }
-        waiting
+        let Gate {
+            receivers, senders, ..
+        } = &mut self.gate;
+        [receivers, senders].map(|queue| {
+            let mut waiting = queue.take_all();
+            waiting.retain(S::is_won);
+            waiting
+        })
     }
 
     /// Empties the buffer: nobody is left to receive.
@@ -345,9 +347,10 @@ mod tests {
         let mut core = Core::new(1);
         assert!(matches!(core.send(1), Sent::Buffered));
         core.gate.wait_to_send(place("s", Some(2)));
-        let waiting = core.close();
-        assert_eq!(waiting.len(), 1);
-        assert_eq!(*waiting[0].1.borrow(), Some(2));
+        let [receivers, mut senders] = core.close();
+        assert!(receivers.is_empty());
+        assert_eq!(*senders.pop().unwrap().1.borrow(), Some(2));
+        assert!(senders.is_empty());
         assert!(matches!(core.send(3), Sent::Closed(3)));
         assert!(matches!(core.receive(), Received::Value(1, None)));
         assert!(matches!(core.receive(), Received::Closed));
@@ -497,8 +500,10 @@ mod models {
         let waiting = core.close();
         tell(&mut core, 2);
         drop(core);
-        for seat in waiting {
-            seat.unpark();
+        for mut queue in waiting {
+            while let Some(seat) = queue.pop() {
+                seat.unpark();
+            }
         }
     }
 

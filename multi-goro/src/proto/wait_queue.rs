@@ -90,6 +90,22 @@ impl<W> WaitQueue<W> {
         }
     }
 
+    /// Has only those stay of whom `stays` says so.
+    pub(crate) fn retain(&mut self, mut stays: impl FnMut(&W) -> bool) {
+        if let Some(rest) = &mut self.rest {
+            rest.retain(|(_, waiter)| waiter.as_ref().is_some_and(&mut stays));
+        }
+        if self.front().is_some_and(|first| !stays(first)) {
+            self.pop();
+        }
+    }
+
+    /// Who is to be taken after `others` more, or one before that if somebody has left; `None` if there are not so many.
+    pub(crate) fn soon(&self, others: usize) -> Option<&W> {
+        let (_, waiter) = self.rest.as_ref()?.get(others)?;
+        waiter.as_ref()
+    }
+
     /// A waiter that is in the queue; `None` if somebody has taken it.
     pub(crate) fn get_mut(&mut self, ticket: Ticket) -> Option<&mut W> {
         if !self.is_first(ticket) {
@@ -147,6 +163,20 @@ mod tests {
         assert_eq!(queue.pop(), None);
         let again = queue.push(9);
         assert_eq!(queue.remove(again), Some(9));
+    }
+
+    #[test]
+    fn only_those_who_are_told_so_stay() {
+        let mut queue = WaitQueue::new();
+        let tickets: Vec<_> = (0..7).map(|n| queue.push(n)).collect();
+        queue.remove(tickets[3]);
+        queue.retain(|n| n % 2 == 1);
+        assert_eq!(queue.soon(0), Some(&5));
+        assert_eq!(
+            (queue.pop(), queue.pop(), queue.pop()),
+            (Some(1), Some(5), None)
+        );
+        assert_eq!(queue.soon(0), None);
     }
 
     #[test]

@@ -277,10 +277,12 @@ pub(super) unsafe fn make_ready(task: NonNull<Header>, turn: Turn) {
         if worker.index != home {
             // SAFETY: the caller's promise; this worker keeps the runtime alive.
             unsafe { post(&worker.shared, home, task) };
-        } else if turn == Turn::Next {
-            worker.ready_next(task);
-        } else {
-            worker.push_ready(task);
+            return;
+        }
+        worker.fetch_if_soon(task);
+        match turn {
+            Turn::Next => worker.ready_next(task),
+            Turn::InOrder => worker.push_ready(task),
         }
         return;
     }

@@ -18,6 +18,7 @@ use super::shared::{Shared, process_id};
 use super::status::WaitsFor;
 use super::task::{Header, Lane};
 use super::worker::Worker;
+use crate::arch;
 use crate::proto::task_word::{Park, TaskWord, Unpark};
 use crate::stack::Class;
 use crate::sync::{AtomicU16, AtomicU64, Ordering::*};
@@ -88,6 +89,9 @@ unsafe impl Send for Waiter {}
 /// A waiter that is a waker, in the hands of who is to drop it.
 #[derive(Debug)]
 pub(crate) struct OwnedWaiter(Waiter);
+
+/// How far ahead who unparks many fetches them.
+pub(crate) const WAKES_AHEAD: usize = 8;
 
 /// Marks a [`Waker`] in a box.
 const BOXED: usize = 1;
@@ -211,6 +215,11 @@ impl Waiter {
             // SAFETY: the first field of a header, which is as alive.
             unsafe { self.0.cast::<Header>().as_ref() }.point(behind);
         }
+    }
+
+    /// Fetches what an unpark of it begins with, for who is to unpark many: see [`WAKES_AHEAD`].
+    pub(crate) fn prefetch(self) {
+        arch::prefetch(self.address().as_ptr().cast());
     }
 
     fn mark(self) -> usize {

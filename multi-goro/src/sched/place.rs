@@ -26,8 +26,12 @@ const JUMPS_MAX: u32 = 3;
 /// among 20 000 tasks went from 320 to 146 ns, among 1 000 from 21 to 19, between two it stayed at 13; with four it was 192, 19 and 12.
 const CELLS_AHEAD: usize = 8;
 const STACKS_AHEAD: usize = 3;
-/// What a parked task needs of its stack to go on and to end.
+/// What a parked task needs of its stack to go on.
 const STACK_LINES: usize = 8;
+/// What it needs to go on and to end, where more than [`MANY`] are ready, so that nothing of it is in a cache: more than a task keeps that waits for a
+/// channel. With 300 000 tasks that are woken and end, processor time for each went from 460 to 115 ns; with 14 lines it was 320.
+const STACK_LINES_MAX: usize = 20;
+const MANY: usize = 2_048;
 
 impl Worker {
     /// Queues a child of the running task: it runs here next, unless it is displaced by a newer one, and then anywhere.
@@ -179,13 +183,25 @@ impl Worker {
             arch::prefetch(soon.as_ptr().cast::<u8>().wrapping_add(64));
         }
         if let Some(next) = ready.get(STACKS_AHEAD) {
+            let lines = if ready.len() > MANY {
+                STACK_LINES_MAX
+            } else {
+                STACK_LINES
+            };
             // SAFETY: ready, and so alive.
-            let sp = unsafe { next.as_ref() }.sp.get();
-            for line in 0..STACK_LINES {
-                arch::prefetch(sp.wrapping_add(64 * line));
-            }
+            fetch_stack(unsafe { next.as_ref() }, lines);
         }
         Some(task)
+    }
+
+    /// Of a task that was just woken: if it is to run before [`pop_ready`](Self::pop_ready) could do so, has its stack fetched while its waker goes
+    /// on. A value through one of 100 000 stages of a pipeline went from 270 to 135 ns of processor time, and a round trip between two tasks stayed
+    /// at 72.
+    pub(super) fn fetch_if_soon(&self, task: NonNull<Header>) {
+        if self.ready.borrow().len() <= STACKS_AHEAD {
+            // SAFETY: ready, and so alive.
+            fetch_stack(unsafe { task.as_ref() }, STACK_LINES);
+        }
     }
 
     /// Whether a started task of this worker can go on, or something of its own can start.
@@ -301,5 +317,16 @@ impl Worker {
         x ^= x << 17;
         self.random.set(x);
         x
+    }
+}
+
+/// Has the processor fetch what a suspended task keeps on its stack, or `most` lines of it.
+fn fetch_stack(task: &Header, most: usize) {
+    let sp = task.sp.get();
+    let kept = task
+        .stack()
+        .map_or(0, |stack| stack.top().addr() - sp.addr());
+    for line in 0..most.min(kept.div_ceil(64)) {
+        arch::prefetch(sp.wrapping_add(64 * line));
     }
 }

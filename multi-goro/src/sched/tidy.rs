@@ -19,13 +19,22 @@ use crate::stack::{Stack, Tidying};
 const SETTLE: Duration = Duration::from_secs(1);
 /// Stacks seen to between two looks for work: some tens of microseconds.
 const BATCH: usize = 16;
+/// Places looked at between two looks for work, most of them empty.
+const PLACES: usize = 4096;
 /// Stacks in use, in bytes, that are not worth a wake.
 const WORTH_IT: usize = 16 << 20;
 
 /// The stacks on which a worker's tasks have been started and not ended.
+///
+/// A stack keeps its place until it is free, and leaves a gap then. To close that with the last one would be to write to its stack, where its place
+/// is: of many, one that is in no cache.
 #[derive(Debug)]
 pub(super) struct InUse {
-    tasks: RefCell<Vec<Entry>>,
+    places: RefCell<Vec<Place>>,
+    /// The gap to be filled first; the others are linked from there.
+    gap: Cell<Option<u32>>,
+    /// Places that are not gaps.
+    count: Cell<usize>,
     bytes: Cell<usize>,
     state: Cell<State>,
     /// The next to see to, from the end.
@@ -33,11 +42,18 @@ pub(super) struct InUse {
 }
 
 #[derive(Debug)]
-struct Entry {
-    task: NonNull<Header>,
-    /// What the task did when its stack was last seen to: it says since when, and changes as the task runs.
-    tidied: Option<Seen>,
+enum Place {
+    Of {
+        task: NonNull<Header>,
+        /// What the task did when its stack was last seen to: it says since when, and changes as the task runs.
+        tidied: Option<Seen>,
+    },
+    Gap {
+        next: Option<u32>,
+    },
 }
+
+const _: () = assert!(size_of::<Place>() == 16);
 
 #[derive(Debug, Clone, Copy)]
 enum State {
@@ -51,7 +67,9 @@ enum State {
 impl InUse {
     pub(super) fn new() -> Self {
         Self {
-            tasks: RefCell::default(),
+            places: RefCell::default(),
+            gap: Cell::new(None),
+            count: Cell::new(0),
             bytes: Cell::new(0),
             state: Cell::new(State::Tidy),
             next: Cell::new(0),
@@ -60,33 +78,47 @@ impl InUse {
 
     /// A task starts on a stack that was free.
     pub(super) fn add(&self, task: NonNull<Header>, stack: &Stack) {
-        let mut tasks = self.tasks.borrow_mut();
-        stack.set_place(tasks.len());
+        let mut places = self.places.borrow_mut();
+        self.count.set(self.count.get() + 1);
         self.bytes.set(self.bytes.get() + stack.class().bytes());
-        tasks.push(Entry { task, tidied: None });
+        let place = Place::of(task);
+        let Some(gap) = self.gap.get() else {
+            stack.set_place(places.len());
+            places.push(place);
+            return;
+        };
+        let gap = gap as usize;
+        stack.set_place(gap);
+        match std::mem::replace(&mut places[gap], place) {
+            Place::Gap { next } => self.gap.set(next),
+            Place::Of { .. } => unreachable!("a task in a gap"),
+        }
     }
 
     /// A task starts on the stack of one that has ended.
     pub(super) fn hand_over(&self, task: NonNull<Header>, stack: &Stack) {
-        self.tasks.borrow_mut()[stack.place()] = Entry { task, tidied: None };
+        self.places.borrow_mut()[stack.place()] = Place::of(task);
     }
 
     /// A stack becomes free.
     pub(super) fn remove(&self, stack: &Stack) {
-        let mut tasks = self.tasks.borrow_mut();
-        let place = stack.place();
+        let mut places = self.places.borrow_mut();
+        self.count.set(self.count.get() - 1);
         self.bytes.set(self.bytes.get() - stack.class().bytes());
-        tasks.swap_remove(place);
-        if let Some(moved) = tasks.get(place) {
-            // SAFETY: a started task of this worker, so alive.
-            let moved = unsafe { moved.task.as_ref() };
-            let stack = moved.stack().expect("a started task has a stack");
-            stack.set_place(place);
+        if self.count.get() == 0 {
+            places.clear();
+            self.gap.set(None);
+            return;
         }
+        let place = stack.place();
+        let next = self.gap.get();
+        places[place] = Place::Gap { next };
+        // Stacks are fewer than 2³² pages.
+        self.gap.set(u32::try_from(place).ok());
     }
 
     pub(super) fn count(&self) -> usize {
-        self.tasks.borrow().len()
+        self.count.get()
     }
 
     /// A task is about to run.
@@ -105,7 +137,7 @@ impl InUse {
             State::Untidy => {
                 let at = Instant::now() + SETTLE;
                 self.state.set(State::Due(at));
-                self.next.set(self.tasks.borrow().len());
+                self.next.set(self.places.borrow().len());
                 Tidying::Later(at)
             }
             State::Due(at) if Instant::now() < at => Tidying::Later(at),
@@ -114,14 +146,23 @@ impl InUse {
     }
 
     fn tidy_batch(&self) -> Tidying {
-        let mut tasks = self.tasks.borrow_mut();
-        let end = self.next.get().min(tasks.len());
-        let start = end.saturating_sub(BATCH);
-        for entry in &mut tasks[start..end] {
+        let mut places = self.places.borrow_mut();
+        let end = self.next.get().min(places.len());
+        let mut start = end.saturating_sub(PLACES);
+        let mut left = BATCH;
+        for (nth, place) in places[start..end].iter_mut().enumerate().rev() {
+            let Place::Of { task, tidied } = place else {
+                continue;
+            };
+            if left == 0 {
+                start += nth + 1;
+                break;
+            }
+            left -= 1;
             // SAFETY: a started task of this worker, so alive.
-            let task = unsafe { entry.task.as_ref() };
+            let task = unsafe { task.as_ref() };
             let seen = Some(task.status.look());
-            if std::mem::replace(&mut entry.tidied, seen) == seen {
+            if std::mem::replace(tidied, seen) == seen {
                 continue;
             }
             let stack = task.stack().expect("a started task has a stack");
@@ -134,5 +175,45 @@ impl InUse {
             return Tidying::Done;
         }
         Tidying::Goes
+    }
+}
+
+impl Place {
+    fn of(task: NonNull<Header>) -> Self {
+        Self::Of { task, tidied: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stack::{Cache, Class, Pool};
+
+    #[test]
+    fn places_stay_and_gaps_are_filled() {
+        let (pool, mut cache) = (Pool::new(true), Cache::new());
+        let class = Class::for_bytes(16 * 1024).unwrap();
+        let stacks: Vec<_> = (0..4).map(|_| cache.take(&pool, class).unwrap()).collect();
+        // Nobody looks into it.
+        let task = NonNull::dangling();
+        let in_use = InUse::new();
+        stacks.iter().for_each(|stack| in_use.add(task, stack));
+        in_use.remove(&stacks[1]);
+        in_use.remove(&stacks[2]);
+        assert_eq!(
+            (in_use.count(), stacks[0].place(), stacks[3].place()),
+            (2, 0, 3)
+        );
+        in_use.add(task, &stacks[1]);
+        in_use.add(task, &stacks[2]);
+        let mut places: Vec<_> = stacks.iter().map(Stack::place).collect();
+        places.sort_unstable();
+        assert_eq!(places, [0, 1, 2, 3]);
+        stacks.iter().for_each(|stack| in_use.remove(stack));
+        assert_eq!((in_use.count(), in_use.bytes.get()), (0, 0));
+        in_use.add(task, &stacks[3]);
+        assert_eq!(stacks[3].place(), 0);
+        stacks.into_iter().for_each(|stack| cache.put(&pool, stack));
+        cache.clear(&pool);
     }
 }

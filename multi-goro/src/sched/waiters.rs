@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use super::behind::{Behind, Identity};
-use super::park::{Waiter, Wake, park, park_behind, say_behind};
+use super::park::{WAKES_AHEAD, Waiter, Wake, park, park_behind, say_behind};
 use super::status::WaitsFor;
 use crate::proto::wait_queue::WaitQueue;
 use crate::sync::{OsGuard, OsMutex, lock};
@@ -58,6 +58,9 @@ impl Waiters {
     /// Unparks everybody. For what [`take_all`](Self::take_all) gave.
     pub(crate) fn unpark_all(mut self) {
         while let Some(owed) = self.take() {
+            if let Some(soon) = self.0.soon(WAKES_AHEAD) {
+                soon.prefetch();
+            }
             owed.unpark();
         }
     }

@@ -243,7 +243,9 @@ impl Worker {
         &self.shared.remotes[self.index].0
     }
 
-    /// Leaves the running task, which is parked, as [`leave`](Self::leave) does, until `deadline` at most.
+    /// Leaves the running task, which is parked, as [`leave`](Self::leave) does, until `deadline` at most. In a frame of its own, since it is a
+    /// large one: what parked tasks keep on their stacks is what has to be fetched to wake them.
+    #[inline(never)]
     pub(super) fn leave_until(&self, task: NonNull<Header>, deadline: Instant) {
         let timer = Timer::of(task);
         let timer = NonNull::from(&timer);
