@@ -72,8 +72,8 @@ pub fn chan<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
 
 // Between two workers a message costs what it takes to bring lock and buffer from one processor's cache to the other's, shared by as many messages
 // as one side handles at a time. One sender and one receiver held on two workers, a million messages on two virtual processors (AMD EPYC, at
-// real-time priority): 97 ns with a capacity of 64, 57 with 1 024; kanal's on Tokio, whose tasks may change workers, 98 and 158 in turns with it. On
-// one worker it is 7. Tried, and no better:
+// real-time priority): 97 ns with a capacity of 64, 57 with 1 024; kanal's on Tokio, whose tasks may change workers, 98 and 158, in a run of
+// its own, not in turns with it. On one worker it is 7. Tried, and no better:
 //
 // - what each operation writes laid side by side: within 3 %;
 // - other pauses in `lock_busy`: of 4 rather than 16 turns 10 to 60 % slower, of 32 the same, of 64 and more slower where the buffer is small;

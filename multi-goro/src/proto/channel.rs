@@ -410,13 +410,13 @@ mod models {
             true
         }
         unsafe fn deliver(&self, value: u32) {
-            // SAFETY: checked by loom.
+            // SAFETY: the caller's promise, which loom checks.
             self.0
                 .place
                 .with_mut(|place| unsafe { *place = Some(value) });
         }
         unsafe fn collect(&self) -> u32 {
-            // SAFETY: checked by loom.
+            // SAFETY: the caller's promise, which loom checks.
             self.0
                 .place
                 .with_mut(|place| unsafe { (*place).take() })
@@ -446,7 +446,7 @@ mod models {
             }
         }
         fn value(&self) -> Option<u32> {
-            // SAFETY: checked by loom.
+            // SAFETY: its owner has been unparked, after the last use by others; loom checks that.
             self.0.place.with_mut(|place| unsafe { (*place).take() })
         }
     }

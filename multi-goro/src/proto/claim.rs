@@ -85,12 +85,12 @@ mod models {
             self.0.claim.win(self.1)
         }
         unsafe fn deliver(&self, value: u32) {
-            // SAFETY: checked by loom.
+            // SAFETY: the caller's promise, which loom checks.
             self.place()
                 .with_mut(|place| unsafe { *place = Some(value) });
         }
         unsafe fn collect(&self) -> u32 {
-            // SAFETY: checked by loom.
+            // SAFETY: the caller's promise, which loom checks.
             self.place()
                 .with_mut(|place| unsafe { (*place).take() })
                 .unwrap()
