@@ -191,6 +191,8 @@ impl<'s, 'a> Turn<'s, 'a> {
             // A case waits for another event than before.
             self.bells.clear();
         }
+        // A barrier that stood before an arming settles nothing about it.
+        self.settled = false;
         for case in channels(self.cases) {
             if self.sleeps > 0 {
                 case.pass_on_unused();
