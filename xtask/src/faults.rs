@@ -28,7 +28,10 @@ pub(crate) struct KillPoints {
 }
 
 /// The tests of each crate whose victims die at a step that they are told.
-const KILL_POINTS: [(&str, &str); 2] = [("multi-chan", "kill"), ("multi-proc", "kill_points")];
+const KILL_POINTS: [((&str, &str), &str); 2] = [
+    (("multi-chan", "solo"), "kill"),
+    (("multi-proc", "functions"), "kill_points"),
+];
 
 /// Kills each operation of a channel after each write it makes, and a pool's worker at each step of its life; prints the tables.
 pub(crate) fn kill_points(workspace: &Workspace, wanted: &KillPoints) -> Result<Verdict> {

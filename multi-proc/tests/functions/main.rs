@@ -13,6 +13,7 @@ mod support;
 mod death;
 mod init;
 mod passing;
+mod points;
 mod pool;
 mod residue;
 mod values;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         death::TESTS,
         init::TESTS,
         passing::TESTS,
+        points::TESTS,
         pool::TESTS,
         residue::TESTS,
         values::TESTS,

@@ -3,6 +3,8 @@
 use crate::support::{self, Residue, Test, sys};
 use crate::{WAYS, tests};
 use multi_proc::{Group, Pool, Result};
+use std::collections::BTreeSet;
+use std::time::Duration;
 
 pub(crate) const TESTS: &[Test] = &tests![
     nothing_is_left_of_groups,
@@ -133,7 +135,15 @@ fn nothing_is_left_of_tasks() {
         }
     };
     leaves_nothing("pool", tasks, &mut run, &Vec::new);
-    // The same workers all the time.
+    // The same workers all the time, each of which has done something.
+    let mut busy = BTreeSet::new();
+    while busy.len() < 2 {
+        let pid = |()| {
+            std::thread::sleep(Duration::from_millis(1));
+            Ok(std::process::id())
+        };
+        busy.extend(pool.map(pid, [(); 8]).unwrap());
+    }
     let mut run = |tasks: u64| {
         let values = pool.map(task, (0..tasks).map(|n| n * KILLED_OF));
         assert!(
@@ -163,7 +173,7 @@ fn threads_start_tasks_side_by_side() {
         });
         // Tasks outlive the thread that started them.
         let slow = |n: u64| {
-            std::thread::sleep(std::time::Duration::from_millis(50));
+            std::thread::sleep(Duration::from_millis(50));
             Ok(n)
         };
         let tasks: Vec<_> = (0..4)

@@ -22,7 +22,6 @@ mod inside;
 mod interrupt;
 mod limits;
 mod output;
-mod points;
 mod pool;
 mod seed_faults;
 mod table;
@@ -55,7 +54,6 @@ fn main() -> ExitCode {
         interrupt::TESTS,
         limits::TESTS,
         output::TESTS,
-        points::TESTS,
         pool::TESTS,
         pool::workers::TESTS,
         seed_faults::TESTS,

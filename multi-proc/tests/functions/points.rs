@@ -1,16 +1,17 @@
-//! A pool's worker killed at each step of its life: no job is lost, none is settled twice, and another worker takes its place.
+//! A pool's worker killed at each step of its life, whichever way it was made: no job is lost, none is settled twice, and another worker takes
+//! its place.
 //!
 //! `cargo xtask kill-points` does it more often: `MULTI_KILLS` says how often.
 
 use crate::support::Test;
 use crate::tests;
-use multi_proc::{KillPoint, Pool, PoolStatus, Result, kill_at};
+use multi_proc::{BuildError, KillPoint, Pool, PoolBuilder, PoolStatus, Result, kill_at};
 use std::time::{Duration, Instant};
 
 pub(crate) const TESTS: &[Test] = &tests![kill_points_of_a_worker_cost_no_job];
 
-/// Of each point, unless `MULTI_KILLS` says otherwise.
-const KILLS: u64 = 2;
+/// Of each point, for each way, unless `MULTI_KILLS` says otherwise.
+const KILLS: u64 = 1;
 const WORKERS: usize = 2;
 /// Of a round, by a map; and by calls, from another thread.
 const MAPPED: u64 = 6;
@@ -39,21 +40,35 @@ fn costs_an_attempt(point: KillPoint) -> bool {
     )
 }
 
+type Make = fn(PoolBuilder) -> std::result::Result<Pool, BuildError>;
+
+const WAYS: [(&str, Make); 3] = [
+    ("fork", fork),
+    ("zygote", PoolBuilder::zygote),
+    ("spawn", PoolBuilder::spawn),
+];
+
+#[expect(unsafe_code, reason = "a pool of forked workers")]
+fn fork(builder: PoolBuilder) -> std::result::Result<Pool, BuildError> {
+    // SAFETY: the tests' other threads hold no lock that a job takes.
+    unsafe { builder.fork() }
+}
+
 fn kill_points_of_a_worker_cost_no_job() {
     let kills = std::env::var("MULTI_KILLS").map_or(KILLS, |text| text.parse().unwrap());
-    println!("\n    killed at      kills   jobs  done again");
-    for (index, point) in KillPoint::ALL.into_iter().enumerate() {
-        let jobs = kill_at_point(index, kills);
-        let again = if costs_an_attempt(point) { kills } else { 0 };
-        println!(
-            "    {:<14} {kills:5} {jobs:6} {again:11}",
-            format!("{point:?}")
-        );
+    for (name, make) in WAYS {
+        println!("\n    killed at, {name:<8} kills   jobs  done again");
+        for (index, point) in KillPoint::ALL.into_iter().enumerate() {
+            let jobs = kill_at_point(make, index, kills);
+            let again = if costs_an_attempt(point) { kills } else { 0 };
+            let point = format!("{point:?}");
+            println!("    {point:<19} {kills:5} {jobs:6} {again:11}");
+        }
     }
 }
 
 /// Jobs done until so many workers were killed at the point.
-fn kill_at_point(point: usize, kills: u64) -> u64 {
+fn kill_at_point(make: Make, point: usize, kills: u64) -> u64 {
     let is_about_leaving = KillPoint::ALL[point] == KillPoint::Left;
     let builder = Pool::builder().workers(WORKERS);
     let builder = if is_about_leaving {
@@ -61,9 +76,7 @@ fn kill_at_point(point: usize, kills: u64) -> u64 {
     } else {
         builder
     };
-    #[expect(unsafe_code, reason = "a pool of forked workers")]
-    // SAFETY: the tests' other threads hold no lock that a job takes.
-    let pool = unsafe { builder.fork() }.unwrap();
+    let pool = make(builder).unwrap();
     let mut jobs = 0;
     for kill in 1..=kills {
         let victim = pool.worker_pids()[kill as usize % WORKERS];
