@@ -38,14 +38,9 @@ pub(crate) fn kill_points(workspace: &Workspace, wanted: &KillPoints) -> Result<
     let mut settings = vec![("MULTI_KILLS", wanted.kills.to_string())];
     settings.extend(wanted.crowd.then(|| ("MULTI_CROWD", "1".to_owned())));
     let mut tally = Tally::default();
-    for (package, filter) in KILL_POINTS {
+    for (test, filter) in KILL_POINTS {
         let filter = wanted.filter.as_deref().unwrap_or(filter);
-        tally.add(run_counted(
-            workspace,
-            (package, "solo"),
-            filter,
-            &settings,
-        )?);
+        tally.add(run_counted(workspace, test, filter, &settings)?);
     }
     Ok(told(&tally))
 }

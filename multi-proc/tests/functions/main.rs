@@ -16,6 +16,7 @@ mod passing;
 mod points;
 mod pool;
 mod residue;
+mod strangers;
 mod values;
 mod zygote;
 
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         points::TESTS,
         pool::TESTS,
         residue::TESTS,
+        strangers::TESTS,
         values::TESTS,
         zygote::TESTS,
     ];

@@ -161,6 +161,64 @@ pub(crate) fn stray_wait() -> Option<u32> {
     (pid > 0).then_some(pid as u32)
 }
 
+/// `waitpid`, wait(2): collects this child, whoever it belongs to.
+pub(crate) fn collect(pid: u32) {
+    // SAFETY: asks for no status.
+    let collected = unsafe { libc::waitpid(pid as i32, std::ptr::null_mut(), 0) };
+    assert_eq!(collected, pid as i32, "{}", io::Error::last_os_error());
+}
+
+/// A process that is no task's, and does nothing; ended and collected when dropped.
+pub(crate) struct Stranger(u32);
+
+impl Stranger {
+    /// `clone3` with `set_tid`, clone(2): one with this number, which nobody may have. None where this process may not choose it.
+    pub(crate) fn with_number(pid: u32) -> Option<Self> {
+        let number = pid as libc::pid_t;
+        // SAFETY: all-zero bytes are valid arguments.
+        let mut arguments = unsafe { std::mem::zeroed::<libc::clone_args>() };
+        arguments.exit_signal = libc::SIGCHLD as u64;
+        arguments.set_tid = &raw const number as u64;
+        arguments.set_tid_size = 1;
+        // SAFETY: reads the arguments; the child has a copy of this memory, and makes system calls only.
+        let made = unsafe {
+            libc::syscall(
+                libc::SYS_clone3,
+                &raw const arguments,
+                size_of::<libc::clone_args>(),
+            )
+        };
+        match made {
+            0 => {
+                // SAFETY: takes numbers only.
+                unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, SIGKILL) };
+                loop {
+                    // SAFETY: takes nothing.
+                    unsafe { libc::pause() };
+                }
+            }
+            made if made == i64::from(number) => Some(Self(pid)),
+            _ => {
+                let error = io::Error::last_os_error();
+                assert_eq!(error.raw_os_error(), Some(libc::EPERM), "{error}");
+                None
+            }
+        }
+    }
+
+    /// Whether no signal came: each but a few would have ended it.
+    pub(crate) fn is_unharmed(&self) -> bool {
+        is_alive(self.0)
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        kill(self.0, SIGKILL);
+        collect(self.0);
+    }
+}
+
 /// `waitpid(-1, WNOHANG)`, wait(2): collects any child that has ended.
 pub(crate) fn stray_look() {
     // SAFETY: asks for no status.
