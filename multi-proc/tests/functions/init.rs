@@ -1,5 +1,6 @@
 //! `init`: where it is missing, comes too late, is in the wrong process; and what is executed.
 
+use crate::support::sys::Rights;
 use crate::support::{self, Test, sys};
 use crate::tests;
 use multi_proc::{Group, Pool, Result};
@@ -302,44 +303,63 @@ fn line_of_a_stranger_is_refused() {
     assert!(stderr.contains(&maker), "{stderr}");
 }
 
-/// Runs `command` as if its file were set-group-ID, with one end of a line that this process made. None where only the superuser can.
-fn output_with_privileges(mut command: Command) -> Option<std::process::Output> {
-    let (ours, theirs) = std::os::unix::net::UnixDatagram::pair().unwrap();
-    if !sys::start_privileged(&mut command, theirs.into()) {
-        println!("    only the superuser can start such a program");
+/// Runs `command` with these rights, and with one end of a line that this process made; returns what it said there, too. None, with a word about it,
+/// where such rights cannot be given.
+fn output_with(mut command: Command, rights: Rights) -> Option<(std::process::Output, String)> {
+    if !sys::can_give(rights) {
+        println!("    not with the rights of another group: only the superuser can give them");
         return None;
     }
+    let (ours, theirs) = std::os::unix::net::UnixDatagram::pair().unwrap();
+    sys::start_with_line(&mut command, theirs.into(), rights);
     let output = command.output().unwrap();
-    drop(ours);
-    Some(output)
+    ours.set_nonblocking(true).unwrap();
+    let mut said = [0; 512];
+    let len = ours.recv(&mut said).unwrap_or(0);
+    Some((output, String::from_utf8_lossy(&said[..len]).into_owned()))
 }
 
+/// The line is in order both times, its parent's, of the same user, and empty: what is refused is the rights.
 fn privileged_program_takes_no_orders() {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.arg(MARK);
-    let Some(output) = output_with_privileges(command) else {
-        return;
+    let command = || {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.arg(MARK);
+        command
     };
-    // The line is in order: its parent's, of the same user.
+    const REFUSED: &str = "but this program may do more than whoever executes it";
+    let (output, said) = output_with(command(), Rights::OfItsCaller).unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{stderr}");
-    assert!(
-        stderr.contains("but this program may do more than whoever executes it"),
-        "{stderr}"
-    );
+    assert!(said.starts_with("it found no order: "), "{said}; {stderr}");
+    assert!(!stderr.contains(REFUSED), "{stderr}");
+
+    let Some((output, said)) = output_with(command(), Rights::OfAnotherGroup) else {
+        return;
+    };
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains(REFUSED), "{stderr}");
     assert!(stderr.trim_end().ends_with("takes no orders"), "{stderr}");
+    assert_eq!(said, "");
 }
 
 fn makes_groups_with_privileges() {
-    println!("{}", Group::builder().spawn().unwrap_err());
+    match Group::builder().spawn() {
+        Ok(_) => println!("nothing against it"),
+        Err(error) => println!("{error}"),
+    }
     let mut group = Group::builder().zygote().unwrap();
     println!("{}", group.call(|n: u8| Ok(n), 7).unwrap());
     group.wait().unwrap();
 }
 
 fn privileged_program_makes_no_group_that_executes_it() {
-    let command = support::scene("makes_groups_with_privileges");
-    let Some(output) = output_with_privileges(command) else {
+    let scene = || support::scene("makes_groups_with_privileges");
+    let (output, _) = output_with(scene(), Rights::OfItsCaller).unwrap();
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(stdout, "nothing against it\n7\n", "{output:?}");
+
+    let Some((output, _)) = output_with(scene(), Rights::OfAnotherGroup) else {
         return;
     };
     let stdout = String::from_utf8_lossy(&output.stdout);

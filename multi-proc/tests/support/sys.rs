@@ -173,6 +173,7 @@ pub(crate) struct Stranger(u32);
 
 impl Stranger {
     /// `clone3` with `set_tid`, clone(2): one with this number, which nobody may have. None where this process may not choose it.
+    #[expect(clippy::infinite_loop, reason = "it is ended from outside")]
     pub(crate) fn with_number(pid: u32) -> Option<Self> {
         let number = pid as libc::pid_t;
         // SAFETY: all-zero bytes are valid arguments.
@@ -365,22 +366,32 @@ pub(crate) fn become_nobody() {
     }
 }
 
-/// Has `command` start as a program of another group's, by set-group-ID, would, with `line` as its descriptor 3. Whether this process may do that:
-/// only the superuser.
-pub(crate) fn start_privileged(command: &mut std::process::Command, line: OwnedFd) -> bool {
-    use std::os::unix::process::CommandExt as _;
+/// Whose rights a program is started with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rights {
+    OfItsCaller,
+    /// As if its file were set-group-ID, with another group's: only the superuser can do that here.
+    OfAnotherGroup,
+}
+
+/// Whether [`start_with_line`] can give these.
+pub(crate) fn can_give(rights: Rights) -> bool {
     // SAFETY: takes nothing.
-    if unsafe { libc::geteuid() } != 0 {
-        return false;
-    }
+    rights == Rights::OfItsCaller || unsafe { libc::geteuid() } == 0
+}
+
+/// Has `command` start with these rights, and with `line` as its descriptor 3.
+pub(crate) fn start_with_line(command: &mut std::process::Command, line: OwnedFd, rights: Rights) {
+    use std::os::unix::process::CommandExt as _;
     let set_up = move || {
         // SAFETY: takes numbers only. What was at descriptor 3 is this child's own, which executes right away.
-        let result = unsafe { libc::dup2(line.as_raw_fd(), 3) };
+        let mut result = unsafe { libc::dup2(line.as_raw_fd(), 3) };
         // SAFETY: takes numbers only.
-        let result = result | unsafe { libc::fcntl(3, libc::F_SETFD, 0) };
-        // SAFETY: takes numbers only.
-        let result =
-            result | unsafe { libc::setresgid(libc::gid_t::MAX, 65_534, libc::gid_t::MAX) };
+        result |= unsafe { libc::fcntl(3, libc::F_SETFD, 0) };
+        if rights == Rights::OfAnotherGroup {
+            // SAFETY: takes numbers only.
+            result |= unsafe { libc::setresgid(libc::gid_t::MAX, 65_534, libc::gid_t::MAX) };
+        }
         if result < 0 {
             return Err(io::Error::last_os_error());
         }
@@ -388,7 +399,6 @@ pub(crate) fn start_privileged(command: &mut std::process::Command, line: OwnedF
     };
     // SAFETY: system calls only.
     unsafe { command.pre_exec(set_up) };
-    true
 }
 
 /// How large a core file this process may leave.
