@@ -23,6 +23,7 @@ mod interrupt;
 mod limits;
 mod output;
 mod pool;
+mod pool_table;
 mod seed_faults;
 mod table;
 mod time;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         limits::TESTS,
         output::TESTS,
         pool::TESTS,
+        pool_table::TESTS,
         pool::workers::TESTS,
         seed_faults::TESTS,
         table::TESTS,

@@ -53,18 +53,25 @@ const HARMLESS: [i32; 8] = [17, 18, 19, 20, 21, 22, 23, 28];
 const OF_THE_C_LIBRARY: [i32; 2] = [32, 33];
 const SIGNAL_MAX: i32 = 64;
 
-/// Prints a row, after a look at what the failure is called.
 #[track_caller]
 fn row(way: &str, error: &TaskError, name: &str) {
+    row_in("proc", way, error, name);
+    if let Some(pid) = error.pid() {
+        assert!(!sys::exists(pid), "{way}: process {pid} was not collected");
+    }
+}
+
+/// Prints a row, after a look at what the failure is called.
+#[track_caller]
+pub(crate) fn row_in(backend: &str, way: &str, error: &TaskError, name: &str) {
     let text = error.to_string();
     let start = format!("started at {}): ", error.started_at());
     let (_, said) = text.split_once(&start).unwrap_or_default();
     println!("    {way:34} {said}");
     assert!(said.starts_with(name), "{way}: {name:?} in {text}");
     if let Some(pid) = error.pid() {
-        let begin = format!("task {} (proc, pid {pid}, ", error.id());
+        let begin = format!("task {} ({backend}, pid {pid}, ", error.id());
         assert!(text.starts_with(&begin), "{text}");
-        assert!(!sys::exists(pid), "{way}: process {pid} was not collected");
     }
 }
 
@@ -96,7 +103,7 @@ fn every_way_to_die_has_its_name() {
 }
 
 #[expect(unconditional_recursion, reason = "the stack is to overflow")]
-fn overflow(depth: u64) -> u64 {
+pub(crate) fn overflow(depth: u64) -> u64 {
     let room = black_box([depth; 64]);
     overflow(depth + 1) + room[usize::try_from(depth % 64).unwrap()]
 }
@@ -211,7 +218,7 @@ fn by_signal() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
-fn burn() -> multi_proc::Result {
+pub(crate) fn burn() -> multi_proc::Result {
     loop {
         black_box(0);
     }
@@ -268,7 +275,7 @@ fn by_limit() {
     );
 }
 
-fn hang() -> multi_proc::Result {
+pub(crate) fn hang() -> multi_proc::Result {
     loop {
         std::thread::park();
     }
