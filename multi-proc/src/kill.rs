@@ -20,6 +20,16 @@ pub enum KillPoint {
     Begun,
     /// It has copied the arguments.
     ArgsCopied,
+    /// It has said that it holds a shared buffer among them.
+    BufferAttached,
+    /// It has claimed a block for a shared buffer of its own.
+    BufferClaimed,
+    /// It has listed the shared buffers of the value.
+    BuffersListed,
+    /// A buffer of its own is part of the value.
+    BufferGiven,
+    /// It has said that it does not hold a shared buffer any more.
+    BufferLetGo,
     /// It has written the value, and the job is not done.
     ValueWritten,
     /// The job is done, and a thread that sleeps on its word was not woken.
@@ -46,12 +56,17 @@ mod points {
 
     impl KillPoint {
         /// All of them, in the order in which a worker reaches them.
-        pub const ALL: [Self; 13] = [
+        pub const ALL: [Self; 18] = [
             Self::Received,
             Self::Claimed,
             Self::Acknowledged,
             Self::Begun,
             Self::ArgsCopied,
+            Self::BufferAttached,
+            Self::BufferClaimed,
+            Self::BuffersListed,
+            Self::BufferGiven,
+            Self::BufferLetGo,
             Self::ValueWritten,
             Self::Finished,
             Self::Woken,

@@ -11,6 +11,7 @@
 use super::board::{Order, Sheet};
 use super::buffers::{self, Desk, Part};
 use crate::function::{FunctionError, FunctionId, Key, Outlet};
+use crate::kill::{self, KillPoint};
 use crate::report;
 use crate::slot::Kind;
 use multi_core::{BoxError, Result};
@@ -69,6 +70,7 @@ impl Outlet for Out<'_> {
         let job = self.sheet.job();
         let list = buffers::list(self.key, Part::Value, job, &enclosed);
         if self.sheet.enclose(&list, enclosed.len()) {
+            kill::reached(KillPoint::BuffersListed);
             // The last thing: what is given is not taken back.
             self.desk.give(job, &enclosed);
         } else {

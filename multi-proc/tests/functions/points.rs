@@ -1,11 +1,14 @@
-//! A pool's worker killed at each step of its life, whichever way it was made: no job is lost, none is settled twice, and another worker takes
-//! its place.
+//! A pool's worker killed at each step of its life, whichever way it was made: no job is lost, none is settled twice, no shared buffer is spoilt
+//! or lost, and another worker takes its place.
 //!
 //! `cargo xtask kill-points` does it more often: `MULTI_KILLS` says how often.
 
 use crate::support::Test;
 use crate::tests;
-use multi_proc::{BuildError, KillPoint, Pool, PoolBuilder, PoolStatus, Result, kill_at};
+use multi_proc::{
+    BuildError, KillPoint, Pool, PoolBuilder, PoolStatus, Result, SharedBuffer, SharedBufferMut,
+    kill_at,
+};
 use std::time::{Duration, Instant};
 
 pub(crate) const TESTS: &[Test] = &tests![kill_points_of_a_worker_cost_no_job];
@@ -19,25 +22,52 @@ const CALLED: u64 = 3;
 /// Jobs that a worker does before it leaves, where leaving is what it is killed at; else it has no end.
 const SHARE: u64 = 4;
 
-/// A job: its number, at which point the process is to be killed and which one.
-type Job = (u64, usize, u32);
+/// Bytes of shared buffers, each of which has a page: as many as a round may need at once, and not many more.
+const SHARED: usize = 64 * 4096;
 
-/// Takes a moment, so that whoever waits for it lies down.
-fn work((number, point, victim): Job) -> Result<u64> {
+/// A job: its number, also in a shared buffer, at which point the process is to be killed and which one.
+type Job = (u64, SharedBuffer<u64>, usize, u32);
+
+/// Takes a moment, so that whoever waits for it lies down. Returns what it was given and what it made.
+fn work((number, given, point, victim): Job) -> Result<[SharedBuffer<u64>; 2]> {
     if std::process::id() == victim {
         kill_at(KillPoint::ALL[point]);
     }
+    assert!(is_of(&given, number));
     std::thread::sleep(Duration::from_micros(200));
-    Ok(3 * number + 1)
+    let mut made = SharedBufferMut::new(100)?;
+    made.fill(3 * number + 1);
+    Ok([given, made.freeze()])
+}
+
+fn is_of(buffer: &SharedBuffer<u64>, number: u64) -> bool {
+    buffer.len() == 100 && buffer.iter().all(|n| *n == number)
+}
+
+fn is_right([given, made]: &[SharedBuffer<u64>; 2], number: u64) -> bool {
+    is_of(given, number) && is_of(made, 3 * number + 1)
+}
+
+/// All that a process may have at once.
+fn all_of_it(_: ()) -> Result<usize> {
+    Ok(SharedBufferMut::<u8>::new(SHARED)?.len())
 }
 
 /// Whether a worker killed at `point` leaves a job behind that it began, or was about to.
 fn costs_an_attempt(point: KillPoint) -> bool {
-    use KillPoint::{Acknowledged, ArgsCopied, Begun, Claimed, ValueWritten};
-    matches!(
-        point,
-        Claimed | Acknowledged | Begun | ArgsCopied | ValueWritten
-    )
+    use KillPoint::{
+        Acknowledged, ArgsCopied, Begun, BufferAttached, BufferClaimed, BufferGiven, BufferLetGo,
+        BuffersListed, Claimed, ValueWritten,
+    };
+    let buffers = [
+        BufferAttached,
+        BufferClaimed,
+        BuffersListed,
+        BufferGiven,
+        BufferLetGo,
+    ];
+    let others = [Claimed, Acknowledged, Begun, ArgsCopied, ValueWritten];
+    buffers.contains(&point) || others.contains(&point)
 }
 
 type Make = fn(PoolBuilder) -> std::result::Result<Pool, BuildError>;
@@ -70,7 +100,7 @@ fn kill_points_of_a_worker_cost_no_job() {
 /// Jobs done until so many workers were killed at the point.
 fn kill_at_point(make: Make, point: usize, kills: u64) -> u64 {
     let is_about_leaving = KillPoint::ALL[point] == KillPoint::Left;
-    let builder = Pool::builder().workers(WORKERS);
+    let builder = Pool::builder().workers(WORKERS).shared_bytes_max(SHARED);
     let builder = if is_about_leaving {
         builder.recycle_after(SHARE)
     } else {
@@ -110,6 +140,11 @@ fn kill_at_point(make: Make, point: usize, kills: u64) -> u64 {
             0
         };
         assert_eq!(status.retried, again, "{status:?}");
+        // Nor is any memory lost, in any process.
+        assert_eq!(pool.buffer::<u8>(SHARED).unwrap().len(), SHARED);
+    }
+    for _ in 0..4 {
+        assert_eq!(pool.call(all_of_it, ()).unwrap(), SHARED);
     }
     pool.shutdown().unwrap();
     jobs
@@ -127,17 +162,21 @@ fn whole(pool: &Pool) -> PoolStatus {
 
 /// Jobs from two threads, each of which gets each of its values once.
 fn round(pool: &Pool, point: usize, victim: u32) -> u64 {
-    let job = |number: u64| (number, point, victim);
+    let job = |number: u64| {
+        let mut given = pool.buffer(100).unwrap();
+        given.fill(number);
+        (number, given.freeze(), point, victim)
+    };
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for number in 100..100 + CALLED {
-                assert_eq!(pool.call(work, job(number)).unwrap(), 3 * number + 1);
+                assert!(is_right(&pool.call(work, job(number)).unwrap(), number));
             }
         });
         let mut seen = [false; MAPPED as usize];
         for (index, value) in pool.map_unordered(work, (0..MAPPED).map(job)) {
             assert!(!std::mem::replace(&mut seen[index], true), "{index} twice");
-            assert_eq!(value.unwrap(), 3 * index as u64 + 1);
+            assert!(is_right(&value.unwrap(), index as u64));
         }
         assert!(seen.iter().all(|seen| *seen));
     });

@@ -9,6 +9,7 @@ use super::arena::{Arena, PAGE};
 use super::block::Phase;
 use super::transit::Enclosure;
 use crate::identity::Owner;
+use crate::kill::{self, KillPoint};
 use crate::sync::{AtomicUsize, Ordering};
 use crate::sys::pages;
 use std::collections::HashMap;
@@ -172,6 +173,7 @@ impl Desk {
         let block = (first..arena.classes().len())
             .find_map(|class| self.claim(&mut books, class))
             .ok_or_else(|| full(&books))?;
+        kill::reached(KillPoint::BufferClaimed);
         if let Err(error) = self.warm(&mut books, block, pages, true) {
             self.free(&mut books, block);
             return Err(NoBlock::Memory(error));
@@ -311,7 +313,10 @@ impl Desk {
         books.held.remove(&block);
         match self.whose {
             Whose::Worker(_) if is_draft => self.free(&mut books, block),
-            Whose::Worker(worker) => self.arena.let_go(block, worker),
+            Whose::Worker(worker) => {
+                self.arena.let_go(block, worker);
+                kill::reached(KillPoint::BufferLetGo);
+            }
             Whose::Parent => self.free_or_linger(&mut books, block),
         }
     }
@@ -382,6 +387,7 @@ impl Desk {
             }
             books.held.entry(block).or_default().handles += 1;
             self.arena.hold(block, worker);
+            kill::reached(KillPoint::BufferAttached);
             self.look(&mut books, block, bytes);
             Some(Arc::new(self.hold(block, bytes)))
         };
@@ -442,6 +448,7 @@ impl Desk {
             if std::mem::replace(&mut held.is_draft, false) {
                 self.arena.hold(hold.block, worker);
                 self.arena.word(hold.block).give(job);
+                kill::reached(KillPoint::BufferGiven);
             }
         }
     }
