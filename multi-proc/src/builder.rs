@@ -307,7 +307,7 @@ impl Builder {
         let reaper = Reaper::reaching(self.settings, reach).map_err(|error| {
             BuildError::new(format!(
                 "no shared memory for the outcomes of tasks, with value_bytes_max {bytes}: {error}; lower it, or raise the \
-                 limits of address space and open files (ulimit -v, ulimit -n)"
+                 limits of address space, file size and open files (ulimit -v, -f, -n)"
             ))
         })?;
         if let Some(interrupt) = &self.interrupt {

@@ -72,12 +72,14 @@ fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     }
 }
 
-/// `mmap(MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE)`, mmap(2): zeroes that a forked child shares. Never `EINTR`.
+/// `mmap(MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE)`, mmap(2): zeroes that a forked child shares, and that no core dump has. Never `EINTR`.
 pub(crate) fn map_shared(bytes: usize) -> io::Result<NonNull<u8>> {
-    map(
+    let at = map(
         bytes,
         libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-    )
+    )?;
+    memory::leave_out_of_dumps(at, bytes);
+    Ok(at)
 }
 
 /// `mmap(MAP_PRIVATE | MAP_ANONYMOUS)`, mmap(2): zeroes of this process alone. Never `EINTR`.

@@ -384,7 +384,7 @@ impl PoolBuilder {
         let board = board.map_err(|error| {
             BuildError::new(format!(
                 "no shared memory for {jobs} jobs with args_bytes_max {args_max} and value_bytes_max {value_max}: {error}; lower \
-                 them or the queue, or raise the limit of address space (ulimit -v)"
+                 them or the queue, or raise the limits of address space and file size (ulimit -v, -f)"
             ))
         })?;
         let arena = match self.shared_bytes_max {
@@ -424,7 +424,8 @@ impl PoolBuilder {
         };
         let reaper = Reaper::reaching(settings, reach).map_err(|error| {
             BuildError::new(format!(
-                "no descriptor to watch workers by: {error}; raise ulimit -n"
+                "no descriptor, or no memory to share, for what becomes of workers: {error}; raise the limits of open files, file size and address \
+                 space (ulimit -n, -f, -v)"
             ))
         })?;
         let maker = Arc::clone(&reaper);

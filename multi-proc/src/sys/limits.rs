@@ -55,6 +55,17 @@ pub(crate) fn lower_limit(resource: Resource, most: u64) -> io::Result<()> {
     check(unsafe { libc::setrlimit(resource, &raw const limit) }).map(drop)
 }
 
+/// `getrlimit(RLIMIT_FSIZE)`, getrlimit(2): how long files may be that this process makes longer; `u64::MAX` where there is no limit. Never `EINTR`.
+pub(super) fn file_bytes_max() -> io::Result<u64> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` has room for the answer.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) })?;
+    Ok(limit.rlim_cur)
+}
+
 /// `setpriority(PRIO_PROCESS)`, setpriority(2), of the calling thread, which those it starts inherit. Never `EINTR`.
 pub(crate) fn set_nice(nice: i32) -> io::Result<()> {
     // SAFETY: takes numbers only.

@@ -1,13 +1,16 @@
 //! Shared memory that can be passed to processes which were not forked from this one. Linux on x86-64.
 
-use super::{check, last, own};
+use super::{check, last, limits, own};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::{self, NonNull};
 
 /// `memfd_create`, `ftruncate`, `fcntl(F_ADD_SEALS)`, `memfd_create(2)`: `bytes` of zeroes whose number nobody can change any more, so that
-/// no process can pull them from under another. Never `EINTR`.
+/// no process can pull them from under another. Never `EINTR`. `EFBIG` where this process may have no file so long: `ftruncate` would end it by SIGXFSZ.
 pub(crate) fn memory_file(bytes: usize) -> io::Result<OwnedFd> {
+    if bytes as u64 > limits::file_bytes_max()? {
+        return Err(io::Error::from_raw_os_error(libc::EFBIG));
+    }
     let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
     // SAFETY: reads a text with its NUL.
     let file = own(check(unsafe {
@@ -23,7 +26,16 @@ pub(crate) fn memory_file(bytes: usize) -> io::Result<OwnedFd> {
     Ok(file)
 }
 
-/// `mmap(MAP_SHARED | MAP_NORESERVE)` of `bytes` of `file` from `offset`, a multiple of the page size, mmap(2). Never `EINTR`.
+/// `madvise(MADV_DONTDUMP)`, madvise(2): no core dump has these pages. Otherwise one has all of them, those that nobody ever touched, too, and they are
+/// made memory for it. Never `EINTR`; where it is refused there are dumps that large.
+pub(super) fn leave_out_of_dumps(at: NonNull<u8>, bytes: usize) {
+    // SAFETY: changes neither the pages nor what may be done to them.
+    drop(check(unsafe {
+        libc::madvise(at.as_ptr().cast(), bytes, libc::MADV_DONTDUMP)
+    }));
+}
+
+/// `mmap(MAP_SHARED | MAP_NORESERVE)` of `bytes` of `file` from `offset`, a multiple of the page size, mmap(2); no core dump has them. Never `EINTR`.
 pub(crate) fn map_file(
     file: BorrowedFd<'_>,
     offset: usize,
@@ -45,7 +57,9 @@ pub(crate) fn map_file(
     if at == libc::MAP_FAILED {
         return last();
     }
-    NonNull::new(at.cast()).ok_or_else(|| io::Error::other("mmap returned address 0"))
+    let at = NonNull::new(at.cast()).ok_or_else(|| io::Error::other("mmap returned address 0"))?;
+    leave_out_of_dumps(at, bytes);
+    Ok(at)
 }
 
 /// `fstat`, stat(2): how long a file is. Never `EINTR`.
@@ -55,4 +69,37 @@ pub(crate) fn len_of(file: BorrowedFd<'_>) -> io::Result<u64> {
     check(unsafe { libc::fstat(file.as_raw_fd(), stat.as_mut_ptr()) })?;
     // SAFETY: all-zero bytes are a stat, and the kernel filled it in.
     Ok(unsafe { stat.assume_init() }.st_size as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::fd::AsFd as _;
+
+    /// What the kernel says of the mapping that begins there.
+    fn flags_of(at: NonNull<u8>) -> String {
+        let maps = fs::read_to_string("/proc/self/smaps").unwrap();
+        let beginning = format!("{:x}-", at.as_ptr().addr());
+        let lines = maps
+            .lines()
+            .skip_while(|line| !line.starts_with(&beginning));
+        let mut flags = lines.filter_map(|line| line.strip_prefix("VmFlags: "));
+        flags.next().unwrap().to_owned()
+    }
+
+    #[test]
+    fn shared_memory_is_in_no_core_dump() {
+        const BYTES: usize = 1 << 20;
+        let file = memory_file(BYTES).unwrap();
+        for at in [
+            super::super::map_shared(BYTES).unwrap(),
+            map_file(file.as_fd(), 0, BYTES).unwrap(),
+        ] {
+            let flags = flags_of(at);
+            assert!(flags.split(' ').any(|flag| flag == "dd"), "{flags}");
+            // SAFETY: a whole mapping that nobody else knows of.
+            unsafe { super::super::unmap(at, BYTES) };
+        }
+    }
 }

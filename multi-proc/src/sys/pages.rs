@@ -34,14 +34,3 @@ pub(crate) unsafe fn populate(at: NonNull<u8>, bytes: usize, to_write: bool) -> 
     // SAFETY: the caller says what the pages are; nothing in them changes.
     check(unsafe { libc::madvise(at.as_ptr().cast(), bytes, advice) }).map(drop)
 }
-
-/// `madvise(MADV_DONTDUMP)`, madvise(2): no core dump has these pages. Without it one would have all of them, untouched ones made memory for it.
-/// Never `EINTR`.
-///
-/// # Safety
-///
-/// `at` and `bytes` are whole pages of a mapping.
-pub(crate) unsafe fn leave_out_of_dumps(at: NonNull<u8>, bytes: usize) -> io::Result<()> {
-    // SAFETY: the caller says what the pages are; nothing in them changes.
-    check(unsafe { libc::madvise(at.as_ptr().cast(), bytes, libc::MADV_DONTDUMP) }).map(drop)
-}

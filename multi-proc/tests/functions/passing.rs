@@ -23,6 +23,7 @@ pub(crate) const TESTS: &[Test] = &tests![
     hash_keys_differ_between_tasks,
     green_tasks_call_functions_that_have_green_tasks,
     interrupted_system_calls_are_taken_up_again,
+    limit_of_file_size_is_an_error_for_who_shares_memory,
     in_child_and_env_are_refused_where_they_mean_nothing,
 ];
 
@@ -317,6 +318,21 @@ fn interrupted_system_calls_are_taken_up_again() {
     }
     sys::alarm_every(Duration::ZERO);
     sys::ignore(sys::SIGALRM, false);
+}
+
+fn limit_of_file_size_is_an_error_for_who_shares_memory() {
+    let mut group = Group::builder().zygote().unwrap();
+    let limits = Limits::new().file_bytes_max(1 << 20);
+    let make = |()| {
+        let group = Group::builder().zygote().unwrap_err();
+        let pool = multi_proc::Pool::builder().zygote().unwrap_err();
+        Ok([group.to_string(), pool.to_string()])
+    };
+    let errors = group.task().limits(limits).call(make, ()).unwrap();
+    for error in errors {
+        assert!(error.contains("File too large"), "{error}");
+    }
+    group.wait().unwrap();
 }
 
 fn in_child_and_env_are_refused_where_they_mean_nothing() {

@@ -195,8 +195,6 @@ impl Arena {
             .filter(|bytes| is_numbered && isize::try_from(*bytes).is_ok())
             .ok_or_else(too_large)?;
         let (at, file) = map(bytes)?;
-        // SAFETY: a whole mapping.
-        drop(unsafe { pages::leave_out_of_dumps(at, bytes) });
         Ok(Self {
             at,
             file,
