@@ -214,7 +214,53 @@ mod bed {
 mod bed {
     use super::{AtomicU32, Relaxed};
     use loom::sync::{Arc, Condvar, Mutex};
+    use std::sync::OnceLock;
     use std::time::Duration;
+
+    /// An eventfd as loom can see it. Without pollers an event has no steps for it.
+    #[derive(Debug)]
+    pub(crate) struct Count {
+        /// Not part of what loom interleaves: set before there are other threads.
+        polls: OnceLock<()>,
+        is_readable: Mutex<bool>,
+        bell: Condvar,
+    }
+
+    impl Default for Count {
+        fn default() -> Self {
+            Count {
+                polls: OnceLock::new(),
+                is_readable: Mutex::new(false),
+                bell: Condvar::new(),
+            }
+        }
+    }
+
+    impl Count {
+        pub(crate) fn make_pollable(&self) {
+            self.polls.get_or_init(|| ());
+        }
+
+        pub(crate) fn is_pollable(&self) -> bool {
+            self.polls.get().is_some()
+        }
+
+        pub(crate) fn signal(&self) {
+            *self.is_readable.lock().unwrap() = true;
+            self.bell.notify_all();
+        }
+
+        pub(crate) fn drain(&self) {
+            *self.is_readable.lock().unwrap() = false;
+        }
+
+        pub(crate) fn wait(&self) {
+            let mut is_readable = self.is_readable.lock().unwrap();
+            while !*is_readable {
+                is_readable = self.bell.wait(is_readable).unwrap();
+            }
+        }
+    }
 
     /// A futex queue as loom can see it: compare and lie down under one lock, first come, first woken, as the kernel
     /// does.
@@ -289,3 +335,5 @@ mod bed {
 pub(crate) use bed::Bed;
 #[cfg(all(loom, test))]
 pub(crate) use bed::Berth;
+#[cfg(loom)]
+pub(crate) use bed::Count;

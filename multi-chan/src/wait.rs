@@ -6,9 +6,9 @@
 #[cfg(not(loom))]
 use crate::face;
 use crate::kill::{self, KillPoint};
-#[cfg(not(loom))]
-use crate::sync::AcqRel;
-use crate::sync::{AtomicU32, Bed, Relaxed, SeqCst, fence, store_before_look};
+#[cfg(loom)]
+use crate::sync::Count;
+use crate::sync::{AcqRel, AtomicU32, Bed, Relaxed, SeqCst, fence, store_before_look};
 use std::time::Duration;
 
 const ARMED: u32 = 1;
@@ -32,8 +32,10 @@ pub(crate) struct Event {
     /// | ----- | ---------------------------------------------------------- | ---------------------------------- |
     /// |   0   | no poll loop waits, or its descriptor is readable          | a poller, before it arms the word  |
     /// |   1   | a poll loop may wait: write to the eventfd                  | the poster who then writes, only   |
-    #[cfg(not(loom))]
     polled: AtomicU32,
+    /// Stands for the eventfd.
+    #[cfg(loom)]
+    pub(crate) count: Count,
 }
 
 /// The value a sleeper may sleep on: whoever posts after it was drawn changes it.
@@ -56,7 +58,6 @@ impl Event {
     }
 
     /// Announces a poll loop that will wait for the eventfd: as `arm`, for who does not sleep on the word.
-    #[cfg(not(loom))]
     pub(crate) fn arm_poll(&self) -> Ticket {
         // Relaxed: published by the arming, whose exchange every poster acquires that finds it.
         self.polled.store(1, Relaxed);
@@ -66,7 +67,6 @@ impl Event {
     /// True if an arming for poll loops stands as it was made: whoever posts or stirs from here on writes to the eventfd.
     ///
     /// The caller has drained the eventfd before this.
-    #[cfg(not(loom))]
     pub(crate) fn is_polled(&self, ticket: Ticket) -> bool {
         // Relaxed: whoever took it down and wrote before the drain is seen, since the kernel put the drain after the write; whoever
         // takes it down later writes after the drain.
@@ -74,8 +74,11 @@ impl Event {
     }
 
     /// Writes to the eventfd if a poll loop waits for it; true if so.
-    #[cfg(not(loom))]
     fn tell_pollers(&self) -> bool {
+        #[cfg(loom)]
+        if !self.count.is_pollable() {
+            return false;
+        }
         // Relaxed: the caller has acquired the arming, if there was one. First the word, then the descriptor: the
         // other way round could take off the mark of a poller that came in between. Whoever is killed between
         // the two is watched by the poller.
@@ -83,18 +86,15 @@ impl Event {
             // AcqRel: one of several posters writes. Relaxed on failure: another one does.
             && self.polled.compare_exchange(1, 0, AcqRel, Relaxed).is_ok();
         if told {
+            #[cfg(not(loom))]
             face::signal(self);
+            #[cfg(loom)]
+            self.count.signal();
         }
         told
     }
 
-    #[cfg(loom)]
-    fn tell_pollers(&self) -> bool {
-        false
-    }
-
     /// Has poll loops look round: somebody entered whose death they could not hear of.
-    #[cfg(not(loom))]
     pub(crate) fn stir_pollers(&self) {
         // SeqCst: what the caller did comes before the look. Pairs with the fence in `arm`.
         fence(SeqCst);

@@ -200,6 +200,38 @@ fn select(channels: [&Channel; 2], cursors: &mut [Cursor; 2]) -> (usize, u64) {
     }
 }
 
+/// Receives as a poll loop with a `Readiness` does. What it keeps in between is the last arming that stands, and whether a moment has
+/// passed since.
+fn poll(channel: &Channel, cursor: &mut Cursor, standing: &mut Option<(Ticket, bool)>) -> u64 {
+    let event = &channel.lane.header().sent.0;
+    loop {
+        let busy = channel.begin();
+        let popped = channel.lane.pop(cursor);
+        if popped.is_ok() {
+            channel.lane.header().freed.0.post(1);
+        }
+        drop(busy);
+        match popped {
+            Ok(value) => return value,
+            Err(Stop::Nothing) => {}
+            Err(other) => panic!("{other:?}"),
+        }
+        event.count.drain();
+        let (ticket, is_good) = standing
+            .filter(|&(ticket, _)| event.is_polled(ticket))
+            .unwrap_or_else(|| (event.arm_poll(), false));
+        *standing = Some((ticket, true));
+        if channel.lane.value(cursor).is_ok() {
+            event.count.signal();
+            *standing = Some((ticket, is_good));
+        } else if is_good {
+            event.count.wait();
+        } else {
+            channel.moment();
+        }
+    }
+}
+
 struct Busy<'a>(&'a Channel);
 
 impl Drop for Busy<'_> {
@@ -252,6 +284,28 @@ fn a_select_sleeps_past_no_value_of_either_channel() {
             for sender in senders {
                 sender.join().unwrap();
             }
+        });
+    }
+}
+
+#[test]
+fn a_poll_loop_sleeps_past_no_value() {
+    for (each, preemptions) in bound([(2, 3), (3, 2)], [(2, 4), (3, 3)]) {
+        check(preemptions, move || {
+            let channel = Channel::new(1);
+            channel.lane.header().sent.0.count.make_pollable();
+            let sender = channel.clone();
+            let sending = thread::spawn(move || {
+                let mut cursor = Cursor::start();
+                assert!((1..=each).all(|value| sender.send(&mut cursor, value)));
+                // Somebody enters, of which poll loops are told without a post.
+                sender.lane.header().sent.0.stir_pollers();
+            });
+            let (mut cursor, mut standing) = (Cursor::start(), None);
+            for value in 1..=each {
+                assert_eq!(poll(&channel, &mut cursor, &mut standing), value);
+            }
+            sending.join().unwrap();
         });
     }
 }
