@@ -26,6 +26,7 @@ pub(crate) const TESTS: &[Test] = &tests![
     workers_are_held_to_limits,
     initialiser_is_a_function_with_arguments,
     broken_initialiser_fails_the_jobs_with_its_error,
+    worker_that_gives_up_privileges_still_ends_with_its_parent,
     cancel_and_shutdown_end_what_runs,
     shutdown_does_what_was_asked_for_first,
     threads_share_a_pool,
@@ -328,6 +329,18 @@ fn broken_initialiser_fails_the_jobs_with_its_error() {
             .contains("its initialiser panicked: no luck"),
         "{error}"
     );
+}
+
+fn worker_that_gives_up_privileges_still_ends_with_its_parent() {
+    let give_up = |()| {
+        sys::become_nobody();
+        Ok(())
+    };
+    for way in WAYS {
+        let builder = Pool::builder().workers(1).in_worker_fn(give_up, ());
+        let tied_by = build(way, builder).call(|()| Ok(sys::parent_death_signal()), ());
+        assert_ne!(tied_by.unwrap(), 0, "{}", way.0);
+    }
 }
 
 fn cancel_and_shutdown_end_what_runs() {

@@ -159,17 +159,22 @@ fn workers_that_hold_too_much_memory_are_recycled() {
 
 fn initialiser_runs_once_per_worker() {
     static TOLD: OnceLock<u32> = OnceLock::new();
-    let builder = Pool::builder()
-        .workers(2)
-        .in_worker(|| TOLD.set(std::process::id()).map_err(|_| "twice".into()));
-    let pool = build(builder);
-    for _ in 0..20 {
-        let told = pool
-            .call(|()| Ok(TOLD.get() == Some(&std::process::id())), ())
-            .unwrap();
-        assert!(told);
+    let tell = || TOLD.set(std::process::id()).map_err(|_| "twice".into());
+    let tell_number = |number: u32| TOLD.set(number).map_err(|_| "twice".into());
+    let builder = || Pool::builder().workers(2).in_worker(tell);
+    // The later one stands.
+    let with_function = builder().in_worker_fn(tell_number, 7);
+    for (builder, told) in [(builder(), None), (with_function, Some(7))] {
+        let pool = build(builder);
+        for _ in 0..20 {
+            let (here, pid) = pool
+                .call(|()| Ok((TOLD.get().copied(), std::process::id())), ())
+                .unwrap();
+            assert_eq!(here, Some(told.unwrap_or(pid)));
+        }
+        assert_eq!(pool.status().deaths, 0);
     }
-    assert_eq!(pool.status().deaths, 0);
+    assert!(TOLD.get().is_none(), "in the workers, not here");
 }
 
 fn broken_initialiser_fails_the_jobs_with_its_error() {
