@@ -6,7 +6,8 @@
 //! must be kept while nobody waits, an alarm of [`multi_core::clock`] does one round of the same.
 //!
 //! Several threads may wait at once. Each polls a list of its own; whoever takes a child out of the books under the lock
-//! collects it. The eventfd is emptied by the last to leave, since an emptier one would let the others sleep on.
+//! collects it. The eventfd is emptied by the last to leave, since an emptier one would let the others sleep on; not by those who look in passing,
+//! who would take it from one who is about to lie down.
 
 use crate::cancel::SharedWord;
 use crate::capture::{self, Pipes};

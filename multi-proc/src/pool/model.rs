@@ -316,30 +316,33 @@ impl Board {
             }
             self.bell.arm_poll();
             if !self.ended().any() && self.key() == key {
-                self.round(key);
+                self.round(Some(key));
             }
         }
     }
 
-    fn round(&self, key: u64) {
+    /// With a key: sleeps. Without: a look in passing, as the clock's thread takes to end a worker that is late, which sees to no job.
+    fn round(&self, key: Option<u64>) {
         let mut reaper = self.reaper();
-        if reaper.key != key {
+        if key.is_some_and(|key| key != reaper.key) {
             return;
         }
         reaper.pollers += 1;
         drop(reaper);
 
         let mut is_readable = self.is_readable.lock().unwrap();
-        while !*is_readable {
+        while key.is_some() && !*is_readable {
             is_readable = self.readable.wait(is_readable).unwrap();
         }
+        let was_woken = *is_readable;
         drop(is_readable);
 
         let mut reaper = self.reaper();
         reaper.pollers -= 1;
-        if reaper.pollers > 0 {
+        let is_passing = key.is_none();
+        if was_woken && (is_passing || reaper.pollers > 0) {
             reaper.is_signalled = true;
-        } else {
+        } else if was_woken || (!is_passing && reaper.pollers == 0 && reaper.is_signalled) {
             *self.is_readable.lock().unwrap() = false;
             reaper.is_signalled = false;
         }
@@ -404,6 +407,24 @@ fn sleeper_and_poller_both_hear() {
 #[test]
 fn two_pollers_of_one_eventfd_both_hear() {
     both_hear(Board::wait_by_poll, Board::wait_by_poll);
+}
+
+#[test]
+fn look_in_passing_takes_no_wake_from_a_poller() {
+    check(3, || {
+        let board = Board::new();
+        let worker = thread::spawn({
+            let board = Arc::clone(&board);
+            move || board.work(0)
+        });
+        let clock = thread::spawn({
+            let board = Arc::clone(&board);
+            move || board.round(None)
+        });
+        board.wait_by_poll(1);
+        worker.join().unwrap();
+        clock.join().unwrap();
+    });
 }
 
 /// The parent has a worker ended for the sake of its first job, which ends just then: either the worker is not signalled, or it does not

@@ -8,13 +8,14 @@ use std::time::Duration;
 ///
 /// | worker | WAITED | phase   | meaning                                                    | who may change it       |
 /// | ------ | ------ | ------- | ---------------------------------------------------------- | ----------------------- |
-/// |   0    |   0    | FREE    | nobody's; the parent's books have it in stock              | the parent: to QUEUED   |
+/// |   0    |  0, 1  | FREE    | nobody's; the parent's books have it in stock              | the parent: to QUEUED   |
 /// |   0    |  0, 1  | QUEUED  | arguments are whole; whoever claims it runs it             | any worker, the parent  |
 /// |   w    |  0, 1  | RUNNING | worker w runs it, or died in it                            | w; the parent, w buried |
 /// |   0    |  0, 1  | DONE    | over: its value is whole, or the parent's books say why not | the parent: to FREE     |
 ///
-/// WAITED: a thread of the parent sleeps on the word. It sets the bit; whoever makes the job DONE clears it and wakes. Any other
-/// combination was scribbled.
+/// WAITED: a thread of the parent sleeps on the word. It sets the bit; whoever makes the job DONE clears it and wakes. One that comes to
+/// its job when another thread has settled it may set the bit of whatever job has the place by then, or of none: it sleeps for a moment
+/// and looks again. Any other combination was scribbled.
 ///
 /// ```text
 ///   31      16 15       3    2      1   0

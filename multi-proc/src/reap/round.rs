@@ -32,6 +32,7 @@ impl Reaper {
             return false;
         }
         let now = Instant::now();
+        let is_passing = until.is_some_and(|until| until <= now);
         state.pollers += 1;
         let next = self.keep_time(&mut state, now);
         let reports = state.look_for_stuck(now, self.settings.stuck_after);
@@ -65,9 +66,11 @@ impl Reaper {
         let mut state = self.lock();
         state.pollers -= 1;
         let was_woken = fds.first().is_some_and(PollFd::is_ready);
-        if was_woken && state.pollers > 0 {
+        if was_woken && (is_passing || state.pollers > 0) {
+            // A look in passing, by the clock's thread or a `go`, leaves it to those who wait: what woke it may be for another than us, as the
+            // end of a pool's job is, to whom one who is about to wait has looked already.
             state.is_signalled = true;
-        } else if was_woken || (state.pollers == 0 && state.is_signalled) {
+        } else if was_woken || (!is_passing && state.pollers == 0 && state.is_signalled) {
             sys::eventfd_clear(self.wake.as_fd());
             state.is_signalled = false;
         }
