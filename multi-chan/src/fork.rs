@@ -7,7 +7,7 @@
 //!   child that is to come: from then on the child counts as holding what its parent holds;
 //! - the child takes up those rows;
 //! - if the fork is refused, the parent frees them again;
-//! - a child killed before its first step leaves rows that count as dead after two seconds.
+//! - a child killed before its first step leaves rows that a lock tells of, which it let go of by its death.
 //!
 //! A child made by a bare `clone` system call skips the handlers. It is entered at its first use,
 //! since the page that says who this process is has been wiped.
@@ -19,7 +19,7 @@ use crate::face::Faces;
 use crate::layout::Geometry;
 use crate::map::{FilePlace, Mapping};
 use crate::pass::{self, Arrived, Label};
-use crate::robust::{self, Process, ROLL_BYTES, Roll};
+use crate::robust::{self, Lease, Process, ROLL_BYTES, Roll};
 use crate::sync::{AtomicU64, Relaxed};
 use crate::sys;
 use crate::table::{Core, Sides};
@@ -62,6 +62,8 @@ static FAMILY: Mutex<Family> = Mutex::new(Family {
 /// What the parent prepared for the child.
 struct Birth {
     children: Vec<(&'static Home, Process)>,
+    /// What tells that the child is still to begin; closed by the parent after the fork, and by the child when it has begun.
+    leases: Vec<Lease>,
     rows: Vec<(Arc<Core>, Process, u16)>,
 }
 
@@ -189,7 +191,8 @@ impl Family {
         if let Some(home) = self.tree {
             return Ok(home);
         }
-        let home = self.settle(Roll::new()?, None)?;
+        let cradle = sys::memfd(c"multi-chan-births").map(File::from);
+        let home = self.settle(Roll::new()?.with_cradle(cradle), None)?;
         Ok(*self.tree.insert(home))
     }
 
@@ -213,7 +216,8 @@ impl Family {
         if let Some(home) = self.homes.iter().find(known) {
             return Ok(home);
         }
-        self.settle(Roll::in_file(file.as_fd())?, Some(file))
+        let roll = Roll::in_file(file.as_fd())?.with_cradle(file.try_clone());
+        self.settle(roll, Some(file))
     }
 
     /// Has this process and its children be on `roll` from now on.
@@ -289,6 +293,7 @@ extern "C" fn before_fork() {
     let birth = (!family.cores.is_empty()).then(|| {
         let mut birth = Birth {
             children: Vec::new(),
+            leases: Vec::new(),
             rows: Vec::new(),
         };
         for &home in &family.homes {
@@ -301,6 +306,7 @@ extern "C" fn before_fork() {
                 continue;
             };
             birth.children.push((home, child));
+            birth.leases.extend(home.roll.lease(child));
             let row =
                 |core: &Arc<Core>| Some((core.clone(), child, core.claim_row_for_child(child)?));
             birth.rows.extend(cores().filter_map(row));
@@ -355,6 +361,8 @@ extern "C" fn in_child() {
     birth
         .children
         .retain(|&(home, child)| home.begin(child).is_ok());
+    // The rows on the rolls tell of us from here on.
+    drop(birth.leases);
     for (core, child, row) in birth.rows {
         if birth
             .children

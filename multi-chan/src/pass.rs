@@ -27,7 +27,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 const PAGE: usize = 4096;
 const MAGIC: [u8; 8] = *b"multi\0ch";
 /// Of everything that lies in the two files; raised with every change.
-const VERSION: u32 = 7;
+const VERSION: u32 = 8;
 
 /// The descriptors of a channel made with [`Builder::in_memfd`]: its memory, and the table that tells which of its users
 /// live; of a [`pollable`](Builder::pollable) one two more, which tell poll loops of receivers and of senders.

@@ -21,9 +21,11 @@
 
 #![expect(unsafe_code, reason = "the roll is one shared mapping of rows")]
 
+mod cradle;
 mod row;
 mod watch;
 
+pub(crate) use self::cradle::{Cradle, Lease};
 pub(crate) use self::row::{Process, forget_held};
 pub(crate) use self::watch::{Marks, Watch};
 
@@ -33,6 +35,7 @@ use crate::sync::{AcqRel, Acquire, AtomicU32, Relaxed, Release};
 use crate::sys::{self, WaitWord};
 use crate::vigil::Watchers;
 use crate::wait::ALL;
+use std::fs::File;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
@@ -46,8 +49,8 @@ pub(crate) const BLOCK: usize = 120;
 
 /// How long a forked child may take to its first instruction before it counts as dead.
 ///
-/// Only matters for a child killed, or a fork refused, in the moment between the fork and the
-/// child's first step; a child stopped for longer just there is entered again at its first use.
+/// Only matters where no lock tells (`cradle.rs`: no descriptors, no `/proc`), for a child killed in the moment between the fork and
+/// its first step; a child stopped for longer just there is entered again at its first use.
 const BIRTH_MS: u64 = 2_000;
 
 pub(crate) const ROLL_BYTES: usize = size_of::<Head>() + ROLL_LEN * size_of::<Row>();
@@ -84,6 +87,8 @@ pub(crate) struct Roll {
     /// child made by a bare `clone` it still names the parent.
     library_pid: AtomicU32,
     watchers: Watchers,
+    /// Tells which forked processes are still to begin; none where no descriptor was to be had.
+    cradle: Option<Cradle>,
 }
 
 impl Roll {
@@ -120,7 +125,14 @@ impl Roll {
             head,
             library_pid: AtomicU32::from(sys::process_id()),
             watchers: Watchers::default(),
+            cradle: None,
         }
+    }
+
+    /// The same with locks for those who are about to be forked, in `file`, which is the same for everybody on the roll.
+    pub(crate) fn with_cradle(self, file: io::Result<File>) -> Roll {
+        let cradle = file.and_then(Cradle::new).ok();
+        Roll { cradle, ..self }
     }
 
     pub(crate) fn watchers(&self) -> &Watchers {
@@ -167,6 +179,7 @@ impl Roll {
             let claim = Claim {
                 number,
                 began_ms: now_ms(),
+                is_leased: false,
                 state: STARTING,
             };
             // AcqRel: the row is ours from here on. Acquire side: the load above.
@@ -186,6 +199,24 @@ impl Roll {
             return Ok(Process::new(number, index));
         }
         Err(io::Error::other("more than 32768 processes use channels"))
+    }
+
+    /// Has a lock tell whether `process`, a row for which was just claimed, is still to begin: for as long as the caller or the child
+    /// that it forks has this open. `None` if that cannot be; then it has two seconds.
+    pub(crate) fn lease(&self, process: Process) -> Option<Lease> {
+        let lease = self.cradle.as_ref()?.lease(process.index()).ok()?;
+        let row = self.row(process);
+        // Relaxed: nobody else writes it in the next two seconds.
+        let claim = Claim::read(row.claim.load(Relaxed));
+        let leased = Claim {
+            is_leased: true,
+            ..claim
+        };
+        // Release: the lock is there. Pairs with the Acquire in `is_alive`. Relaxed on failure: it took longer than that.
+        row.claim
+            .compare_exchange(claim.bits(), leased.bits(), Release, Relaxed)
+            .ok()?;
+        Some(lease)
     }
 
     /// Sees to it that everybody who sleeps watches the row `index`, which is about to be used.
@@ -317,10 +348,17 @@ mod tests {
 
     #[test]
     fn a_straggler_finds_its_row_gone() {
-        let roll = Roll::new().unwrap();
+        let cradle = sys::memfd(c"births").map(File::from);
+        let roll = Roll::new().unwrap().with_cradle(cradle);
         let late = roll.claim().unwrap();
+        let leased = roll.claim().unwrap();
+        let lease = roll.lease(leased).unwrap();
         assert!(roll.is_alive(late));
         thread::sleep(Duration::from_millis(BIRTH_MS + 50));
+        assert!(roll.is_alive(leased) && roll.watch(leased) == Watch::Poll);
+        drop(lease);
+        assert!(!roll.is_alive(leased), "nobody is left to begin as it");
+        assert!(!roll.begin(leased).unwrap());
         assert!(!roll.is_alive(late));
         assert!(!roll.begin(late).unwrap(), "found dead, then began");
         assert!(!roll.is_alive(late));

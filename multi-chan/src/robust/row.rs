@@ -33,7 +33,7 @@ impl Process {
     }
 }
 
-/// The number of a process, when it began, and what it is doing.
+/// The number of a process, when it began, what it is doing, and whether a lock tells if it is still to begin (`cradle.rs`).
 ///
 /// | state    | meaning                                                               | left by           |
 /// | -------- | --------------------------------------------------------------------- | ----------------- |
@@ -45,25 +45,29 @@ impl Process {
 pub(super) struct Claim {
     pub(super) number: u32,
     pub(super) began_ms: u32,
+    pub(super) is_leased: bool,
     pub(super) state: u32,
 }
 
 pub(super) const STARTING: u32 = 1;
 pub(super) const ALIVE: u32 = 2;
 pub(super) const DEAD: u32 = 3;
-pub(super) const MS_MASK: u32 = u32::MAX >> 2;
+const LEASED: u32 = 4;
+pub(super) const MS_MASK: u32 = u32::MAX >> 3;
 
 impl Claim {
     pub(super) fn read(bits: u64) -> Claim {
         Claim {
             number: (bits >> 32) as u32,
-            began_ms: bits as u32 >> 2,
+            began_ms: bits as u32 >> 3,
+            is_leased: bits as u32 & LEASED != 0,
             state: bits as u32 & 3,
         }
     }
 
     pub(super) fn bits(self) -> u64 {
-        u64::from(self.number) << 32 | u64::from(self.began_ms << 2 | self.state)
+        let lease = if self.is_leased { LEASED } else { 0 };
+        u64::from(self.number) << 32 | u64::from(self.began_ms << 3 | lease | self.state)
     }
 
     pub(super) fn with(self, state: u32) -> Claim {

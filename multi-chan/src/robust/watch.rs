@@ -20,9 +20,9 @@ const DYING: Duration = Duration::from_millis(20);
 pub(crate) enum Watch {
     /// By its word.
     Word,
-    /// By asking now and then: no living thread holds the word.
+    /// By asking now and then: no living thread holds the word, or it has not begun and its lock tells.
     Poll,
-    /// By asking after this long: it has not begun, and then it never will.
+    /// By asking after this long: it has not begun, no lock tells, and then it never will.
     Birth(Duration),
     /// It is dead already.
     Dead,
@@ -95,8 +95,7 @@ impl Roll {
         }
         match claim.state {
             STARTING => {
-                let age_ms = now_ms().wrapping_sub(claim.began_ms) & MS_MASK;
-                if u64::from(age_ms) < BIRTH_MS {
+                if self.may_begin(process.index(), claim) {
                     return true;
                 }
                 // From here on it is too late to begin: a straggler must not take up rows in
@@ -124,6 +123,17 @@ impl Roll {
         }
     }
 
+    /// True if a process that has not begun may still do so: for as long as it lives, if its lock tells, else for two seconds.
+    fn may_begin(&self, index: usize, claim: Claim) -> bool {
+        let leased = claim
+            .is_leased
+            .then(|| self.cradle.as_ref()?.is_leased(index));
+        leased.flatten().unwrap_or_else(|| {
+            let age_ms = now_ms().wrapping_sub(claim.began_ms) & MS_MASK;
+            u64::from(age_ms) < BIRTH_MS
+        })
+    }
+
     /// How to hear of the process's death.
     pub(crate) fn watch(&self, process: Process) -> Watch {
         if !self.is_alive(process) {
@@ -132,6 +142,9 @@ impl Roll {
         let row = self.row(process);
         // Acquire: pairs with the Release in `begin`.
         let claim = Claim::read(row.claim.load(Acquire));
+        if claim.number == process.number() && claim.state == STARTING && claim.is_leased {
+            return Watch::Poll;
+        }
         if claim.number == process.number() && claim.state == STARTING {
             let age_ms = u64::from(now_ms().wrapping_sub(claim.began_ms) & MS_MASK);
             return Watch::Birth(Duration::from_millis(

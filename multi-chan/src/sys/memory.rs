@@ -2,7 +2,9 @@
 
 #![expect(unsafe_code, reason = "libc calls")]
 
+use crate::kill;
 use std::ffi::CStr;
+use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -102,6 +104,43 @@ pub(crate) fn is_in_ordinary_memory(file: BorrowedFd<'_>) -> io::Result<bool> {
     }
     // SAFETY: zeroed, and filled by the kernel.
     Ok(unsafe { stat.assume_init() }.f_type == libc::TMPFS_MAGIC)
+}
+
+/// `fcntl(F_OFD_SETLK)`, fcntl(2): locks one byte of the file, which need not be there, for this opening of it; an error if another
+/// opening has it. Released when the last descriptor of the opening is closed, in whatever process.
+#[cfg_attr(feature = "kill-points", track_caller)]
+pub(crate) fn lock_byte(file: &File, at: usize) -> io::Result<()> {
+    let mut lock = byte_lock(at);
+    // SAFETY: a lock that outlives the call.
+    let done = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw mut lock) };
+    kill::wrote();
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// `fcntl(F_OFD_GETLK)`, fcntl(2): whether another opening of the file has that byte locked.
+pub(crate) fn is_byte_locked(file: &File, at: usize) -> io::Result<bool> {
+    let mut lock = byte_lock(at);
+    // SAFETY: a lock to read and to write to.
+    let done = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) };
+    if done == 0 {
+        Ok(lock.l_type != libc::F_UNLCK as libc::c_short)
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+fn byte_lock(at: usize) -> libc::flock {
+    libc::flock {
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: at as libc::off_t,
+        l_len: 1,
+        l_pid: 0,
+    }
 }
 
 /// `fcntl(F_SETFD)`, fcntl(2): `exec` does not close the descriptor.

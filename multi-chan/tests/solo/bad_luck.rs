@@ -1,7 +1,7 @@
 //! Moments that are rare, made to happen: stragglers, refused forks, children that no handler saw.
 
 use crate::support::{
-    Child, bare_clone, exit, fork, linger, pause, shared_bytes, without_processes,
+    Child, bare_clone, exit, fork, fork_stillborn, linger, pause, shared_bytes, without_processes,
 };
 use multi_chan::KillPoint::{Claimed, Freed, Published};
 use multi_chan::{channel, kill_at};
@@ -15,6 +15,7 @@ crate::tests![
     a_bare_clone_may_use_the_channel_and_die,
     a_bare_clone_leaves_its_parents_word_alone,
     a_refused_fork_is_forgotten,
+    a_child_killed_before_its_first_step_is_heard_of,
     a_fork_beside_busy_threads_is_entered_whole,
 ];
 
@@ -166,6 +167,30 @@ fn a_refused_fork_is_forgotten() {
         waited < Duration::from_millis(1_500),
         "found late, not refused"
     );
+}
+
+fn a_child_killed_before_its_first_step_is_heard_of() {
+    // It counts for what its parent counts for, from before the fork.
+    let (tx, rx) = channel::<u64>(1).unwrap();
+    let start = Instant::now();
+    fork_stillborn().killed();
+    drop(tx);
+    let limit = Duration::from_secs(9);
+    assert!(rx.recv_timeout(limit).unwrap_err().is_disconnected());
+    // Its parent is gone, too, and a receiver is asleep.
+    let (tx, rx) = channel::<u64>(1).unwrap();
+    let (_idle_tx, _idle) = channel::<u64>(1).unwrap();
+    let receiver = fork(|| assert!(rx.recv().unwrap_err().is_disconnected()));
+    let parent = fork(|| {
+        drop(tx.clone());
+        pause(20);
+        fork_stillborn().killed();
+    });
+    drop((tx, rx));
+    parent.join();
+    receiver.join();
+    let waited = start.elapsed();
+    assert!(waited < Duration::from_millis(1_500), "found late");
 }
 
 fn a_fork_beside_busy_threads_is_entered_whole() {

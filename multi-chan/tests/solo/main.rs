@@ -42,6 +42,7 @@ mod wires;
 use libtest_mimic::{Arguments, Trial};
 
 fn main() {
+    support::prepare_births();
     pass::play_part();
     let mut arguments = Arguments::from_args();
     // One thread means the main thread: a fork must not find others.

@@ -80,6 +80,31 @@ pub(crate) fn fork(body: impl FnOnce()) -> Child {
     be_a_child(body)
 }
 
+thread_local! {
+    static STILLBORN: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+extern "C" fn at_birth() {
+    if STILLBORN.get() {
+        die();
+    }
+}
+
+/// Makes `fork_stillborn` possible. Before the first channel: handlers run in the order in which they were set.
+pub(crate) fn prepare_births() {
+    // SAFETY: the function lives as long as the program.
+    let error = unsafe { libc::pthread_atfork(None, None, Some(at_birth)) };
+    assert_eq!(error, 0);
+}
+
+/// Forks a child that is killed before any handler of the channels runs in it.
+pub(crate) fn fork_stillborn() -> Child {
+    STILLBORN.set(true);
+    let child = fork(|| {});
+    STILLBORN.set(false);
+    child
+}
+
 /// Forks a child that goes on like its parent; `None` in the child.
 pub(crate) fn fork_through() -> Option<Child> {
     // SAFETY: as in `fork`.
