@@ -297,6 +297,30 @@ fn dumps_are_taken_while_tasks_begin_park_and_end() {
 }
 
 #[test]
+fn more_tasks_than_are_looked_at_at_once_are_listed_once_each() {
+    const TASKS: usize = 10_000;
+    let _dog = watchdog(60);
+    let runtime = runtime(2);
+    let mut group = runtime.group();
+    let (tx, rx) = chan::<()>(0);
+    for _ in 0..TASKS {
+        let rx = rx.clone();
+        group.go(move || {
+            assert!(rx.recv().is_err());
+            Ok(())
+        });
+    }
+    let receives = TaskState::Waiting(WaitsFor::Receive);
+    let dump = dump_until(&runtime, |dump| {
+        dump.tasks().filter(|task| task.state() == receives).count() == TASKS
+    });
+    assert_eq!(dump.tasks().len(), TASKS);
+    drop(tx);
+    group.wait().expect("all end");
+    dump_until(&runtime, |dump| dump.tasks().len() == 0);
+}
+
+#[test]
 fn metrics_count_what_was_done() {
     let _dog = watchdog(30);
     let runtime = runtime(2);

@@ -194,6 +194,22 @@ const CASES: &[Case] = &[
         },
     },
     Case {
+        name: "deadlock_of_one_task_is_told_among_thousands_that_may_go_on",
+        child: threads::waits_for_itself,
+        check: |output| {
+            let text = stderr(output);
+            assert!(output.status.success(), "{text}");
+            for part in [
+                "multi-goro: deadlock: 1 task of one group waiting for itself",
+                "task \"twice\" started at multi-goro/tests/solo/threads.rs",
+                ", which it holds itself",
+            ] {
+                assert!(text.contains(part), "{part:?} is not in: {text}");
+            }
+            assert_eq!(text.matches("deadlock:").count(), 1, "told once: {text}");
+        },
+    },
+    Case {
         name: "deadlock_is_not_told_while_another_thread_may_end_it",
         child: threads::late_sender,
         check: |output| {

@@ -267,3 +267,29 @@ pub(crate) fn held_up() {
     group.detach();
     let _kept = std::mem::ManuallyDrop::new(runtime);
 }
+
+/// One task that waits for a lock which it holds, among more that wait for a channel than are looked at at once.
+pub(crate) fn waits_for_itself() {
+    let runtime = Runtime::builder().workers(2).build().unwrap();
+    let group = runtime.group();
+    let (tx, rx) = chan::<()>(0);
+    for _ in 0..5_000 {
+        let rx = rx.clone();
+        group.go(move || {
+            assert!(rx.recv().is_err());
+            Ok(())
+        });
+    }
+    group.go_with(TaskOptions::new().name("twice"), || {
+        let mutex = Mutex::new(());
+        let _once = mutex.lock();
+        let _twice = mutex.lock();
+        Ok(())
+    });
+    // Long enough for the monitor to look twice.
+    std::thread::sleep(Duration::from_millis(3_500));
+    drop(tx);
+    // That one waits until the process ends.
+    group.detach();
+    let _kept = std::mem::ManuallyDrop::new(runtime);
+}
