@@ -241,6 +241,7 @@ extern "C" fn ignore(_signal: i32) {}
 fn a_one_to_one_case_times_out_and_not_early() {
     on_signal(libc::SIGUSR1, ignore);
     let (mut tx, mut rx) = spsc::channel::<u64>(1).unwrap();
+    let (timed_out_tx, timed_out) = channel::<u8>(1).unwrap();
     let sleeper = fork(|| {
         let rx = rx.shared();
         let mut select = Select::new();
@@ -250,12 +251,17 @@ fn a_one_to_one_case_times_out_and_not_early() {
             assert_eq!(select.wait_timeout(limit), None);
             assert!(start.elapsed() >= limit);
         }
+        timed_out_tx.send(1).unwrap();
         assert_eq!(select.run(|_| rx.recv_now()), Ok(9));
     });
-    for _ in 0..300 {
+    let signal = || {
         sleeper.signal(libc::SIGUSR1);
         pause_us(100);
+    };
+    while timed_out.try_recv().is_err() {
+        signal();
     }
+    (0..100).for_each(|_| signal());
     tx.send(9).unwrap();
     sleeper.join();
 }
