@@ -2,18 +2,26 @@
 //!
 //! `cargo run -p multi-chan --example exec`
 
+#![expect(unsafe_code, reason = "descriptors are told by number")]
 #![expect(clippy::print_stdout, reason = "an example shows its result")]
 
 use multi_chan::{Builder, Descriptors, Receiver, spsc};
 use std::env;
 use std::error::Error;
-use std::os::fd::AsRawFd;
+use std::num::ParseIntError;
+use std::os::fd::{AsRawFd, RawFd};
 use std::process::{self, Command};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     match arguments.as_slice() {
-        [jobs, results] => square(inherited(jobs)?, inherited(results)?),
+        [jobs, results] => {
+            // SAFETY: `ask` told the numbers of descriptors that it left open for this program, and nothing else here has them.
+            let jobs = unsafe { Descriptors::inherited(parse(jobs)?)? };
+            // SAFETY: likewise.
+            let results = unsafe { Descriptors::inherited(parse(results)?)? };
+            square(jobs, results)
+        }
         _ => ask(),
     }
 }
@@ -61,8 +69,6 @@ fn numbers(descriptors: &Descriptors) -> String {
     numbers.join(",")
 }
 
-/// Descriptors that the first program left open, by their numbers.
-fn inherited(numbers: &str) -> Result<Descriptors, Box<dyn Error>> {
-    let numbers: Result<Vec<i32>, _> = numbers.split(',').map(str::parse).collect();
-    Ok(Descriptors::inherited(numbers?)?)
+fn parse(numbers: &str) -> Result<Vec<RawFd>, ParseIntError> {
+    numbers.split(',').map(str::parse).collect()
 }

@@ -11,6 +11,8 @@
 //! receiving program's own type and compared with the file's, and the seals say that the file keeps that size: no peer can cut
 //! the memory off under us. Nor can it take single pages away: the file must lie in ordinary memory, where a hole is filled with zeros.
 
+#![expect(unsafe_code, reason = "inherited numbers become descriptors")]
+
 use crate::Error;
 use crate::builder::Builder;
 use crate::delivery::Delivery;
@@ -72,8 +74,28 @@ impl Descriptors {
     ///
     /// # Errors
     /// If one of the numbers is no open descriptor, or there are none left.
-    pub fn inherited(numbers: impl IntoIterator<Item = RawFd>) -> io::Result<Descriptors> {
-        let fds = numbers.into_iter().map(sys::copy_of_number);
+    ///
+    /// # Safety
+    /// - Each number that is open was inherited from the program that executed this one, and what it leads to is meant for this program: nothing
+    ///   in this process owns it, or relies on nobody else's having it.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # #![allow(unsafe_code)]
+    /// use multi_chan::{Descriptors, Receiver};
+    ///
+    /// // The program that executes this one left a channel's descriptors open, and tells their numbers.
+    /// let numbers = std::env::args().skip(1).map(|number| number.parse().unwrap());
+    /// // SAFETY: the numbers are the channel's, and nothing else here has them.
+    /// let descriptors = unsafe { Descriptors::inherited(numbers)? };
+    /// let rx = Receiver::<u64>::attach(descriptors)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub unsafe fn inherited(numbers: impl IntoIterator<Item = RawFd>) -> io::Result<Descriptors> {
+        // SAFETY: the caller's promise.
+        let fds = numbers
+            .into_iter()
+            .map(|number| unsafe { sys::copy_of_number(number) });
         Ok(Descriptors {
             fds: fds.collect::<io::Result<_>>()?,
         })

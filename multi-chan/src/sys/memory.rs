@@ -155,8 +155,11 @@ pub(crate) fn keep_on_exec(fd: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 /// `fcntl(F_DUPFD_CLOEXEC)`, fcntl(2): a copy of the descriptor that is open under a number, closed by `exec`.
-pub(crate) fn copy_of_number(number: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: takes numbers only.
+///
+/// # Safety
+/// - whoever owns that descriptor does not rely on nobody else's having it.
+pub(crate) unsafe fn copy_of_number(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: takes numbers only; that the copy harms nobody is the caller's promise.
     let fd = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 0) };
     if fd < 0 {
         return Err(io::Error::last_os_error());

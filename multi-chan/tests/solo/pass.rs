@@ -1,5 +1,7 @@
 //! Channels passed to programs that are no forked copies.
 
+#![expect(unsafe_code, reason = "descriptors are told by number")]
+
 use crate::support::{self, fork, holdings, huge_memfd, linger, memfd, pause};
 use crate::{lent, poll};
 use multi_chan::KillPoint::{Bumped, Claimed};
@@ -147,7 +149,8 @@ pub(crate) fn execute(part: &str, channels: &[Descriptors], names: &[&str]) -> C
 
 fn inherited(numbers: &str) -> Descriptors {
     let numbers = numbers.split(',').map(|number| number.parse().unwrap());
-    Descriptors::inherited(numbers).unwrap()
+    // SAFETY: the test that executed this program left these open for it, and nothing else here has them.
+    unsafe { Descriptors::inherited(numbers) }.unwrap()
 }
 
 /// The two descriptors of a channel that is not pollable.
@@ -533,5 +536,6 @@ fn eventfds_that_are_not_the_channels_are_refused() {
     let again = attach(fds()).unwrap();
     again.send(6).unwrap();
     assert_eq!(rx.recv(), Ok(6));
-    assert!(Descriptors::inherited([-1]).is_err());
+    // SAFETY: no descriptor has this number.
+    assert!(unsafe { Descriptors::inherited([-1]) }.is_err());
 }
