@@ -33,7 +33,7 @@ fn pollable(capacity: usize) -> (spsc::Sender<u64>, spsc::Receiver<u64>) {
 }
 
 fn a_select_receives_one_to_one_beside_other_channels() {
-    const EACH: u64 = 300;
+    const EACH: u64 = 150;
     let (mut a_tx, mut a) = spsc::channel::<u64>(1).unwrap();
     let (mut b_tx, mut b) = spsc::channel::<[u64; 3]>(4).unwrap();
     let (c_tx, c) = channel::<u64>(2).unwrap();
@@ -120,7 +120,7 @@ fn selects_at_both_ends_answer_each_other() {
     let echo = fork(|| {
         let (ping, tx) = (ping.shared(), pong_tx.shared());
         let mut random = Random::new(3);
-        for _ in 0..2_000 {
+        for _ in 0..600 {
             let mut select = Select::new();
             select.recv(&ping);
             let value = select.run(|_| ping.recv_now()).unwrap();
@@ -137,7 +137,7 @@ fn selects_at_both_ends_answer_each_other() {
     let answer = select.recv(&pong);
     select.recv(&quiet);
     let mut random = Random::new(4);
-    for value in 0..2_000 {
+    for value in 0..600 {
         ping_tx.send(value).unwrap();
         if random.below(4) == 0 {
             pause_us(random.below(250));
