@@ -183,13 +183,16 @@ impl Worker {
             arch::prefetch(soon.as_ptr().cast::<u8>().wrapping_add(64));
         }
         if let Some(next) = ready.get(STACKS_AHEAD) {
-            let lines = if ready.len() > MANY {
-                STACK_LINES_MAX
-            } else {
-                STACK_LINES
-            };
             // SAFETY: ready, and so alive.
-            fetch_stack(unsafe { next.as_ref() }, lines);
+            let next = unsafe { next.as_ref() };
+            if ready.len() > MANY {
+                let kept = next.stack().map_or(0, |stack| {
+                    stack.top().addr().saturating_sub(next.sp.get().addr())
+                });
+                fetch_stack(next, STACK_LINES_MAX.min(kept.div_ceil(64)));
+            } else {
+                fetch_stack(next, STACK_LINES);
+            }
         }
         Some(task)
     }
@@ -320,13 +323,10 @@ impl Worker {
     }
 }
 
-/// Has the processor fetch what a suspended task keeps on its stack, or `most` lines of it.
-fn fetch_stack(task: &Header, most: usize) {
+/// Has the processor fetch the lines of a suspended task's stack that it goes on with.
+fn fetch_stack(task: &Header, lines: usize) {
     let sp = task.sp.get();
-    let kept = task
-        .stack()
-        .map_or(0, |stack| stack.top().addr() - sp.addr());
-    for line in 0..most.min(kept.div_ceil(64)) {
+    for line in 0..lines {
         arch::prefetch(sp.wrapping_add(64 * line));
     }
 }
