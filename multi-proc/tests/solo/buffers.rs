@@ -29,6 +29,7 @@ pub(crate) const TESTS: &[Test] = &tests![
     buffer_outlives_its_pool,
     handle_in_a_forked_child_says_whose_it_is,
     thousands_of_buffers_leave_nothing_behind,
+    address_space_of_a_pool_is_in_no_core_dump,
 ];
 
 #[expect(unsafe_code, reason = "pools of forked workers")]
@@ -481,4 +482,29 @@ fn thousands_of_buffers_leave_nothing_behind() {
     drop(pool.buffer::<u8>(16 << 20).unwrap());
     let options = TaskOptions::new().name("all of it");
     drop(pool.call_with(options, make, (16 << 20, 1)).unwrap());
+}
+
+fn address_space_of_a_pool_is_in_no_core_dump() {
+    let pool = pool(1);
+    // A dump would make memory of all of it, with every worker that is killed by a fault.
+    let dumped = |()| {
+        let maps = std::fs::read_to_string("/proc/self/smaps")?;
+        let mut lines = maps.lines();
+        let mut dumped = Vec::new();
+        while let Some(line) = lines.next() {
+            let is_shared = line
+                .split(' ')
+                .nth(1)
+                .is_some_and(|rights| rights.ends_with('s'));
+            let mut rest = lines.by_ref().skip_while(|line| !line.starts_with("Size:"));
+            let kib = rest.next().and_then(|line| line.split_whitespace().nth(1));
+            let kib: u64 = kib.ok_or("no size")?.parse()?;
+            let flags = lines.by_ref().find(|line| line.starts_with("VmFlags:"));
+            if is_shared && kib > 1 << 20 && !flags.is_some_and(|flags| flags.contains(" dd")) {
+                dumped.push(line.to_owned());
+            }
+        }
+        Ok(dumped)
+    };
+    assert_eq!(pool.call(dumped, ()).unwrap(), Vec::<String>::new());
 }

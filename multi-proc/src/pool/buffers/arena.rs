@@ -15,9 +15,9 @@
     reason = "blocks lie in a mapping that the workers share with the parent"
 )]
 
-use super::block::BlockWord;
+use super::block::{BlockWord, Holders};
 use crate::slot::Reach;
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicU32, Ordering};
 use crate::sys::{self, memory, pages};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -184,7 +184,7 @@ impl Arena {
             .sum::<usize>();
         let holder_words = workers.div_ceil(64);
         let regions = 1 + workers;
-        let line_bytes = size_of::<Line>() + holder_words * size_of::<u64>();
+        let line_bytes = size_of::<Line>() + holder_words * size_of::<Holders>();
         let tables_at = HEAD_BYTES * regions;
         let lines = regions.checked_mul(blocks).ok_or_else(too_large)?;
         let is_numbered = u32::try_from(lines).is_ok();
@@ -251,7 +251,7 @@ impl Arena {
     fn line_at(&self, block: u32) -> NonNull<u8> {
         let block = block as usize;
         assert!(self.has(block), "there is no block {block}");
-        let each = size_of::<Line>() + self.holder_words * size_of::<u64>();
+        let each = size_of::<Line>() + self.holder_words * size_of::<Holders>();
         self.offset(self.tables_at + block * each)
     }
 
@@ -260,7 +260,7 @@ impl Arena {
         unsafe { self.line_at(block).cast().as_ref() }
     }
 
-    fn holders(&self, block: u32) -> &[AtomicU64] {
+    fn holders(&self, block: u32) -> &[Holders] {
         // SAFETY: within the line.
         let at = unsafe { self.line_at(block).add(size_of::<Line>()) };
         // SAFETY: so many words end the line, aligned to 8; any bytes are atomics.
@@ -325,22 +325,17 @@ impl Arena {
 
     /// Says that a worker has handles of a block.
     pub(super) fn hold(&self, block: u32, worker: usize) {
-        // Relaxed: the worker runs a job that has the block, or gives it one; seen by the parent with that job's end.
-        self.holders(block)[worker / 64].fetch_or(1 << (worker % 64), Ordering::Relaxed);
+        self.holders(block)[worker / 64].hold(worker % 64);
     }
 
     /// Says that it has none any more, or is dead.
     pub(super) fn let_go(&self, block: u32, worker: usize) {
-        // Release: the worker is done looking. Pairs with the Acquire in `is_held`.
-        self.holders(block)[worker / 64].fetch_and(!(1 << (worker % 64)), Ordering::Release);
+        self.holders(block)[worker / 64].let_go(worker % 64);
     }
 
     /// Whether any worker has handles of a block.
     pub(super) fn is_held(&self, block: u32) -> bool {
-        // Acquire: whoever had it is done looking. Pairs with the Release in `let_go`.
-        self.holders(block)
-            .iter()
-            .any(|word| word.load(Ordering::Acquire) != 0)
+        self.holders(block).iter().any(Holders::any)
     }
 
     /// How many blocks of a class were ever used in a region: no more than there are, whatever was written there.

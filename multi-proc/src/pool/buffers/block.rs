@@ -1,6 +1,6 @@
 //! The word that says whose a block of the arena is.
 
-use crate::sync::{AtomicU32, Ordering};
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use std::fmt;
 
 /// State of one block, in shared memory.
@@ -18,8 +18,14 @@ use std::fmt;
 ///  │    job    │ phase │
 ///  └───────────┴───────┘
 /// ```
+#[derive(Default)]
 #[repr(transparent)]
 pub(super) struct BlockWord(AtomicU32);
+
+/// Which of sixty-four workers have handles of a block: a bit each, which that worker alone moves, or the parent once it is dead.
+#[derive(Default)]
+#[repr(transparent)]
+pub(super) struct Holders(AtomicU64);
 
 /// Whose a block is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,19 +98,39 @@ impl BlockWord {
     }
 }
 
+impl Holders {
+    /// Says that a worker has handles of the block.
+    pub(super) fn hold(&self, bit: usize) {
+        // Relaxed: the worker runs a job that has the block, or gives it one; seen by the parent with that job's end.
+        self.0.fetch_or(1 << bit, Ordering::Relaxed);
+    }
+
+    /// Says that it has none any more, or is dead.
+    pub(super) fn let_go(&self, bit: usize) {
+        // Release: the worker is done looking. Pairs with the Acquire in `any`.
+        self.0.fetch_and(!(1 << bit), Ordering::Release);
+    }
+
+    /// Whether any of them has.
+    pub(super) fn any(&self) -> bool {
+        // Acquire: whoever had it is done looking. Pairs with the Release in `let_go`.
+        self.0.load(Ordering::Acquire) != 0
+    }
+}
+
 impl fmt::Debug for BlockWord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.phase().fmt(f)
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
     #[test]
     fn block_is_claimed_once() {
-        let word = BlockWord(AtomicU32::new(0));
+        let word = BlockWord::default();
         assert!(word.claim(Phase::Draft));
         assert!(!word.claim(Phase::Kept));
         word.free();
@@ -114,7 +140,7 @@ mod tests {
 
     #[test]
     fn only_the_job_that_it_was_given_to_has_it() {
-        let word = BlockWord(AtomicU32::new(0));
+        let word = BlockWord::default();
         assert!(word.claim(Phase::Draft));
         assert!(!word.adopt(7), "not given yet");
         word.give(7);
