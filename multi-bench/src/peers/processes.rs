@@ -1,5 +1,6 @@
 //! Processes beside each other: what starting one costs, what a call through a pool costs, and how many jobs a pool gets done.
 
+mod large;
 mod ours;
 #[cfg(feature = "peers")]
 mod procspawn;
@@ -17,6 +18,8 @@ use crate::sys::Ballast;
 pub(super) const CONTENDERS: &[(&str, Perform)] = &[
     ("multi fork", ours::fork),
     ("multi pool", ours::pool),
+    ("multi pool copying", large::copied),
+    ("one process", large::alone),
     (ZYGOTE, ours::zygote),
     (SPAWN, ours::spawn),
     ("fork+waitpid", raw::fork),

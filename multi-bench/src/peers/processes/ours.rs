@@ -3,7 +3,7 @@
 use multi_core::{BuildError, GroupOptions};
 use multi_proc::{Builder, FnGroup, Group};
 
-use super::{burn, jobs, round_trips, starts};
+use super::{burn, jobs, large, round_trips, starts};
 use crate::Result;
 use crate::forked::{self, EmptyTasks};
 use crate::job::{Job, Work};
@@ -52,6 +52,7 @@ pub(super) fn pool(job: &Job) -> Result<Work> {
                 Ok(())
             })
         }
+        "large" => large::shared(job),
         _ => job.unknown("multi pool"),
     }
 }

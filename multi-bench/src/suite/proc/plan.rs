@@ -10,7 +10,8 @@ use crate::suite::plan::{Part, Variant, figure};
 pub(super) const EXECUTOR: &str = "Python executor";
 
 /// Contenders that are there without peers.
-pub(super) const OF_THE_HOUSE: &[&str] = &[FORK, ZYGOTE, SPAWN, POOL, RAW, FUTEX, PIPE];
+pub(super) const OF_THE_HOUSE: &[&str] =
+    &[FORK, ZYGOTE, SPAWN, POOL, COPYING, RAW, FUTEX, PIPE, ALONE];
 /// Ours: a forked process for each task.
 const FORK: &str = "multi fork";
 /// Processes that are forked by a helper, which has little memory to copy.
@@ -19,6 +20,10 @@ const ZYGOTE: &str = "multi zygote";
 const SPAWN: &str = "multi spawn";
 /// Workers that are forked once.
 const POOL: &str = "multi pool";
+/// The same with large values as any others, instead of in shared buffers.
+const COPYING: &str = "multi pool copying";
+/// The work without another process.
+const ALONE: &str = "one process";
 /// The bare calls.
 const RAW: &str = "fork+waitpid";
 const FUTEX: &str = "futex word";
@@ -27,7 +32,7 @@ const PROCSPAWN: &str = "procspawn";
 const RAYON: &str = "rayon";
 
 /// The names of all parts, as `--only` takes them.
-pub const NAMES: &[&str] = &["start", "call", "jobs"];
+pub const NAMES: &[&str] = &["start", "call", "jobs", "large"];
 
 /// What the rounds of one variant may take.
 const BUDGET: Duration = Duration::from_secs(5);
@@ -37,7 +42,12 @@ const NS: &str = crate::job::NS;
 pub(super) fn parts(quick: bool, ncpu: usize) -> Vec<Part> {
     // As many workers as the machine feeds; two where it has more, as the targets were set on two.
     let workers = ncpu.min(2);
-    vec![start(quick), call(quick), jobs(quick, workers)]
+    vec![
+        start(quick),
+        call(quick),
+        jobs(quick, workers),
+        large(quick),
+    ]
 }
 
 fn start(quick: bool) -> Part {
@@ -126,6 +136,26 @@ fn jobs(quick: bool, workers: usize) -> Part {
     }
 }
 
+fn large(quick: bool) -> Part {
+    const WHO: &[&str] = &[POOL, COPYING, ALONE];
+    let variant = |label: &str, mib: u64| {
+        Variant::new(label, format!("large bytes={}", mib << 20), WHO)
+            .target(NS, Times(1.15, ALONE))
+    };
+    let mut variants = vec![variant("1 MiB", 1), variant("16 MiB", 16)];
+    variants.truncate(if quick { 1 } else { 2 });
+    Part {
+        name: "large",
+        figures: vec![figure(
+            NS,
+            "one call with so large an argument and value, each written and read",
+            Unit::Us,
+        )],
+        budget: BUDGET,
+        variants,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,7 +165,7 @@ mod tests {
     fn plans_are_in_order() {
         for quick in [false, true] {
             check(&parts(quick, 4), NAMES, |name| {
-                ["begin", "ping", "jobs"].contains(&name)
+                ["begin", "ping", "jobs", "large"].contains(&name)
             });
         }
     }
