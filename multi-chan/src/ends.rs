@@ -505,8 +505,12 @@ impl<T: Plain> End<T> {
                         } else {
                             match wait.sleep(&self.core, event, Why::Full) {
                                 Ok(()) => continue,
-                                // In the hands of a receiver that lives, and not to be had back.
-                                Err(_) if taker.is_some() => return Ok(()),
+                                Err(_) if taker.is_some() => {
+                                    if self.is_in_living_hands(claim) {
+                                        return Ok(());
+                                    }
+                                    continue;
+                                }
                                 Err(_) if matches!(patience, Patience::None) => Why::Full,
                                 Err(why) => why,
                             }
@@ -520,6 +524,19 @@ impl<T: Plain> End<T> {
             }
             // A receiver was faster, and has it, or dies before.
         }
+    }
+
+    /// For a sender whose time is up and whose value a receiver had claimed: true if it is received, or a receiver that lives has it, so that it
+    /// is not to be had back. False if its receiver died: then it is there again, whoever of the survivors saw to that.
+    #[cold]
+    fn is_in_living_hands(&self, claim: Claim) -> bool {
+        while let Fate::Taken { by } = self.ring.fate(claim) {
+            // Not found any more: another survivor has just buried it, and the next look tells.
+            if !self.core.is_dead(by) || !self.core.bury_dead() {
+                break;
+            }
+        }
+        !matches!(self.ring.fate(claim), Fate::Offered)
     }
 }
 
