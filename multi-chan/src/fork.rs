@@ -34,7 +34,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 struct Family {
     /// The roll of this tree of processes; made with its first channel, inherited by every child.
     tree: Option<&'static Home>,
-    /// Every roll this process is on, that one included.
+    /// Likewise for channels that are to be passed on. Never one that came with a channel from elsewhere: those who gave that have it.
+    passable: Option<&'static Home>,
+    /// Every roll this process is on, those included.
     homes: Vec<&'static Home>,
     cores: BTreeMap<usize, Arc<Core>>,
 }
@@ -55,6 +57,7 @@ const SPINS: u32 = 60;
 
 static FAMILY: Mutex<Family> = Mutex::new(Family {
     tree: None,
+    passable: None,
     homes: Vec::new(),
     cores: BTreeMap::new(),
 });
@@ -196,14 +199,17 @@ impl Family {
         Ok(*self.tree.insert(home))
     }
 
-    /// A roll for channels that are to be passed on, and the file it lies in; makes it if need be.
+    /// This tree's roll for channels that are to be passed on, and the file it lies in; makes it if need be.
     fn passable(&mut self) -> io::Result<(&'static Home, &'static File)> {
-        let known = |home: &&'static Home| Some((*home, home.file.as_ref()?));
-        if let Some(found) = self.homes.iter().find_map(known) {
-            return Ok(found);
-        }
-        let home = self.home_in(pass::create_roll(ROLL_BYTES)?)?;
-        known(&home).ok_or_else(|| io::ErrorKind::NotFound.into())
+        let home = match self.passable {
+            Some(home) => home,
+            None => {
+                let home = self.home_in(pass::create_roll(ROLL_BYTES)?)?;
+                *self.passable.insert(home)
+            }
+        };
+        let file = home.file.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        Ok((home, file))
     }
 
     /// The roll in that file; maps it if this process is not on it yet.

@@ -11,7 +11,7 @@ use multi_chan::{
 };
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command};
 use std::{env, io};
@@ -21,6 +21,7 @@ crate::tests![
     an_executed_programs_death_is_noticed,
     an_executed_program_killed_in_the_middle_of_a_send_holds_up_nobody,
     an_executed_programs_children_take_part,
+    who_gave_a_channel_has_no_hand_in_others,
     a_channel_attached_in_the_same_process_is_the_same,
     an_ordinary_channel_has_no_descriptors,
     what_is_no_such_channel_is_refused,
@@ -56,6 +57,20 @@ pub(crate) fn play_part() {
             for value in &rx {
                 tx.send(2 * value).unwrap();
             }
+        }
+        "own" => {
+            let given = next();
+            let roll_of = |given: &Descriptors| {
+                let roll = given.as_fds()[1].try_clone_to_owned().unwrap();
+                File::from(roll).metadata().unwrap().ino()
+            };
+            let theirs = roll_of(&given);
+            let rx = Receiver::<u64>::attach(given).unwrap();
+            let [first, second] = [1, 2].map(|capacity| passable(capacity).0);
+            let ours = roll_of(&first.descriptors().unwrap());
+            assert_ne!(ours, theirs);
+            assert_eq!(ours, roll_of(&second.descriptors().unwrap()));
+            assert_eq!(theirs, roll_of(&rx.descriptors().unwrap()));
         }
         "one" => {
             let rx = Receiver::<u64>::attach(next()).unwrap();
@@ -222,6 +237,12 @@ fn an_executed_programs_children_take_part() {
     drop(tx);
     assert_eq!(first + rx.recv().unwrap(), 3);
     assert!(rx.recv().unwrap_err().is_disconnected());
+    assert!(other.wait().unwrap().success());
+}
+
+fn who_gave_a_channel_has_no_hand_in_others() {
+    let (_tx, rx) = passable(1);
+    let mut other = execute("own", &[rx.descriptors().unwrap()], &[]);
     assert!(other.wait().unwrap().success());
 }
 
