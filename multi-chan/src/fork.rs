@@ -49,7 +49,7 @@ pub(crate) struct Home {
     me: &'static AtomicU64,
     spins: u32,
     /// What the roll lies in, if it can be passed on.
-    file: Option<File>,
+    file: Option<Arc<File>>,
 }
 
 /// Turns of a busy wait, where another processor can be doing what is waited for.
@@ -194,7 +194,7 @@ impl Family {
         if let Some(home) = self.tree {
             return Ok(home);
         }
-        let cradle = sys::memfd(c"multi-chan-births").map(File::from);
+        let cradle = sys::memfd(c"multi-chan-births").map(|file| Arc::new(File::from(file)));
         let home = self.settle(Roll::new()?.with_cradle(cradle), None)?;
         Ok(*self.tree.insert(home))
     }
@@ -208,7 +208,7 @@ impl Family {
                 *self.passable.insert(home)
             }
         };
-        let file = home.file.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        let file = home.file.as_deref().ok_or(io::ErrorKind::NotFound)?;
         Ok((home, file))
     }
 
@@ -216,18 +216,19 @@ impl Family {
     fn home_in(&mut self, file: File) -> io::Result<&'static Home> {
         let here = FilePlace::of(&file)?;
         let known = |home: &&&'static Home| {
-            let other = home.file.as_ref().map(FilePlace::of);
+            let other = home.file.as_deref().map(FilePlace::of);
             other.is_some_and(|other| other.ok() == Some(here))
         };
         if let Some(home) = self.homes.iter().find(known) {
             return Ok(home);
         }
-        let roll = Roll::in_file(file.as_fd())?.with_cradle(file.try_clone());
+        let file = Arc::new(file);
+        let roll = Roll::in_file(file.as_fd())?.with_cradle(Ok(Arc::clone(&file)));
         self.settle(roll, Some(file))
     }
 
     /// Has this process and its children be on `roll` from now on.
-    fn settle(&mut self, roll: Roll, file: Option<File>) -> io::Result<&'static Home> {
+    fn settle(&mut self, roll: Roll, file: Option<Arc<File>>) -> io::Result<&'static Home> {
         let home = Home {
             roll,
             me: wiped_word()?,
@@ -256,7 +257,7 @@ impl Home {
 
     /// What the roll lies in, if it can be passed on.
     pub(crate) fn file(&self) -> Option<&File> {
-        self.file.as_ref()
+        self.file.as_deref()
     }
 
     /// Turns of a busy wait.

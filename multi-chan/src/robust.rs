@@ -40,6 +40,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
 use std::slice;
+use std::sync::Arc;
 
 /// Processes on the roll at one time: as many as Linux has by default (`pid_max`).
 const ROLL_LEN: usize = 32_768;
@@ -130,7 +131,7 @@ impl Roll {
     }
 
     /// The same with locks for those who are about to be forked, in `file`, which is the same for everybody on the roll.
-    pub(crate) fn with_cradle(self, file: io::Result<File>) -> Roll {
+    pub(crate) fn with_cradle(self, file: io::Result<Arc<File>>) -> Roll {
         let cradle = file.and_then(Cradle::new).ok();
         Roll { cradle, ..self }
     }
@@ -348,7 +349,7 @@ mod tests {
 
     #[test]
     fn a_straggler_finds_its_row_gone() {
-        let cradle = sys::memfd(c"births").map(File::from);
+        let cradle = sys::memfd(c"births").map(|file| Arc::new(File::from(file)));
         let roll = Roll::new().unwrap().with_cradle(cradle);
         let late = roll.claim().unwrap();
         let leased = roll.claim().unwrap();

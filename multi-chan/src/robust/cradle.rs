@@ -11,11 +11,12 @@ use crate::sys;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 
 /// The file whose bytes are locked, one for each row of a roll.
 #[derive(Debug)]
 pub(crate) struct Cradle {
-    file: File,
+    file: Arc<File>,
     place: FilePlace,
 }
 
@@ -25,29 +26,37 @@ pub(crate) struct Cradle {
 pub(crate) struct Lease(#[expect(dead_code, reason = "held open, and closed")] File);
 
 impl Cradle {
-    pub(crate) fn new(file: File) -> io::Result<Cradle> {
+    pub(crate) fn new(file: Arc<File>) -> io::Result<Cradle> {
         let place = FilePlace::of(&file)?;
         Ok(Cradle { file, place })
     }
 
     /// Locks the byte of the row `index` for a child that is about to be forked.
     pub(super) fn lease(&self, index: usize) -> io::Result<Lease> {
+        // A program that closes all descriptors may have another file there by now: one that is not to be opened, such as a pipe, whose
+        // readers would see a writer come and go.
+        self.check(&self.file)?;
         let number = self.file.as_raw_fd();
         let path = format!("/proc/self/fd/{number}");
         let opened = File::options().read(true).write(true).open(path)?;
-        // A program that closes all descriptors may have another file there by now.
-        if FilePlace::of(&opened)? != self.place {
-            return Err(io::ErrorKind::NotFound.into());
-        }
+        // Or since the last line.
+        self.check(&opened)?;
         sys::lock_byte(&opened, index)?;
         Ok(Lease(opened))
     }
 
     /// True if somebody has the byte of the row `index` locked; `None` if that cannot be told.
     pub(super) fn is_leased(&self, index: usize) -> Option<bool> {
-        if FilePlace::of(&self.file).ok() != Some(self.place) {
-            return None;
-        }
+        self.check(&self.file).ok()?;
         sys::is_byte_locked(&self.file, index).ok()
+    }
+
+    /// An error if `file` is another one.
+    fn check(&self, file: &File) -> io::Result<()> {
+        if FilePlace::of(file)? == self.place {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::NotFound.into())
+        }
     }
 }
