@@ -59,6 +59,8 @@
 //! }
 //! ```
 //!
+//! What is large in a job's argument or value need not be copied: a [`SharedBuffer`] is read where it was written, on both sides.
+//!
 //! # What a fork breaks
 //!
 //! A forked child is a copy of the process with one thread. Each row is tested. Nothing of it holds for the processes of a zygote or of
