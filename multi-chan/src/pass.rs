@@ -253,7 +253,7 @@ fn fnv(text: &str) -> u64 {
 fn create(name: &'static std::ffi::CStr, bytes: usize, label: &Label) -> io::Result<File> {
     let file = File::from(sys::memfd(name)?);
     let at = bytes.next_multiple_of(PAGE) as u64;
-    file.set_len(at + PAGE as u64)?;
+    sys::lengthen(&file, at + PAGE as u64)?;
     file.write_all_at(bytemuck::bytes_of(label), at)?;
     sys::seal(file.as_fd())?;
     Ok(file)

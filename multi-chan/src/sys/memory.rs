@@ -63,6 +63,23 @@ pub(crate) fn memfd(name: &'static CStr) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// `ftruncate`, ftruncate(2): a new file of `bytes` zeros. `EFBIG` where this process may have no file so long: the call would end it by SIGXFSZ.
+pub(crate) fn lengthen(file: &File, bytes: u64) -> io::Result<()> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` has room for the answer.
+    let got = unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) };
+    if got != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if bytes > limit.rlim_cur {
+        return Err(io::Error::from_raw_os_error(libc::EFBIG));
+    }
+    file.set_len(bytes)
+}
+
 /// Seals that keep a file's size.
 pub(crate) const SIZE_SEALS: i32 = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW;
 

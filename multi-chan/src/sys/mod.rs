@@ -17,8 +17,8 @@ pub(crate) use futex::{
 };
 pub(crate) use memory::{
     SIZE_SEALS, copy_of_number, is_byte_locked, is_in_ordinary_memory, is_nonblocking,
-    keep_on_exec, lock_byte, map_file, map_private, map_shared, memfd, populate, seal, seals,
-    unmap, wipe_on_fork,
+    keep_on_exec, lengthen, lock_byte, map_file, map_private, map_shared, memfd, populate, seal,
+    seals, unmap, wipe_on_fork,
 };
 pub(crate) use poll::{
     PollFd, drain, epoll, epoll_add, epoll_remove, eventfd, eventfd_add, poll, timerfd, timerfd_set,

@@ -24,6 +24,7 @@ crate::tests![
     who_gave_a_channel_has_no_hand_in_others,
     a_channel_attached_in_the_same_process_is_the_same,
     an_ordinary_channel_has_no_descriptors,
+    a_limit_of_file_size_is_an_error,
     what_is_no_such_channel_is_refused,
     a_label_written_over_is_refused,
     an_attached_receiver_redelivers_like_the_others,
@@ -264,6 +265,17 @@ fn an_ordinary_channel_has_no_descriptors() {
     let error = tx.descriptors().unwrap_err();
     assert!(error.is_not_passable());
     assert!(error.to_string().contains("Builder::in_memfd"));
+}
+
+fn a_limit_of_file_size_is_an_error() {
+    fork(|| {
+        // A roll is longer, whether this process has one already or not: else the channel is.
+        support::limit_file_bytes(100_000);
+        let options = Builder::new().capacity(50_000).in_memfd();
+        let error = options.build::<u64>().unwrap_err();
+        assert!(error.is_memory() || error.is_process(), "{error}");
+    })
+    .join();
 }
 
 #[track_caller]

@@ -222,6 +222,17 @@ pub(crate) fn without_descriptors<R>(act: impl FnOnce() -> R) -> R {
     done
 }
 
+/// This process makes no file longer than that from now on, and gets SIGXFSZ where it tries.
+pub(crate) fn limit_file_bytes(most: u64) {
+    let limit = libc::rlimit {
+        rlim_cur: most,
+        rlim_max: most,
+    };
+    // SAFETY: a limit that outlives the call.
+    let set = unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) };
+    assert_eq!(set, 0);
+}
+
 /// How often to do something: a few times as a rule, often where `MULTI_KILLS` asks for many kills.
 pub(crate) fn times<N>(few: N, many: N) -> N {
     if is_thorough() { many } else { few }
