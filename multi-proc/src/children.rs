@@ -1,15 +1,11 @@
 //! What all groups of processes have, however their processes are made: books, and a reaper of the children in them.
 
 use crate::reap::Reaper;
-use crate::stuck;
 use crate::task::check_owner;
 use multi_core::ledger::Ledger;
-use multi_core::{
-    CancelToken, Event as _, GroupError, Progress, Result, Tasks, Usage, WaitTimeoutError,
-};
+use multi_core::{CancelToken, GroupError, Progress, Result, Tasks, Usage, WaitTimeoutError};
 use std::fmt;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 /// The children of one group. Dropped, it ends and collects them, unless they were detached.
@@ -34,30 +30,14 @@ impl Children {
         self.reaper.usage()
     }
 
-    /// Lets them run on by themselves: a thread collects them.
+    /// Lets them, and those that builders and spawners start from now on, run on by themselves: a thread collects them.
     pub(crate) fn detach(mut self) {
         self.is_detached = true;
         if !self.reaper.owner.is_here() {
             return;
         }
         self.ledger.detach();
-        let reaper = Arc::clone(&self.reaper);
-        let collect = move || {
-            loop {
-                // Before the look: what ends after it makes the key old.
-                let key = reaper.key();
-                if reaper.is_idle() {
-                    return;
-                }
-                reaper.wait(key, None);
-            }
-        };
-        let thread = thread::Builder::new().name("multi-reaper".into());
-        if let Err(error) = thread.spawn(collect) {
-            stuck::print(&[format!(
-                "a detached group's tasks will not be collected: {error}"
-            )]);
-        }
+        self.reaper.detach();
     }
 }
 

@@ -28,6 +28,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread;
 use std::time::{Duration, Instant};
 
 mod round;
@@ -100,6 +101,9 @@ struct State {
     unheard: Option<CancelToken>,
     /// The group was dropped: asked to stop, no grace before SIGTERM.
     is_abandoned: bool,
+    /// The group was let go of, and whether a thread collects its children just now.
+    is_detached: bool,
+    has_collector: bool,
     /// Keeps time where nobody waits, and for when.
     alarm: Option<(Instant, Alarm)>,
     /// A descriptor in reserve, so that a child that was just forked can always be watched.
@@ -148,6 +152,8 @@ impl Reaper {
                 word: None,
                 unheard: None,
                 is_abandoned: false,
+                is_detached: false,
+                has_collector: false,
                 alarm: None,
                 spare,
                 spent: None,
@@ -257,7 +263,7 @@ impl Reaper {
         if is_pressing {
             self.keep_time(&mut state, now);
         }
-        drop(state);
+        self.have_collected(state);
         if is_due {
             self.sweep();
         }
@@ -298,9 +304,49 @@ impl Reaper {
         self.wake.as_fd()
     }
 
-    /// Whether no child is left.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.lock().live.is_empty()
+    /// The group was let go of: whenever there are children from now on, a thread collects them.
+    pub(crate) fn detach(&self) {
+        let mut state = self.lock();
+        state.is_detached = true;
+        self.have_collected(state);
+    }
+
+    /// Starts the thread that collects the children of a group that was let go of, if there are any and none runs.
+    fn have_collected(&self, mut state: MutexGuard<'_, State>) {
+        if !state.is_detached || state.has_collector || state.live.is_empty() {
+            return;
+        }
+        let Some(reaper) = self.me.upgrade() else {
+            return;
+        };
+        state.has_collector = true;
+        drop(state);
+        let thread = thread::Builder::new().name("multi-reaper".into());
+        let collector = Arc::clone(&reaper);
+        if let Err(error) = thread.spawn(move || collector.collect_all()) {
+            self.lock().has_collector = false;
+            stuck::print(&[format!(
+                "a detached group's tasks will not be collected: {error}"
+            )]);
+            // They run on; with the books would go what ties them to this process, and end them.
+            let _kept = Arc::into_raw(reaper);
+        }
+    }
+
+    /// Collects children until none is left.
+    fn collect_all(&self) {
+        loop {
+            // Before the look: what ends after it makes the key old.
+            let key = self.key();
+            let mut state = self.lock();
+            if state.live.is_empty() {
+                // Under the same lock: the next child starts the next thread.
+                state.has_collector = false;
+                return;
+            }
+            drop(state);
+            self.wait(key, None);
+        }
     }
 
     /// A round was cancelled, in this process.

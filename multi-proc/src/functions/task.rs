@@ -18,7 +18,8 @@ use std::time::Duration;
 /// A call about to be made, or several alike: what its process is held to, beside a name, a time limit, a token. Made by
 /// [`FnGroup::task`](crate::FnGroup::task); nothing happens before [`spawn_fn`](Self::spawn_fn) or [`call`](Self::call).
 ///
-/// It does not keep the group: once that is dropped, a call made here is refused as cancelled.
+/// It does not keep the group: once that is dropped, a call made here is refused as cancelled; once it is detached, a call made here runs on by itself,
+/// too.
 #[derive(Clone)]
 #[must_use = "nothing is started before spawn_fn or call"]
 pub struct FnTaskBuilder {
