@@ -132,7 +132,8 @@ impl PoolBuilder {
         self
     }
 
-    /// Replaces each worker that holds more than so much memory after a job. It is asked after each job, for about 2 µs.
+    /// Replaces each worker that holds more than so much memory of its own after a job: files that it mapped, and memory that is shared, by
+    /// [`SharedBuffer`](crate::SharedBuffer) too, do not count. It is asked after each job, for about 2 µs.
     pub fn recycle_above(mut self, resident_bytes: u64) -> Self {
         self.settings.share.resident_bytes = Some(resident_bytes);
         self

@@ -184,7 +184,8 @@ impl Worker<'_> {
     }
 }
 
-/// Watches how much memory the worker holds.
+/// Watches how much memory the worker holds of its own: what it leaks is there. Pages of files and of shared memory are not, since they are as much the
+/// parent's, which has shared buffers put there that workers read.
 struct Memory {
     statm: Option<File>,
     most: u64,
@@ -200,15 +201,18 @@ impl Memory {
     }
 
     fn is_over(&self) -> bool {
-        self.resident().is_some_and(|bytes| bytes > self.most)
+        self.own().is_some_and(|bytes| bytes > self.most)
     }
 
-    fn resident(&self) -> Option<u64> {
+    fn own(&self) -> Option<u64> {
         let mut text = [0; 128];
         let len = self.statm.as_ref()?.read_at(&mut text, 0).ok()?;
         let text = str::from_utf8(&text[..len]).ok()?;
-        let pages: u64 = text.split_ascii_whitespace().nth(1)?.parse().ok()?;
-        Some(pages * PAGE_BYTES)
+        // Of statm, proc(5): all, what is resident of it, and what of that is files' or shared.
+        let mut pages = text.split_ascii_whitespace().skip(1);
+        let mut next = || pages.next()?.parse::<u64>().ok();
+        let (resident, shared) = (next()?, next()?);
+        Some(resident.saturating_sub(shared) * PAGE_BYTES)
     }
 }
 
@@ -218,7 +222,7 @@ mod tests {
 
     #[test]
     fn resident_memory_is_known() {
-        let bytes = Memory::new(0).resident().unwrap();
+        let bytes = Memory::new(0).own().unwrap();
         assert!(bytes > 100_000 && bytes < 1 << 40, "{bytes}");
         assert!(Memory::new(0).is_over() && !Memory::new(1 << 40).is_over());
     }

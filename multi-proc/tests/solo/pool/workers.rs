@@ -3,7 +3,7 @@
 use super::{build, hang, pid, pool, shut_gate, sleep, until, wait_at_gate};
 use crate::support::{Test, sys};
 use crate::tests;
-use multi_proc::{Pool, Priority, TaskErrorKind, TaskOptions};
+use multi_proc::{Pool, Priority, SharedBuffer, TaskErrorKind, TaskOptions};
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::sync::OnceLock;
@@ -20,6 +20,7 @@ pub(crate) const TESTS: &[Test] = &tests![
     urgent_job_of_a_killed_worker_is_not_forgotten,
     workers_are_recycled_after_their_share,
     workers_that_hold_too_much_memory_are_recycled,
+    shared_memory_is_not_a_worker_s_own,
     initialiser_runs_once_per_worker,
     broken_initialiser_fails_the_jobs_with_its_error,
     order_of_deaths_does_not_double_a_job,
@@ -155,6 +156,20 @@ fn workers_that_hold_too_much_memory_are_recycled() {
     assert_eq!(pool.call(hoard, ()).unwrap(), first);
     assert_ne!(pool.call(pid, ()).unwrap(), first);
     assert_eq!(pool.status().recycled, 1);
+}
+
+fn shared_memory_is_not_a_worker_s_own() {
+    let builder = Pool::builder().workers(1).shared_bytes_max(256 << 20);
+    let pool = build(builder.recycle_above(64 << 20));
+    let zeros = pool.buffer::<u8>(100 << 20).unwrap().freeze();
+    let look = |bytes: SharedBuffer| {
+        assert!(bytes.iter().step_by(1 << 12).all(|byte| *byte == 0));
+        Ok(std::process::id())
+    };
+    let first = pool.call(look, zeros.clone()).unwrap();
+    assert_eq!(pool.call(look, zeros).unwrap(), first);
+    assert_eq!(pool.call(pid, ()).unwrap(), first);
+    assert_eq!(pool.status().recycled, 0);
 }
 
 fn initialiser_runs_once_per_worker() {
