@@ -333,7 +333,8 @@ impl PoolBuilder {
     /// A worker lives as long as the pool, and keeps a copy of every descriptor that was open here when it was forked, close-on-exec or
     /// not: one that replaces another may be forked while a thread of the program has a pipe or a connection open. As long as that worker lives the
     /// reader of the pipe does not find its end, nor the peer that of the connection, after this process has closed its own; and the last sender of a shared
-    /// channel is not the last. Where that matters, have [`in_worker`](Self::in_worker) close what is not its own, or recycle workers.
+    /// channel is not the last. Where that matters, have [`in_worker`](Self::in_worker) close what the program opened, one by one, or recycle
+    /// workers. The pool's own descriptors are among the others: a worker whose initialiser closes all that are open fails, and its error says so.
     ///
     /// # Safety
     ///

@@ -56,7 +56,13 @@ pub(super) fn work(
         .map_err(|error| format!("it could not map the pool's shared buffers: {error}"))?;
     buffers::set_desk(&desk);
     if let Some(prepare) = prepare {
+        // To ring is to write: never to a file or a connection that was opened in the bell's place. Eventfds have one number in common: another of
+        // those is not told from it, and gets a wake too many.
+        let bell = sys::file_id(tools.bell)?;
         prepare().map_err(|error| format!("its initialiser failed: {error}"))?;
+        if sys::is_closed_or_other(tools.bell, bell) {
+            return Err("its initialiser closed the pool's own descriptors; have it close none but those that the program opened".into());
+        }
         child::tie_again();
     }
     let share = tools.share;

@@ -72,6 +72,14 @@ pub(crate) fn file_id(fd: BorrowedFd<'_>) -> io::Result<FileId> {
     })
 }
 
+/// Whether `fd` was closed since its file was `id`, or is another's number by now. No where a sandbox forbids fstat(2).
+pub(crate) fn is_closed_or_other(fd: BorrowedFd<'_>, id: FileId) -> bool {
+    match file_id(fd) {
+        Ok(found) => found != id,
+        Err(error) => error.raw_os_error() == Some(libc::EBADF),
+    }
+}
+
 /// `fcntl(F_SETSIG)` and `fcntl(F_SETFL, O_ASYNC)`, fcntl(2): has the kernel kill whoever [`be_signalled_by`] is called by when the other end
 /// of a pipe's or a socket's `fd` is closed, or anything comes from there. Holds as long as this end is open. Never `EINTR`.
 pub(crate) fn kill_by(fd: BorrowedFd<'_>) -> io::Result<()> {

@@ -5,7 +5,9 @@ use crate::support::{Test, sys};
 use crate::tests;
 use multi_proc::{Pool, Priority, SharedBuffer, TaskErrorKind, TaskOptions};
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io::Write as _;
+use std::os::fd::IntoRawFd as _;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -23,6 +25,7 @@ pub(crate) const TESTS: &[Test] = &tests![
     shared_memory_is_not_a_worker_s_own,
     initialiser_runs_once_per_worker,
     broken_initialiser_fails_the_jobs_with_its_error,
+    initialiser_that_closes_the_pools_descriptors_is_told,
     order_of_deaths_does_not_double_a_job,
     worker_that_is_being_ended_begins_no_other_job,
 ];
@@ -210,6 +213,27 @@ fn broken_initialiser_fails_the_jobs_with_its_error() {
     assert!(pool.wait().is_err());
 }
 
+fn initialiser_that_closes_the_pools_descriptors_is_told() {
+    for is_reopened in [false, true] {
+        let builder = Pool::builder().workers(1).in_worker(move || {
+            (3..100).for_each(sys::close);
+            if is_reopened {
+                // Another file in the place of each that the pool had.
+                for _ in 3..100 {
+                    let _open = File::open("/dev/null")?.into_raw_fd();
+                }
+            }
+            Ok(())
+        });
+        let error = build(builder).call(sleep, 1).unwrap_err();
+        let told = "its initialiser closed the pool's own descriptors";
+        assert!(
+            error.is_start() && error.to_string().contains(told),
+            "{error}"
+        );
+    }
+}
+
 fn order_of_deaths_does_not_double_a_job() {
     // Workers die in every fifth job the first time somebody runs it: what they did before is done again, and counts once.
     let pool = build(Pool::builder().workers(2).attempts(2));
@@ -226,7 +250,7 @@ fn order_of_deaths_does_not_double_a_job() {
 }
 
 fn die_once((folder, n): (String, u64)) -> multi_proc::Result<u64> {
-    if n % 5 == 0 && std::fs::File::create_new(format!("{folder}/{n}")).is_ok() {
+    if n % 5 == 0 && File::create_new(format!("{folder}/{n}")).is_ok() {
         sys::raise(sys::SIGKILL);
     }
     Ok(n)
@@ -261,10 +285,7 @@ fn end_once_told_to(_: ()) -> multi_proc::Result<()> {
 
 /// Leaves a line behind, and takes longer than it takes for SIGKILL to follow.
 fn begin(path: String) -> multi_proc::Result<()> {
-    let mut file = std::fs::File::options()
-        .create(true)
-        .append(true)
-        .open(path)?;
+    let mut file = File::options().create(true).append(true).open(path)?;
     writeln!(file, "begun")?;
     sleep(400)?;
     Ok(())
