@@ -12,8 +12,10 @@ use super::worker::{self, Share, Tools};
 use crate::function::Key;
 use crate::functions::{Call, Source};
 use crate::reap::Forked;
+use crate::sys;
 use multi_core::{Result, TaskErrorKind};
 use serde::{Deserialize, Serialize};
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
@@ -85,6 +87,9 @@ impl Duty {
         drop(buffers);
         let lanes = Ends::attach(lanes)
             .map_err(|error| format!("it cannot join its pool's lanes: {error}"))?;
+        // The worker's code may close what these own: then they close nothing more, and the process, which ends now, can say what happened.
+        let (lanes, bell) = (ManuallyDrop::new(lanes), ManuallyDrop::new(bell));
+        let bell_id = sys::file_id(bell.as_fd())?;
         let tools = Tools {
             board: &board,
             lanes: &lanes,
@@ -95,6 +100,13 @@ impl Duty {
             bell: bell.as_fd(),
         };
         let prepare = self.preparation.map(|function| move || function.run(args));
-        worker::work(&tools, self.index, prepare)
+        let done = worker::work(&tools, self.index, prepare);
+        if !sys::is_closed_or_other(bell.as_fd(), bell_id) {
+            drop((
+                ManuallyDrop::into_inner(lanes),
+                ManuallyDrop::into_inner(bell),
+            ));
+        }
+        done
     }
 }

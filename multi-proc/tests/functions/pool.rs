@@ -320,6 +320,19 @@ fn broken_initialiser_fails_the_jobs_with_its_error() {
             way.0
         );
     }
+    for way in WAYS {
+        let closes = |()| -> Result {
+            (3..100).for_each(sys::close);
+            Ok(())
+        };
+        let pool = build(way, Pool::builder().workers(1).in_worker_fn(closes, ()));
+        let error = pool.call(pid, ()).unwrap_err().to_string();
+        assert!(
+            error.contains("closed the pool's own descriptors"),
+            "{}: {error}",
+            way.0
+        );
+    }
     let panics = |()| -> Result { panic!("no luck") };
     let builder = Pool::builder().workers(1).in_worker_fn(panics, ());
     let error = build(WAYS[0], builder).call(pid, ()).unwrap_err();
