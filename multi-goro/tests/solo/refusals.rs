@@ -23,10 +23,16 @@ pub(super) fn os_thread_refused() {
         );
         assert!(std::error::Error::source(error).is_some());
     };
+    // Before there is no descriptor to read it by. In pages, of everything that is mapped.
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("statm");
+    let pages = statm
+        .split(' ')
+        .next()
+        .and_then(|pages| pages.parse::<u64>().ok());
     lower_limit(libc::RLIMIT_NOFILE, 0);
     check(&ThreadLoop::new().expect_err("no descriptor"));
-    // No more memory, and so no stack for a thread.
-    lower_limit(libc::RLIMIT_AS, 1 << 20);
+    // No memory for the stack of a thread, but enough for what is said of that.
+    lower_limit(libc::RLIMIT_AS, pages.expect("a number") * 4096 + (1 << 20));
     check(&OsThread::spawn("refused").expect_err("no thread"));
 }
 
