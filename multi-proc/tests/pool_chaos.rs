@@ -195,8 +195,8 @@ fn once_alone(threads: usize) -> Residue {
 fn look_for_residue(before: Residue) {
     let start = Instant::now();
     let is_as_before = |now: Residue| {
-        // Heaps may be in more pieces than before, but not in one more for each death or job.
-        let mappings = now.mappings.clamp(before.mappings, before.mappings + 16);
+        // Heaps may be in more pieces than before, or in fewer, but not in one more for each death or job.
+        let mappings = now.mappings.min(before.mappings + 16);
         now == Residue { mappings, ..before }
     };
     // Threads that have ended may not be gone yet.
