@@ -45,9 +45,9 @@ fn nothing_is_left_of_groups() {
         (after.descriptors, after.children),
         (before.descriptors, before.children)
     );
-    // The clock of an earlier test may end meanwhile.
+    // The clock of an earlier test may end meanwhile, and the heap be in pieces.
     assert!(
-        after.threads <= before.threads && after.mappings <= before.mappings,
+        after.threads <= before.threads && after.mappings <= before.mappings + 2,
         "{before:?}, then {after:?}"
     );
 }
@@ -75,9 +75,9 @@ fn leaves_nothing(name: &str, tasks: u64, run: &mut dyn FnMut(u64), others: &dyn
         now.len() == before.len()
             && now.iter().zip(&before).all(|(now, before)| {
                 (now.descriptors, now.children) == (before.descriptors, before.children)
-                    // The clock of an earlier test may end meanwhile.
+                    // The clock of an earlier test may end meanwhile, and the heap be in pieces.
                     && now.threads <= before.threads
-                    && now.mappings <= before.mappings
+                    && now.mappings <= before.mappings + 2
             })
     };
     let after = residues(&others());
