@@ -26,12 +26,12 @@
 //!
 //! | | runs | start and wait | the same with 1 GiB in the parent | for |
 //! | --- | --- | --- | --- | --- |
-//! | [`Builder::fork`] | closures with whatever they capture | 1.3 | 1 500 | programs with few threads; work on data that is already there |
-//! | [`Builder::zygote`] | functions and arguments | 1.9 | 2 | programs with threads or much memory |
-//! | [`Builder::spawn`] | functions and arguments | 6 | 6 | a clean process: no memory, descriptor or variable of the parent's |
+//! | [`Builder::fork`] | closures with whatever they capture | 1.5 | 310 | programs with few threads; work on data that is already there |
+//! | [`Builder::zygote`] | functions and arguments | 2.8 | 2.8 | programs with threads or much memory |
+//! | [`Builder::spawn`] | functions and arguments | 12 | 12 | a clean process: no memory, descriptor or variable of the parent's |
 //!
-//! The unit is a bare `fork` and `waitpid` of a small program in the same run, 0.2 ms there (2026-11, a busy 2-core machine, Linux 6.18, medians
-//! taken in turns, small pages).
+//! The unit is a bare `fork` and `waitpid` of a small program in the same run, 0.17 ms there (`cargo xtask bench proc --peers`, 2026-11-22, 2
+//! processors, Linux 6.18, medians taken in turns, pages of 4 KiB).
 //!
 //! The first is `unsafe` at the constructor, for what the next section says. The others are safe to call, want [`init`] to be called first in
 //! `main`, and give a [`FnGroup`]:
@@ -126,11 +126,10 @@
 //!
 //! # Trade-offs
 //!
-//! - An empty task costs about 1.25 times a bare `fork` and `waitpid`: 145 µs against 116 µs on a 2-core machine (2026-11, Linux 6.18,
-//!   medians taken in turns). Most of either is page faults; a parent with a gigabyte of small pages pays tens of milliseconds a fork.
+//! - An empty task costs 1.3 times a bare `fork` and `waitpid` in a small program and 1.5 times in a large one (2026-11, 2 processors, Linux
+//!   6.18, medians taken in turns). Most of either is page faults; a parent with a gigabyte of small pages pays tens of milliseconds a fork.
 //! - Values and errors cross as bytes and text: an error's type does not come home, and `downcast` finds a [`RemoteError`].
-//! - Whoever waits looks at every running child at each wake-up: 1 000 at once cost the parent 0.2 ms each, 4 000 cost it 0.5 ms. Ten
-//!   thousand short ones take 0.2 ms each.
+//! - Whoever waits looks at every running child at each wake-up: thousands at once cost the parent more each.
 //! - A cancel made inside a child is seen at once by everyone who looks at the token, but tasks that do not look are signalled only when
 //!   somebody next waits, starts a task, or drops the group.
 //! - A task that runs out of memory while `RUST_BACKTRACE` is set prints a backtrace, under a lock: where another thread of the parent held

@@ -81,9 +81,9 @@ use word::Phase;
 ///
 /// # Trade-offs
 ///
-/// - A [`call`](Self::call) takes 0.5 times as long as a bare round trip by futex between two processes, and 1/60 of a bare `fork` and
-///   `waitpid`; 0.8 times and 1/33 where both have one processor. Of many jobs of 1 µs, one takes 2 µs (rayon's threads: 1.2). Medians of
-///   runs that called the machine noisy: 2 processors, November 2026, `cargo xtask bench proc --peers`.
+/// - A [`call`](Self::call) takes 0.8 times as long as a bare round trip by futex between two processes, and 1/37 of a bare `fork` and
+///   `waitpid`; 0.85 times and 1/34 where both have one processor. Of many jobs of 1 µs, one takes 1.7 µs (rayon's threads: 0.8). Medians
+///   of a run that called the machine restless: 2 processors, 2026-11-22, `cargo xtask bench proc --peers`.
 /// - What is long is encoded where its reader finds it, but copied out once before it is decoded, so that nobody can change it meanwhile. A
 ///   [`SharedBuffer`] is not.
 /// - What a job changes outside its process may happen more than once: its worker may die after it. `attempts(1)` is for what must not.
