@@ -105,7 +105,7 @@ const BRIEF_BUDGET: Duration = Duration::from_secs(1);
 
 /// What the rounds of one variant may take: five of them, and more where there is time.
 const BUDGET: Duration = Duration::from_secs(5);
-/// An answer that takes longer counts as a hang. A sample takes 20 ms.
+/// An answer that takes longer counts as a hang. A sample takes 20 ms, of round trips 100 ms.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Bytes from which on messages are long.
