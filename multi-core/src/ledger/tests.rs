@@ -412,9 +412,9 @@ fn failure_that_cancelled_a_round_is_told_with_that_round() {
     let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let (outsider, over) = (ledger.clone(), Arc::clone(&stop));
     let outside = std::thread::spawn(move || {
+        // Relaxed, here and below: says when to stop, and nothing is read after it.
         while !over.load(Ordering::Relaxed) {
-            let (_, options) = ((), TaskOptions::new());
-            outsider.launch(options, |ticket| {
+            outsider.launch(TaskOptions::new(), |ticket| {
                 ticket.run(|| Err("no".into()));
             });
         }

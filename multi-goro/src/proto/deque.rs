@@ -292,6 +292,7 @@ mod models {
         }
 
         fn take(&self, n: usize) {
+            // Relaxed: counts.
             assert_eq!(self.0[n].taken.fetch_add(1, Relaxed), 0, "taken twice");
             let written = self.0[n].written.with(|p| {
                 #[expect(unsafe_code, reason = "taken: nobody else writes")]
@@ -405,12 +406,15 @@ mod models {
             let sleeper = {
                 let (deque, asleep) = (Arc::clone(&deque), Arc::clone(&asleep));
                 thread::spawn(move || {
+                    // Relaxed, here and in the load below: the fences order them.
                     asleep.store(1, Relaxed);
+                    // SeqCst: pairs with the fence below.
                     fence(SeqCst);
                     !deque.is_empty()
                 })
             };
             assert!(deque.push(NonNull::dangling()));
+            // SeqCst: pairs with the sleeper's fence.
             fence(SeqCst);
             let seen = asleep.load(Relaxed) == 1;
             assert!(sleeper.join().unwrap() || seen);

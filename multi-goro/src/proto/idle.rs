@@ -301,6 +301,7 @@ mod models {
                 let publisher = {
                     let (idle, work) = (Arc::clone(&idle), Arc::clone(&work));
                     thread::spawn(move || {
+                        // Relaxed, here and in the looks below: fence A here and fence B of who sleeps order them.
                         work.store(1, Relaxed);
                         light_fence();
                         idle.announce()

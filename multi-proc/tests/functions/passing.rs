@@ -30,7 +30,7 @@ pub(crate) const TESTS: &[Test] = &tests![
 pub(crate) const SCENES: &[Test] = &tests![shows_environment, calls_from_green_tasks];
 
 /// What each descriptor of this process refers to.
-fn descriptors(_: ()) -> Result<Vec<String>> {
+pub(crate) fn descriptors(_: ()) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc/self/fd")? {
         let entry = entry?;

@@ -1,6 +1,7 @@
 //! Pools whose workers a zygote forks, or that execute this program: as those of forked workers, without a promise.
 
 use crate::death::runs;
+use crate::passing::descriptors;
 use crate::support::{self, Residue, Test, sys};
 use crate::tests;
 use multi_proc::{
@@ -410,23 +411,6 @@ fn threads_share_a_pool() {
         });
         assert_eq!(pool.status().finished, 400, "{}", way.0);
     }
-}
-
-/// What each descriptor of this process refers to.
-fn descriptors(_: ()) -> Result<Vec<String>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc/self/fd")? {
-        let entry = entry?;
-        // The one of the listing itself is gone by now, or will be.
-        if let Ok(link) = fs::read_link(entry.path()) {
-            found.push(format!(
-                "{} {}",
-                entry.file_name().display(),
-                link.display()
-            ));
-        }
-    }
-    Ok(found)
 }
 
 fn workers_have_what_was_passed_alone() {
